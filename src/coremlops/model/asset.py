@@ -51,7 +51,7 @@ class ModelAsset:
 
     @property
     def kind(self) -> str:
-        """What the model is: `mlProgram`, `neuralNetworkClassifier`, `pipeline`, ... (the format's own words)."""
+        """What the model is, in the format's words: `mlProgram`, `neuralNetworkClassifier`, `pipeline`, ..."""
         kind: str = self.spec.WhichOneof("Type")
         return kind
 
@@ -88,8 +88,8 @@ class ModelAsset:
 def model_digest(path: str | os.PathLike[str]) -> str:
     """The one digest that follows a model through the house: 64 lowercase hex digits.
 
-    SHA-256 over the sorted (member path, member SHA-256) list of *every* file of the package, named by the manifest
-    or not, after two normalisations: the manifest's random UUIDs give way to the paths that they name, and the
-    protobuf is serialised again with sorted maps. Raises ModelFormatError.
+    SHA-256 over the sorted (member path, member SHA-256) list of *every* file of the package, named by the
+    manifest or not, after two normalisations: the manifest's random UUIDs give way to the paths that they
+    name, and the protobuf is serialised again with sorted maps. Raises ModelFormatError.
     """
     return ModelAsset.open(path).digest

@@ -34,7 +34,8 @@ _COLOURS = {10: "GRAYSCALE", 20: "RGB", 30: "BGR", 40: "GRAYSCALE_FLOAT16"}
 class ImageFeature:
     """An image: `colour` is `RGB`, `BGR`, `GRAYSCALE` or `GRAYSCALE_FLOAT16`; sizes in pixels.
 
-    `sizes`: other (width, height) pairs that are allowed; `width_range`, `height_range`: (least, most), most None for no limit.
+    `sizes`: other (width, height) pairs that are allowed; `width_range`, `height_range`: (least, most), where
+    most is None for no limit.
     """
 
     name: str
@@ -52,7 +53,8 @@ class ImageFeature:
 class ArrayFeature:
     """A tensor: `dtype` in NumPy's words, `shape` the default one.
 
-    `shapes`: all that are allowed when they are enumerated; `ranges`: (least, most) an axis, most None for no limit.
+    `shapes`: all that are allowed when they are enumerated; `ranges`: (least, most) an axis, where most is
+    None for no limit.
     `default`: what an optional input holds when it is not given.
     """
 
@@ -137,7 +139,7 @@ class ModelDescription:
 
     @property
     def minimum_targets(self) -> dict[str, str]:
-        """The first systems that read this specification version: `{"iOS": "16", ...}`; empty when unknown."""
+        """The first systems that read this version: `{"iOS": "16", ...}`; empty when unknown."""
         return dict(MINIMUM_TARGETS.get(self.specification_version, {}))
 
     def input(self, name: str) -> Feature:
@@ -148,8 +150,8 @@ class ModelDescription:
 def read_description(spec: Any, *, where: str) -> ModelDescription:
     """The description inside a parsed `Model` message.
 
-    `where` names the model in errors. A multifunction model's inputs and outputs are those of its default function.
-    Raises ModelFormatError.
+    `where` names the model in errors. A multifunction model's inputs and outputs are those of its default
+    function. Raises ModelFormatError.
     """
     message = spec.description
     functions = tuple(

@@ -46,7 +46,7 @@ def _of_program(program: Any, name: str, *, where: str) -> tuple[str | int, ...]
 
 
 def _of_classify(operation: Any, operations: Any, *, where: str) -> tuple[str | int, ...]:
-    bindings = operation.inputs["classes"].arguments if "classes" in operation.inputs else ()
+    bindings: Any = operation.inputs["classes"].arguments if "classes" in operation.inputs else ()
     if len(bindings) != 1:
         raise ModelFormatError(f"{where}: the classify op has {len(bindings)} lists of classes; expected one")
     value = bindings[0].value

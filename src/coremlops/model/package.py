@@ -1,8 +1,8 @@
 """The files of a Core ML model: an `.mlpackage` folder or one `.mlmodel` file.
 
-A package is `Manifest.json` and a `Data/` folder. The manifest's items name paths below `Data/`; its root item is the
-protobuf. Everything here is hostile until checked: no path leaves the package, nothing is a link, sizes and
-counts are limited.
+A package is `Manifest.json` and a `Data/` folder. The manifest's items name paths below `Data/`; its root
+item is the protobuf. Everything here is hostile until checked: no path leaves the package, nothing is a link,
+sizes and counts are limited.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_PATH_CHARS = 1024
 class Package:
     """The members of a model on disk.
 
-    `root`: the package's folder, or the folder of the `.mlmodel`. `members`: POSIX path below `root` -> bytes on disk.
+    `root`: the package's folder, or the folder of the `.mlmodel`. `members`: POSIX path below `root` -> size.
     `model`: the member that holds the protobuf. `manifest`: the parsed manifest; None for an `.mlmodel`.
     """
 
@@ -51,8 +51,8 @@ class Package:
     def weight_file(self, name: str) -> Path:
         """The file behind a name in the program, such as `@model_path/weights/weight.bin`.
 
-        `@model_path` is the folder of the protobuf. Raises WeightsError for a name that leaves the package or a
-        file that is not there.
+        `@model_path` is the folder of the protobuf. Raises ModelFormatError for a name that leaves the package
+        and WeightsError for a file that is not there.
         """
         prefix = "@model_path/"
         if not name.startswith(prefix):
@@ -68,7 +68,7 @@ class Package:
 
 
 def open_package(path: str | os.PathLike[str]) -> Package:
-    """Look at a model's files and check their names, kinds and number; content is not read, but for the manifest.
+    """Look at a model's files and check their names, kinds and number; only the manifest is read.
 
     Raises ModelFormatError.
     """
@@ -181,7 +181,8 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         paths.append(str(_relative(item["path"], what=f"{path}: item")))
     if len(set(paths)) != len(paths):
         raise ModelFormatError(f"{path}: two items name one path")
-    return manifest
+    checked: dict[str, Any] = manifest
+    return checked
 
 
 def normalised_manifest(manifest: dict[str, Any]) -> bytes:

@@ -1,10 +1,10 @@
 """Core ML's weight files: blob storage, version 2, mapped and never copied whole.
 
-Layout, little endian. A 64-byte header: u32 count, u32 version (2). For each blob a 64-byte record, at the offset that
-the program names: u32 sentinel 0xDEADBEEF, u32 dtype code, u64 size in bytes, u64 data offset, u64 padding in bits.
-Records and data are aligned to 64 bytes.
+Layout, little endian. A 64-byte header: u32 count, u32 version (2). For each blob a 64-byte record, at the
+offset that the program names: u32 sentinel 0xDEADBEEF, u32 dtype code, u64 size in bytes, u64 data offset, u64
+padding in bits. Records and data are aligned to 64 bytes.
 
-Source: coremltools 9.0, `mlmodel/src/MILBlob/Blob/StorageFormat.hpp`.
+Source: coremltools, `mlmodel/src/MILBlob/Blob/StorageFormat.hpp` and `BlobDataType.hpp`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _RECORD = struct.Struct("<IIQQQ")
 
 @dataclass(frozen=True, slots=True)
 class BlobRecord:
-    """One blob: `dtype` in the format's words, `bytes` and `offset` of its data, `padding` bits at its end."""
+    """One blob: `dtype` in the format's words; `bytes` and `offset` of its data, padding bits at its end."""
 
     dtype: str
     bytes: int

@@ -1,0 +1,1 @@
+"""Core ML's languages, each as a typed, frozen graph."""
