@@ -56,8 +56,8 @@ def check(photos: Sequence[Photo]) -> dict[str, list[Photo]]:
 def split(photos: Sequence[Photo], holdout: float) -> tuple[list[Photo], list[Photo]]:
     """One person's photos to train on and to test with.
 
-    A photo's own bytes choose its side, so that it stays there when other photos arrive. Only where chance would
-    leave a side with less than half of its share do the photos nearest to the threshold change over.
+    A photo's own bytes choose its side, so that it stays there when other photos arrive. Only where chance
+    would leave a side with less than half of its share do the photos nearest to the threshold change over.
     """
     ranked = sorted(photos, key=lambda photo: photo.digest)
     below = sum(int(photo.digest[:8], 16) < holdout * 2**32 for photo in ranked)

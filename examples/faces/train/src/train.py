@@ -1,4 +1,4 @@
-"""Trains a recogniser: EfficientNet-Lite0 as ImageNet left it, and a linear head for the people in the photos."""
+"""Trains a recogniser: EfficientNet-Lite0 as ImageNet left it, and a linear head for the people."""
 
 from __future__ import annotations
 
