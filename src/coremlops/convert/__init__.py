@@ -1,0 +1,14 @@
+"""Turn a trained PyTorch model into a Core ML classifier. This room does not judge: `verify` does.
+
+    >>> from coremlops.convert import ConvertOptions, convert
+    >>> convert(Path("train"), Path("faces.mlpackage"), ConvertOptions(target="iOS17"))  # doctest: +SKIP
+
+coremltools and torch are imported when a conversion runs, not before.
+"""
+
+from __future__ import annotations
+
+from coremlops.convert.classifier import Conversion, convert
+from coremlops.convert.options import PRECISIONS, TARGETS, ConvertOptions, Provenance
+
+__all__ = ["PRECISIONS", "TARGETS", "Conversion", "ConvertOptions", "Provenance", "convert"]

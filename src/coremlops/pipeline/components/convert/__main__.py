@@ -1,0 +1,43 @@
+"""The step's command. What made the model comes from the environment that the runner sets."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from coremlops.convert import ConvertOptions, Provenance, convert
+from coremlops.errors import CoremlopsError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Convert and return the exit code."""
+    parser = argparse.ArgumentParser(prog="convert", allow_abbrev=False)
+    parser.add_argument("--upstream", type=Path, required=True)
+    parser.add_argument("--downstream", type=Path, required=True)
+    parser.add_argument("--target", default="iOS16")
+    parser.add_argument("--precision", default="float16")
+    args = parser.parse_args(argv)
+    try:
+        options = ConvertOptions(
+            target=args.target, precision=args.precision, provenance=Provenance.from_environment()
+        )
+        args.downstream.mkdir(parents=True, exist_ok=True)
+        made = convert(args.upstream, args.downstream / "model.mlpackage", options)
+    except CoremlopsError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        if error.hint:
+            print(f"  hint: {error.hint}", file=sys.stderr)
+        return error.exit_code
+    for line in made.warnings:
+        print(f"coremltools: {line}", file=sys.stderr)
+    text = json.dumps(made.to_json(), indent=2, sort_keys=True)
+    (args.downstream / "conversion.json").write_text(text + "\n", "utf-8")
+    print(f"{made.bytes / 1e6:.1f} MB, {made.target}, {made.precision}, digest {made.digest[:12]}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
