@@ -6,6 +6,10 @@ import argparse
 import json
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from coremlops.source import Card
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _card(args: argparse.Namespace, found: object) -> object:
+def _card(args: argparse.Namespace, found: Card | None) -> Card | None:
     """What `model.json` says with the flags over it; None when there are neither."""
     from coremlops.source.card import CHANNELS, Card, parse_image_input, parse_labels
 
@@ -79,9 +83,9 @@ def _card(args: argparse.Namespace, found: object) -> object:
         "bias": [0.0] * CHANNELS[color],
         "image_option": "scaleFit",
     }
-    if isinstance(found, Card):
+    if found is not None:
         before = found.input.to_json()
-    labels: object = list(found.labels) if isinstance(found, Card) else None
+    labels: object = list(found.labels) if found is not None else None
     if args.labels is not None:
         labels = [label.strip() for label in args.labels.split(",")]
     return Card(parse_image_input(before | given, "flags"), parse_labels(labels, "--labels"))

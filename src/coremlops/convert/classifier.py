@@ -44,8 +44,8 @@ class Conversion:
 def convert(source: Path, out: Path, options: ConvertOptions | None = None) -> Conversion:
     """Convert a trained model to `out`, an `.mlpackage` that appears whole or not at all.
 
-    `source`: `model.pt2`, a TorchScript `model.pt`, or the folder of one; see `coremlops.source.program` for what
-    is trusted. The debug map that coremltools writes goes beside the package, as `<stem>.debug.json`.
+    `source`: `model.pt2`, a TorchScript `model.pt`, or the folder of one; see `coremlops.source.program` for
+    what is trusted. The debug map that coremltools writes goes beside the package, as `<stem>.debug.json`.
 
     Equal sources and options give equal bytes, in any process on any day.
     Raises InputError or UsageError for a source or options that cannot be right, MissingExtraError without
@@ -140,7 +140,7 @@ def _metadata(card: Card, options: ConvertOptions) -> dict[str, str]:
 
 
 def _check_program(program: Any, card: Card) -> None:
-    """The source takes the image that the card declares, is a function, and returns one probability a label."""
+    """The source takes the declared image, is a function, and returns one probability a label."""
     import numpy as np
 
     image = card.input
@@ -148,7 +148,7 @@ def _check_program(program: Any, card: Card) -> None:
     first, second = program(zeros), program(zeros)
     if first.shape != (1, len(card.labels)):
         raise InputError(
-            f"the source returns {list(first.shape)}, expected [1, {len(card.labels)}]: one probability a label"
+            f"the source: one probability a label expected, [1, {len(card.labels)}], got {list(first.shape)}"
         )
     if not np.array_equal(first, second, equal_nan=True):
         raise ConversionError(
@@ -184,7 +184,7 @@ def _coremltools() -> Any:
         raise MissingExtraError("torch", "convert") from None
     if tuple(int(part) for part in np.__version__.split(".")[:2]) >= NUMPY_LIMIT:
         raise UsageError(
-            f"coremltools 9 converts with numpy below 2.4 alone (aten::Int fails), got numpy {np.__version__}",
+            f"coremltools 9 needs numpy below 2.4 to convert (aten::Int fails), got numpy {np.__version__}",
             hint="pip install 'numpy<2.4'",
         )
     try:

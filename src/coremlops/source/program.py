@@ -1,10 +1,10 @@
 """Trained programs as functions from a float32 image tensor to probabilities, on the CPU.
 
-What is trusted. A `.pt2` and a TorchScript file are programs: whoever can write one can make it read files or
-use the machine when it runs, and torch itself says never to load one from a stranger. What we add is that no
-*pickle* in it is followed: a `.pt2` whose weights or constants are pickled or are custom objects, that carries
-compiled code, or whose sample inputs need more than tensors, is refused before torch opens it, and a bare
-pickle (`torch.save(model)`) is never opened at all. Source: torch/export/pt2_archive/_package.py, torch 2.13.
+What is trusted. A `.pt2` and a TorchScript file are programs: whoever can write one can make it read files
+or use the machine, and torch itself says never to load one from a stranger. What we add is that no *pickle*
+in it is followed: a `.pt2` whose weights or constants are pickled or are custom objects, that carries
+compiled code, or whose sample inputs need more than tensors, is refused before torch deserialises it, and a
+bare pickle (`torch.save(model)`) is never opened at all. Source: torch/export/pt2_archive/_package.py, 2.13.
 """
 
 from __future__ import annotations
