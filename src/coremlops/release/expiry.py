@@ -1,0 +1,53 @@
+"""How long each role's metadata is good for, and when it is due for renewal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+Clock = Callable[[], datetime]
+
+
+def utc_now() -> datetime:
+    """The time, as metadata wants it: UTC, whole seconds."""
+    return datetime.now(UTC).replace(microsecond=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """Lifetimes in days.
+
+    Offline keys sign for a year, and so does the release key, since a person holds it. What the publishing
+    machine signs lives 90 days, except for snapshot and timestamp: 30 and 7 days, for they bound how long a
+    device can be shown an old repository as new.
+    """
+
+    root_days: int = 365
+    targets_days: int = 365
+    release_days: int = 365
+    staging_days: int = 90
+    members_days: int = 90
+    snapshot_days: int = 30
+    timestamp_days: int = 7
+
+    def lifetime(self, role: str) -> timedelta:
+        """The lifetime of a role, a collection's own roles included."""
+        for kind in ("release", "staging", "members"):
+            if role.endswith(f"-{kind}"):
+                role = kind
+        days = {
+            "root": self.root_days,
+            "targets": self.targets_days,
+            "release": self.release_days,
+            "staging": self.staging_days,
+            "members": self.members_days,
+            "snapshot": self.snapshot_days,
+            "timestamp": self.timestamp_days,
+        }
+        return timedelta(days=days[role])
+
+
+def due_before(lifetime: timedelta) -> timedelta:
+    """How long before its end a role should be renewed: a third of its life, at most 30 days."""
+    return min(lifetime / 3, timedelta(days=30))
