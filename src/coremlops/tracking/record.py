@@ -65,8 +65,8 @@ def process_identity(pid: int) -> dict[str, Any] | None:
 class RunRecorder:
     """Records one pipeline run; safe to call from several threads.
 
-    A recorder made again for a run id that has a file continues that file. Raises `TrackingError` for a run id
-    that is no file name, or when the outbox cannot be written.
+    A recorder made again for a run id that has a file continues that file. Raises `TrackingError` for a run
+    id that is no file name, or when the outbox cannot be written.
     """
 
     def __init__(self, project: Path, run_id: str, *, name: str, tracking_uri: str, experiment: str) -> None:
@@ -102,7 +102,7 @@ class RunRecorder:
         dataset: Mapping[str, Any] | None,
         artifacts: Sequence[Path],
     ) -> None:
-        """A step ended. `dataset`: the object in `dataset.json`; `artifacts`: files that the sender will read."""
+        """A step ended. `dataset`: what `dataset.json` holds; `artifacts`: files for the sender to read."""
         self._append(
             "step_finished",
             {
