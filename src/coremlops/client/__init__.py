@@ -1,0 +1,24 @@
+"""The device side: update from a signed repository, check, activate, predict."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from coremlops.client.device import Device as Device
+    from coremlops.client.offer import UpdateResult as UpdateResult
+    from coremlops.client.state import State as State
+    from coremlops.client.web import Limits as Limits
+
+_MODULES = {"Device": "device", "UpdateResult": "offer", "State": "state", "Limits": "web"}
+
+__all__ = ["Device", "Limits", "State", "UpdateResult"]
+
+
+def __getattr__(name: str) -> object:
+    """Import what is asked for when it is: TUF and HTTP take a while."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

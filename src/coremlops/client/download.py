@@ -1,0 +1,121 @@
+"""Members, fetched with resume: what has come is kept under its own SHA-256 until all of it is there."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from tuf.api.exceptions import DownloadError, DownloadHTTPError
+
+from coremlops.client.web import Reader
+from coremlops.digest import sha256_file
+from coremlops.errors import UpdateError
+
+SPARE_BYTES = 16 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One content: its SHA-256, its length in bytes, and where it is."""
+
+    sha256: str
+    length: int
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Downloads:
+    """`<device>/downloads`: parts named by the SHA-256 that they will have.
+
+    A part survives a crash and any network error; only content that turns out wrong is thrown away.
+    """
+
+    folder: Path
+    reader: Reader
+
+    def part(self, sha256: str) -> Path:
+        """The file of a content, whole or not."""
+        return self.folder / f"{sha256}.part"
+
+    def missing_bytes(self, wanted: tuple[Wanted, ...]) -> int:
+        """Bytes that are still to come, as far as lengths can tell."""
+        return sum(max(0, each.length - self._have(each)) for each in _distinct(wanted))
+
+    def require_space(self, wanted: tuple[Wanted, ...]) -> None:
+        """Raise `UpdateError` unless the disk takes what is missing, and 16 MiB more."""
+        needed = self.missing_bytes(wanted) + SPARE_BYTES
+        free = shutil.disk_usage(self.folder).free
+        if free < needed:
+            raise UpdateError(f"the disk has {free} bytes free, the update needs {needed}")
+
+    def fetch(self, wanted: Wanted) -> int:
+        """Complete one content and check it; return how many bytes came over the wire.
+
+        Raises `UpdateError` for content that is wrong (and drops it), tuf's `DownloadError` when the network
+        ends early (and keeps what came).
+        """
+        part = self.part(wanted.sha256)
+        have = self._have(wanted)
+        if have > wanted.length:
+            part.unlink()
+            have = 0
+        if have == wanted.length and have and sha256_file(part) == wanted.sha256:
+            return 0
+        if have == wanted.length:
+            part.unlink(missing_ok=True)
+            have = 0
+        received = self._receive(wanted, have)
+        size = self._have(wanted)
+        if size < wanted.length:
+            raise DownloadError(
+                f"{wanted.url}: {size} bytes came of {wanted.length}; the rest is fetched next time"
+            )
+        if sha256_file(part) != wanted.sha256:
+            part.unlink()
+            if have:  # The part from before may have been the wrong half: once more, from the beginning.
+                return received + self.fetch(wanted)
+            raise UpdateError(f"{wanted.url}: tampered or damaged: its SHA-256 is not the signed one")
+        return received
+
+    def keep_only(self, sha256s: set[str]) -> None:
+        """Forget all contents but these: what an update that never finished left behind."""
+        for path in self.folder.glob("*.part"):
+            if path.name.removesuffix(".part") not in sha256s:
+                path.unlink(missing_ok=True)
+
+    def _receive(self, wanted: Wanted, have: int) -> int:
+        """Append to the part, or begin it anew when the server knows no ranges; return the bytes received."""
+        received = 0
+        try:
+            start, pieces = self.reader.read(wanted.url, have)
+        except DownloadHTTPError as error:
+            if error.status_code != 416 or not have:
+                raise
+            start, pieces = self.reader.read(wanted.url)
+        part = self.part(wanted.sha256)
+        with contextlib.ExitStack() as stack:
+            stack.callback(getattr(pieces, "close", lambda: None))
+            file = stack.enter_context(part.open("ab" if start else "wb"))
+            for piece in pieces:
+                received += len(piece)
+                if start + received > wanted.length:
+                    file.close()
+                    part.unlink()
+                    raise UpdateError(f"{wanted.url}: more than the signed {wanted.length} bytes")
+                file.write(piece)
+            file.flush()
+            os.fsync(file.fileno())
+        return received
+
+    def _have(self, wanted: Wanted) -> int:
+        try:
+            return self.part(wanted.sha256).stat().st_size
+        except FileNotFoundError:
+            return 0
+
+
+def _distinct(wanted: tuple[Wanted, ...]) -> list[Wanted]:
+    return list({each.sha256: each for each in wanted}.values())

@@ -1,0 +1,143 @@
+"""What a device remembers: `state.json`, read strictly and replaced atomically."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from coremlops.collection import Entry, check_channel, check_collection, document
+from coremlops.errors import CoremlopsError, UpdateError
+from coremlops.files import write_atomic
+
+MAX_STATE_BYTES = 1_000_000
+MAX_REFUSED = 100
+MAX_REASON = 500
+OUTCOMES = ("updated", "current", "empty", "refused", "offline")
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """A version that this device will not take, and why. `client`: the coremlops that judged it."""
+
+    version: int
+    manifest: str
+    reason: str
+    client: str
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """How the last look for an update ended: one of `OUTCOMES`, when (UTC), and the reason if any."""
+
+    at: datetime
+    outcome: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Where a device looks, what it runs, what it ran before, and what it refused."""
+
+    url: str
+    collection: str
+    channel: str
+    active: Entry | None = None
+    previous: Entry | None = None
+    refused: tuple[Refused, ...] = ()
+    last: Check | None = None
+
+    def refusal_of(self, entry: Entry, client: str) -> Refused | None:
+        """The refusal of exactly this version by this coremlops; a newer one may judge anew."""
+        return next(
+            (each for each in self.refused if (each.manifest, each.client) == (entry.manifest, client)), None
+        )
+
+    def refusing(self, refused: Refused) -> State:
+        """The same state, with this refusal remembered instead of an older one of the same version."""
+        others = tuple(each for each in self.refused if each.manifest != refused.manifest)
+        return replace(self, refused=(*others, refused)[-MAX_REFUSED:])
+
+    def activating(self, entry: Entry) -> State:
+        """The same state with `entry` active and what was active before as the previous one."""
+        same = self.active is not None and self.active.model == entry.model
+        return replace(
+            self,
+            active=entry,
+            previous=self.previous if same else self.active,
+            refused=tuple(each for each in self.refused if each.manifest != entry.manifest),
+        )
+
+    def save(self, path: Path) -> None:
+        """Replace `state.json`: before or after, never between."""
+        write_atomic(path, self.to_bytes())
+
+    def to_bytes(self) -> bytes:
+        """The document."""
+        last = self.last
+        return document.write(
+            {
+                "format": 0,
+                "url": self.url,
+                "collection": self.collection,
+                "channel": self.channel,
+                "active": None if self.active is None else self.active.to_json(),
+                "previous": None if self.previous is None else self.previous.to_json(),
+                "refused": [
+                    {
+                        "version": each.version,
+                        "manifest": each.manifest,
+                        "reason": each.reason,
+                        "client": each.client,
+                    }
+                    for each in self.refused
+                ],
+                "last": None
+                if last is None
+                else {"at": document.time_text(last.at), "outcome": last.outcome, "reason": last.reason},
+            }
+        )
+
+    @staticmethod
+    def load(path: Path) -> State:
+        """Read `state.json`. Raises `UpdateError` when there is none or it is damaged."""
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            raise UpdateError(
+                f"{path.parent} is no device yet",
+                hint="name --url, --collection, --channel and --root the first time",
+            ) from None
+        try:
+            return State.from_bytes(data)
+        except CoremlopsError as error:
+            raise UpdateError(f"{path} is damaged: {error.message}") from None
+
+    @staticmethod
+    def from_bytes(data: bytes) -> State:
+        """Read the document. Raises `RepositoryError`."""
+        value = document.read(data, "state", most_bytes=MAX_STATE_BYTES)
+        keys = ("format", "url", "collection", "channel", "active", "previous", "refused", "last")
+        fields = document.Fields(value, "state", keys)
+        fields.format()
+        refused = []
+        for place, item in enumerate(fields.items("refused", MAX_REFUSED)):
+            each = document.Fields(
+                item, f"state: refused[{place}]", ("version", "manifest", "reason", "client")
+            )
+            version, manifest = each.version("version"), each.sha256("manifest")
+            refused.append(Refused(version, manifest, each.text("reason"), each.text("client")))
+        active, previous, last = (fields.raw(key) for key in ("active", "previous", "last"))
+        check = None
+        if last is not None:
+            each = document.Fields(last, "state: last", ("at", "outcome", "reason"))
+            check = Check(each.time("at"), each.text("outcome"), each.text("reason"))
+        return State(
+            url=fields.text("url"),
+            collection=check_collection(fields.text("collection")),
+            channel=check_channel(fields.text("channel")),
+            active=None if active is None else Entry.from_json(active, "state: active"),
+            previous=None if previous is None else Entry.from_json(previous, "state: previous"),
+            refused=tuple(refused),
+            last=check,
+        )

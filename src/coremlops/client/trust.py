@@ -1,0 +1,113 @@
+"""What signatures let a device believe: python-tuf's client, and its refusals in our words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from tuf.api.exceptions import (
+    BadVersionNumberError,
+    DownloadError,
+    DownloadLengthMismatchError,
+    ExpiredMetadataError,
+    LengthOrHashMismatchError,
+    UnsignedMetadataError,
+)
+from tuf.api.exceptions import RepositoryError as TufError
+from tuf.api.metadata import Metadata, Root
+from tuf.api.serialization import DeserializationError
+from tuf.ngclient import Updater, UpdaterConfig
+
+from coremlops.client.web import Web
+from coremlops.collection import MAX_INDEX_BYTES, MAX_MANIFEST_BYTES, Index, index_path, member_path
+from coremlops.errors import UpdateError
+
+MAX_ROOT_BYTES = 512_000
+
+
+def check_root(data: bytes) -> None:
+    """Raise `UpdateError` unless `data` is a root that its own keys signed."""
+    if len(data) > MAX_ROOT_BYTES:
+        raise UpdateError(f"the root has {len(data)} bytes, at most {MAX_ROOT_BYTES} are read")
+    try:
+        metadata = Metadata[Root].from_bytes(data)
+        if not isinstance(metadata.signed, Root):
+            raise UpdateError(
+                f"expected a root, got {metadata.signed.type}", hint="--root metadata/1.root.json"
+            )
+        metadata.signed.verify_delegate("root", metadata.signed_bytes, metadata.signatures)
+    except (DeserializationError, TufError, ValueError) as error:
+        raise UpdateError(f"the root is no signed TUF root: {error!s:.200}") from None
+
+
+def words(error: TufError | DownloadError) -> str:
+    """The reason for a refusal: what kind of attack or accident it looks like, then the details."""
+    kinds: tuple[tuple[type[Exception], str], ...] = (
+        (ExpiredMetadataError, "expired metadata"),
+        (BadVersionNumberError, "replayed or mixed metadata"),
+        (UnsignedMetadataError, "tampered metadata"),
+        (LengthOrHashMismatchError, "tampered file"),
+        (DownloadLengthMismatchError, "endless data"),
+        (DownloadError, "the repository cannot be reached"),
+    )
+    kind = next((word for each, word in kinds if isinstance(error, each)), "bad metadata")
+    return f"{kind}: {str(error) or type(error).__name__:.300}"
+
+
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """A refreshed view of the repository; every question is answered from signed metadata.
+
+    Raises tuf's `RepositoryError` and `DownloadError`, and our `UpdateError`.
+    """
+
+    updater: Updater
+    folder: Path
+    url: str
+
+    @staticmethod
+    def refresh(folder: Path, url: str, web: Web) -> Trusted:
+        """Start from the embedded root in `folder` and bring all top-level metadata up to date."""
+        metadata = folder / "metadata"
+        metadata.mkdir(exist_ok=True)
+        updater = Updater(
+            str(metadata),
+            f"{url}/metadata/",
+            target_base_url=f"{url}/targets/",
+            fetcher=web,
+            config=UpdaterConfig(max_root_rotations=64, max_delegations=8),
+            bootstrap=(folder / "root.json").read_bytes(),
+        )
+        updater.refresh()
+        return Trusted(updater, folder, url)
+
+    def index(self, collection: str, channel: str) -> Index:
+        """The channel's index: kept beside the state, fetched only when it changed."""
+        path = index_path(collection, channel)
+        info = self.updater.get_targetinfo(path)
+        if info is None:
+            raise UpdateError(f"the repository has no {path}")
+        if info.length > MAX_INDEX_BYTES:
+            raise UpdateError(f"{path} has {info.length} bytes, at most {MAX_INDEX_BYTES} are read")
+        file = str(self.folder / "index.json")
+        if self.updater.find_cached_target(info, file) is None:
+            self.updater.download_target(info, file)
+        return Index.from_bytes(Path(file).read_bytes(), collection=collection, channel=channel)
+
+    def manifest_length(self, collection: str, sha256: str) -> int:
+        """The signed length of a manifest."""
+        length = self.member_length(collection, sha256)
+        if length > MAX_MANIFEST_BYTES:
+            raise UpdateError(f"the manifest has {length} bytes, at most {MAX_MANIFEST_BYTES} are read")
+        return length
+
+    def member_length(self, collection: str, sha256: str) -> int:
+        """The signed length of a member."""
+        info = self.updater.get_targetinfo(member_path(collection, sha256))
+        if info is None or info.hashes.get("sha256") != sha256:
+            raise UpdateError(f"member {sha256} is not signed by the collection's members role")
+        return info.length
+
+    def member_url(self, collection: str, sha256: str) -> str:
+        """Where a member's file is (consistent snapshots: its hash stands before its name)."""
+        return f"{self.url}/targets/{collection}/members/{sha256}.{sha256}"

@@ -1,0 +1,162 @@
+"""Reading a URL in pieces, http(s) or file, from an offset if need be; with limits on time."""
+
+from __future__ import annotations
+
+import re
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import SplitResult, unquote, urlsplit
+
+import urllib3
+from tuf.api.exceptions import DownloadError, DownloadHTTPError, SlowRetrievalError
+from tuf.ngclient import FetcherInterface
+
+import coremlops
+from coremlops.errors import UsageError
+
+PIECE_BYTES = 1 << 18
+_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How long a server may take.
+
+    `connect_s`, `read_s`: to connect, and between two pieces. `grace_s` and `slowest_bytes_s`: a body of n
+    bytes has `grace_s + n / slowest_bytes_s` seconds, so that a drip cannot hold an update for ever (what
+    came is kept). `retries`: further tries to connect.
+    """
+
+    connect_s: float = 10.0
+    read_s: float = 30.0
+    grace_s: float = 60.0
+    slowest_bytes_s: float = 4096.0
+    retries: int = 2
+
+
+class Reader(Protocol):
+    """Anything that reads a URL from an offset: the network here, a bundle or another transport later."""
+
+    def read(self, url: str, offset: int = 0) -> tuple[int, Iterator[bytes]]:
+        """The offset where the body really begins (0 when the server knows no ranges), and its pieces.
+
+        Raises tuf's `DownloadError`; its `DownloadHTTPError` when the server answers with an error status.
+        """
+        ...
+
+
+def check_url(url: str) -> str:
+    """`url`, when it is http, https or file and has no query. Raises `UsageError`."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        parts = SplitResult("", "", "", "", "")
+    rooted = parts.hostname if parts.scheme in ("http", "https") else parts.path.startswith("/")
+    if parts.scheme not in ("http", "https", "file") or not rooted or parts.query or parts.fragment:
+        raise UsageError(f"a repository's URL is http://, https:// or file:///, got {url!r:.200}")
+    return url.rstrip("/")
+
+
+class Web(FetcherInterface):
+    """The transport of a device: one place for time limits, proxies and ranges."""
+
+    def __init__(self, limits: Limits | None = None, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._limits = limits or Limits()
+        self._clock = clock
+        self._pools: dict[str, urllib3.PoolManager] = {}
+
+    def _fetch(self, url: str) -> Iterator[bytes]:
+        """For python-tuf: metadata, always from the beginning."""
+        return self.read(url)[1]
+
+    def read(self, url: str, offset: int = 0) -> tuple[int, Iterator[bytes]]:
+        """See `Reader.read`."""
+        if urlsplit(url).scheme == "file":
+            return offset, _file(Path(unquote(urlsplit(url).path)), offset)
+        headers = {"Accept-Encoding": "identity", "User-Agent": f"coremlops/{coremlops.__version__}"}
+        if offset:
+            headers["Range"] = f"bytes={offset}-"
+        try:
+            response = self._pool(url).request(
+                "GET",
+                url,
+                headers=headers,
+                preload_content=False,
+                decode_content=False,
+                timeout=urllib3.Timeout(connect=self._limits.connect_s, read=self._limits.read_s),
+                retries=urllib3.Retry(self._limits.retries, redirect=5, backoff_factor=0.1),
+            )
+        except urllib3.exceptions.HTTPError as error:
+            raise DownloadError(f"{url}: {_reason(error)}") from error
+        if response.status >= 400:
+            response.close()
+            raise DownloadHTTPError(f"{url}: the server answers {response.status}", response.status)
+        try:
+            start = _start(response.status, response.headers.get("Content-Range"), offset)
+        except DownloadError:
+            response.close()
+            raise
+        return start, self._pieces(url, response)
+
+    def _pieces(self, url: str, response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+        limits, begun, received = self._limits, self._clock(), 0
+        try:
+            # read1 hands over what has come: a slow sender cannot hide behind a large piece.
+            while piece := response.read1(PIECE_BYTES):
+                received += len(piece)
+                if self._clock() - begun > limits.grace_s + received / limits.slowest_bytes_s:
+                    raise SlowRetrievalError(
+                        f"{url}: slower than {limits.slowest_bytes_s:.0f} bytes a second"
+                    )
+                yield piece
+        except urllib3.exceptions.HTTPError as error:
+            raise DownloadError(f"{url}: {_reason(error)} after {received} bytes") from error
+        finally:
+            response.close()
+
+    def _pool(self, url: str) -> urllib3.PoolManager:
+        """The pool for this URL, through the environment's proxy if it names one."""
+        parts = urlsplit(url)
+        proxy = urllib.request.getproxies().get(parts.scheme, "")
+        if not proxy or urllib.request.proxy_bypass(parts.hostname or ""):
+            proxy = ""
+        if proxy not in self._pools:
+            self._pools[proxy] = urllib3.ProxyManager(proxy) if proxy else urllib3.PoolManager()
+        return self._pools[proxy]
+
+
+def _start(status: int, content_range: str | None, offset: int) -> int:
+    """Where the body begins. A server without ranges sends all of it, with 200."""
+    if status != 206:
+        return 0
+    match = _RANGE.fullmatch(content_range or "")
+    if match is None or int(match[1]) != offset:
+        raise DownloadError(f"asked for bytes from {offset}, the server sends {content_range!r:.80}")
+    return offset
+
+
+def _file(path: Path, offset: int) -> Iterator[bytes]:
+    try:
+        file = path.open("rb")
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise DownloadHTTPError(f"{path}: {error.strerror}", 404) from error
+    except OSError as error:
+        raise DownloadError(f"{path}: {error.strerror}") from error
+
+    def pieces() -> Iterator[bytes]:
+        with file:
+            file.seek(offset)
+            while piece := file.read(PIECE_BYTES):
+                yield piece
+
+    return pieces()
+
+
+def _reason(error: Exception) -> str:
+    """A short reason without memory addresses."""
+    cause = getattr(error, "reason", None) or error
+    return re.sub(r"<[^>]*>:? ?", "", f"{cause!s:.200}") or type(cause).__name__
