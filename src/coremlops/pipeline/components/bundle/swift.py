@@ -9,10 +9,10 @@ from dataclasses import dataclass
 # The Swift Programming Language, "Keywords and Punctuation": words that are reserved everywhere.
 KEYWORDS = frozenset(
     """
-    Any Self as associatedtype await break case catch class continue default defer deinit do else enum
-    extension fallthrough false fileprivate for func guard if import in init inout internal is let nil open operator
-    precedencegroup private protocol public repeat rethrows return self static struct subscript super switch
-    throw throws true try typealias var where while
+    Any Self as associatedtype await break case catch class continue default defer deinit do else
+    enum extension fallthrough false fileprivate for func guard if import in init inout internal is
+    let nil open operator precedencegroup private protocol public repeat rethrows return self static
+    struct subscript super switch throw throws true try typealias var where while
     """.split()  # noqa: SIM905 - a list of 55 quoted words reads worse
 )
 # `image_option` -> case of Vision's VNImageCropAndScaleOption
