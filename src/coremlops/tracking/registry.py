@@ -1,0 +1,130 @@
+"""Versions and aliases in MLflow's registry, found by the digest of the model that they hold.
+
+The signed repository is the authority on what devices get; an alias here mirrors a channel there, and
+`publish` and `promote` alone write it, through `mirror_alias`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from coremlops.tracking.peek import DIGEST_TAG, logged_model_id, peek_alias, peek_version
+from coremlops.tracking.store import connect, default_store, trouble
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+__all__ = ["DIGEST_TAG", "Registered", "mirror_alias", "peek_alias", "peek_version", "register"]
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A version in the registry. `action`: whether it was made now ("done") or was there ("present")."""
+
+    action: Literal["done", "present"]
+    name: str
+    version: str
+    digest: str
+    run_id: str
+
+
+def register(
+    model: Path,
+    name: str,
+    *,
+    tracking_uri: str,
+    run_id: str,
+    digest: str,
+    params: Mapping[str, str] | None = None,
+    tags: Mapping[str, str] | None = None,
+    metrics: Mapping[str, float] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+    signature: Any = None,
+) -> Registered:
+    """Log and register a Core ML file, unless `name` has a version of that digest already.
+
+    `run_id` is MLflow's id of the run that made it. Raises `TrackingError` when MLflow refuses.
+    """
+    from coremlops.tracking.flavor import log_model
+
+    client = connect(tracking_uri)
+    with trouble(f"cannot look for versions of {name!r}"):
+        version = find_version(client, name, digest)
+    if version is not None:
+        return Registered("present", name, str(version.version), digest, str(version.run_id or run_id))
+    info = log_model(
+        model,
+        name,
+        run_id=run_id,
+        registered_model_name=name,
+        digest=digest,
+        params=params,
+        tags=tags,
+        metrics=metrics,
+        metadata=metadata,
+        signature=signature,
+        tracking_uri=tracking_uri,
+    )
+    return Registered("done", name, str(info.registered_model_version), digest, run_id)
+
+
+def mirror_alias(tracking_uri: str, name: str, alias: str, model_digest: str) -> bool:
+    """Point the alias at the version that holds the model of that digest; False when there is none."""
+    client = connect(tracking_uri)
+    with trouble(f"cannot set the alias {name}@{alias}"):
+        version = find_version(client, name, model_digest)
+        if version is None:
+            return False
+        client.set_registered_model_alias(name, alias, str(version.version))
+    return True
+
+
+def find_version(client: MlflowClient, name: str, digest: str) -> Any:
+    """The newest version of `name` with that digest whose logged model still exists; else None."""
+    from mlflow.exceptions import MlflowException
+
+    quoted = name.replace("'", "")
+    found = client.search_model_versions(f"name = '{quoted}' AND tag.`{DIGEST_TAG}` = '{digest}'")
+    for version in sorted(found, key=lambda v: int(v.version), reverse=True):
+        model_id = logged_model_id(version.source)
+        try:
+            if model_id is not None:
+                client.get_logged_model(model_id)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            continue
+        return version
+    return None
+
+
+def create_version(
+    client: MlflowClient,
+    uri: str,
+    name: str,
+    model_id: str,
+    run_id: str,
+    digest: str,
+    tags: Mapping[str, str],
+) -> str:
+    """Make a version from a logged model, tagged with the digest from its first moment."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+    with default_store(uri):  # MLflow's SQL registry looks for `models:/<id>` in the process-wide store
+        version = client.create_model_version(
+            name,
+            source=f"models:/{model_id}",
+            run_id=run_id,
+            tags={**tags, DIGEST_TAG: digest},
+            model_id=model_id,
+            await_creation_for=60,
+        )
+    return str(version.version)
