@@ -1,0 +1,157 @@
+"""The code ingredients of a step's key: first-party folders, and the distributions that they import."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from blake3 import blake3
+
+from coremlops.errors import ConfigError
+from coremlops.pipeline.disk import read_json, write_json
+from coremlops.pipeline.distributions import Distribution, Installed, installed
+from coremlops.pipeline.project import Project, ReadyStep
+from coremlops.pipeline.tree import Tree, TreeCache, skip_not_code
+
+FORMAT = 1
+_MAX_SCANS = 500
+
+
+class CodeReader:
+    """Reads the code of a project's steps; what it had to parse is remembered across processes.
+
+    `paths`: where distributions are looked for, by default this Python's `sys.path`.
+    """
+
+    def __init__(self, project: Project, trees: TreeCache, paths: Sequence[str] | None = None) -> None:
+        self._project = project
+        self._trees = trees
+        self._paths = paths
+        self._memory = project.own / "cache" / "imports.json"
+        saved = read_json(self._memory)
+        sound = isinstance(saved, dict) and saved.get("format") == FORMAT
+        self._scans: dict[str, list[str]] = saved["scans"] if sound else {}
+        self._changed = False
+        self._installed: Installed | None = None
+        self._seen: dict[Path, Tree] = {}
+
+    def trees(self, ready: ReadyStep) -> dict[str, Tree]:
+        """The first-party code of a step: `step` is its own folder, the others are named by `code:`."""
+        found = {"step": self._tree(ready.folder)}
+        for name in self._project.config.code:
+            folder = self._project.root / name
+            if not folder.is_dir():
+                raise ConfigError(f"coremlops.yaml: code names {name!r}, and there is no such folder")
+            found[name] = self._tree(folder)
+        return found
+
+    def distributions(self, ready: ReadyStep) -> dict[str, str]:
+        """Name to version of what a step's code imports and what that requires.
+
+        A distribution installed in editable mode, and a module found elsewhere on the path, counts with the
+        digest of its files; a name that nothing provides counts as `not installed`.
+        """
+        names = set(ready.mlproject.modules)
+        local: set[str] = set()
+        for name, tree in self.trees(ready).items():
+            folder = ready.folder if name == "step" else self._project.root / name
+            names.update(self._imports(folder, tree))
+            local |= _local_modules(folder, tree)
+        names = {name for name in names if _top(name) not in sys.stdlib_module_names}
+        if not names:
+            return {}
+        found = self._resolve(names, local)
+        return dict(sorted(found.items()))
+
+    def save(self) -> None:
+        """Remember what was parsed."""
+        if self._changed:
+            scans = dict(list(self._scans.items())[-_MAX_SCANS:])
+            write_json(self._memory, {"format": FORMAT, "scans": scans})
+            self._changed = False
+
+    def _tree(self, folder: Path) -> Tree:
+        if folder not in self._seen:
+            self._seen[folder] = self._trees.tree(folder, skip_not_code)
+        return self._seen[folder]
+
+    def _imports(self, folder: Path, tree: Tree) -> list[str]:
+        if tree.digest not in self._scans:
+            from coremlops.pipeline.imports import names_in
+
+            files = [folder / name for name in tree.files if name.endswith(".py")]
+            self._scans[tree.digest] = sorted(names_in(files))
+            self._changed = True
+        return self._scans[tree.digest]
+
+    def _resolve(self, names: set[str], local: set[str]) -> dict[str, str]:
+        if self._installed is None:
+            self._installed = installed(self._project.own / "cache" / "installed.json", self._paths)
+        known = self._installed
+        found: dict[str, str] = {}
+        done: set[str] = set()
+        pending = dict.fromkeys(names, local)
+        roots: set[str] = set()
+        while pending:
+            name, own = pending.popitem()
+            done.add(name)
+            providers = known.names.get(_top(name), ())
+            for provider in providers:
+                roots.add(provider)
+                for package, tree in self._editable(known.distributions[provider]):
+                    if package.stem == _top(name):
+                        reached = self._reached(package, tree, name)
+                        pending.update({other: set() for other in reached if other not in done})
+            if not providers and _top(name) not in own:
+                found.update(self._elsewhere(_top(name)))
+        for distribution in known.closure(roots):
+            sources = self._editable(distribution)
+            text = "".join(f"{tree.digest}\n" for _, tree in sources)
+            found[distribution.name] = (
+                f"editable {blake3(text.encode()).hexdigest()[:32]}" if sources else distribution.version
+            )
+        return found
+
+    def _editable(self, distribution: Distribution) -> list[tuple[Path, Tree]]:
+        return [(path, self._tree(path)) for path in map(Path, distribution.sources) if path.exists()]
+
+    def _reached(self, package: Path, tree: Tree, start: str) -> list[str]:
+        if not package.is_dir():
+            return []
+        key = blake3(f"{tree.digest} {package.name} {start}".encode()).hexdigest()
+        if key not in self._scans:
+            from coremlops.pipeline.imports import reached
+
+            self._scans[key] = sorted(reached(package, [start]))
+            self._changed = True
+        return self._scans[key]
+
+    def _elsewhere(self, name: str) -> Mapping[str, str]:
+        """A module that no distribution provides: from PYTHONPATH, or missing."""
+        for place in os.environ.get("PYTHONPATH", "").split(os.pathsep):
+            for path in (Path(place) / name, Path(place) / f"{name}.py"):
+                if place and path.exists():
+                    return {f"module {name}": f"path {self._tree(path).digest[:32]}"}
+        return {f"module {name}": "not installed"}
+
+
+def _top(name: str) -> str:
+    return name.partition(".")[0]
+
+
+def _local_modules(folder: Path, tree: Tree) -> set[str]:
+    """Names that code in `folder` can import from it: its modules, its packages, itself."""
+    names = {folder.name}
+    for path in tree.files:
+        if path.endswith(".py"):
+            parts = path[:-3].split("/")
+            names.update(parts)
+    return names
+
+
+def code_digest(trees: Iterable[Mapping[str, Tree]]) -> str:
+    """One digest for the first-party code of several steps."""
+    lines = sorted({f"{name} {tree.digest}\n" for step in trees for name, tree in step.items()})
+    return blake3("".join(lines).encode()).hexdigest()

@@ -1,0 +1,189 @@
+"""Publish, promote and roll back for a project: the signed repository, then MLflow's alias as its mirror."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from coremlops.collection import Entry, Index
+from coremlops.errors import CoremlopsError, GateError, InputError, RepositoryError
+from coremlops.model import model_digest
+from coremlops.pipeline.shipping import Shipping
+from coremlops.tracking.address import sqlite_file
+
+_MAX_REPORT_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a release operation did, and how the channel stands now.
+
+    `action`: "done" or "present". `version`, `model`, `manifest`: the version that was asked for.
+    `current`: the version that devices get; another one after a rollback. `alias`: whether MLflow's alias of
+    the channel's name is at `current`; `warning` says why not, when there is an MLflow to mirror to.
+    """
+
+    action: str
+    collection: str
+    channel: str
+    version: int
+    model: str
+    manifest: str
+    current: int
+    rolled_back: bool
+    alias: bool
+    warning: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object of `receipt.json` and `--json`."""
+        return asdict(self)
+
+
+def publish(
+    model: Path,
+    golden: Path,
+    where: Shipping,
+    *,
+    channel: str = "staging",
+    report: Path | None = None,
+    again: bool = False,
+) -> Receipt:
+    """Publish a model with its golden set to a channel.
+
+    `golden`: a golden set (with `golden.json`), or a folder of pictures to make one from by executing the model.
+    `report`: a `report.json` that must be ok and speak of this very model. Raises `GateError` for a report that
+    says no, `RepositoryError`, `GoldenError` and others for what cannot be published.
+    """
+    repository = _open(where)
+    if report is not None:
+        check_report(report, model_digest(model))
+    if not again:
+        digest = model_digest(model)
+        before = repository.index(channel)
+        if digest in {entry.model for entry in (before.latest, before.current) if entry is not None}:
+            # Nothing to make a golden set for; publishing again renews what is about to expire.
+            repository.renew_online()
+            known = before.current if before.current and before.current.model == digest else before.latest
+            assert known is not None  # noqa: S101 - the digest was found in one of the two
+            return _receipt("present", before, known, where)
+    with tempfile.TemporaryDirectory(prefix="coremlops-golden-") as scratch:
+        made = golden
+        if not (golden / "golden.json").is_file():
+            from coremlops.golden import make
+
+            made = Path(scratch) / "golden"
+            make(model, golden, made)
+        before = repository.index(channel)
+        entry = repository.publish(model, made, channel, again=again)
+    after = repository.index(channel)
+    return _receipt("present" if before == after else "done", after, entry, where)
+
+
+def promote(
+    where: Shipping, version: int | None = None, *, from_channel: str = "staging", to_channel: str = "release"
+) -> Receipt:
+    """Make a version of one channel current in another. Raises `RepositoryError`."""
+    repository = _open(where)
+    before = repository.index(to_channel)
+    entry = repository.promote(version, from_channel, to_channel)
+    after = repository.index(to_channel)
+    return _receipt("present" if before == after else "done", after, entry, where)
+
+
+def rollback(where: Shipping, channel: str = "release", to_version: int | None = None) -> Receipt:
+    """Make an older version current again, the one before unless named. Raises `RepositoryError`."""
+    repository = _open(where)
+    before = repository.index(channel)
+    entry = repository.rollback(channel, to_version)
+    after = repository.index(channel)
+    return _receipt("present" if before == after else "done", after, entry, where)
+
+
+def listing(where: Shipping) -> tuple[Index, ...]:
+    """Both channels as they stand. Raises `RepositoryError`."""
+    indexes: tuple[Index, ...] = _open(where).list()
+    return indexes
+
+
+def check_report(report: Path, digest: str) -> None:
+    """Raise unless a `report.json` is ok and speaks of the model with this digest.
+
+    `InputError` for a file that is no report or is about another model, `GateError` for one that says no.
+    """
+    try:
+        if report.stat().st_size > _MAX_REPORT_BYTES:
+            raise InputError(f"{report}: larger than {_MAX_REPORT_BYTES} bytes")
+        said = json.loads(report.read_bytes())
+    except OSError as error:
+        raise InputError(f"cannot read the report {report}: {error.strerror}") from None
+    except (ValueError, RecursionError):
+        raise InputError(f"{report} is no JSON") from None
+    about = said.get("model") if isinstance(said, dict) else None
+    proven = about.get("digest") if isinstance(about, dict) else None
+    if proven != digest:
+        raise InputError(
+            f"the report is about another model: expected {digest}, got {str(proven)[:64]}",
+            hint="run `coremlops verify` on this very model",
+        )
+    if said.get("ok") is not True:
+        gates = said.get("gates")
+        failed = tuple(
+            f"{gate.get('name')}: {gate.get('value')} (limit {gate.get('limit')})"
+            for gate in (gates if isinstance(gates, list) else [])
+            if isinstance(gate, dict) and gate.get("ok") is not True
+        )
+        raise GateError("the report does not say that the model is proven, so it is not published", failed)
+
+
+def mirror(where: Shipping, collection: str, channel: str, digest: str) -> tuple[bool, str]:
+    """Point MLflow's alias at the version with this digest; whether it is there now, and a warning if not.
+
+    The signed repository is the authority: whatever is wrong with MLflow is a warning and never an error.
+    """
+    if not where.tracking_uri:
+        return False, ""
+    from coremlops.tracking import mirror_alias, peek_alias
+
+    uri, name = where.tracking_uri, where.registered(collection)
+    file = sqlite_file(uri)
+    if file is not None and not file.exists():
+        return False, f"MLflow's alias {name}@{channel} is not set: there is no {file}"
+    if peek_alias(uri, name, channel) == digest:
+        return True, ""
+    try:
+        if mirror_alias(uri, name, channel, digest):
+            return True, ""
+        why = f"no version of {name} holds the model {digest[:12]}"
+    except CoremlopsError as error:
+        why = error.message
+    except Exception as error:  # MLflow and its transports raise anything; none of it concerns the release.
+        why = f"{type(error).__name__}: {error}"
+    return False, f"MLflow's alias {name}@{channel} is not set: {why}"
+
+
+def _open(where: Shipping) -> Any:
+    from coremlops.release import Repository
+
+    return Repository.open(where.repository, where.collection)
+
+
+def _receipt(action: str, index: Index, entry: Entry, where: Shipping) -> Receipt:
+    current = index.current
+    if current is None:
+        raise RepositoryError(f"{index.channel} has no version")
+    alias, warning = mirror(where, index.collection, index.channel, current.model)
+    return Receipt(
+        action=action,
+        collection=index.collection,
+        channel=index.channel,
+        version=entry.version,
+        model=entry.model,
+        manifest=entry.manifest,
+        current=current.version,
+        rolled_back=index.rolled_back,
+        alias=alias,
+        warning=warning,
+    )

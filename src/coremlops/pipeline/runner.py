@@ -1,0 +1,381 @@
+"""Runs a pipeline: does what is missing, in order, and nothing else."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from coremlops.errors import CoremlopsError, GateError, InputError, StepError
+from coremlops.pipeline.code import code_digest
+from coremlops.pipeline.difference import differences
+from coremlops.pipeline.disk import cannot_write, read_json, write_json
+from coremlops.pipeline.findings import failed_gates, read_dataset, read_metrics, read_object
+from coremlops.pipeline.key import Ingredients
+from coremlops.pipeline.lock import claim, clean_work, project_lock
+from coremlops.pipeline.process import run_logged, step_environment, tail, terminable
+from coremlops.pipeline.project import DOWNSTREAM, ReadyStep, load_project
+from coremlops.pipeline.recording import Recording, experiment_name, tracking_uri
+from coremlops.pipeline.result import Progress, RunResult, Silence, StepResult
+from coremlops.pipeline.session import Session
+from coremlops.pipeline.store import Output, Record, remove
+
+GATE_EXIT = 3
+
+
+def run(
+    project: Path,
+    *,
+    pipeline: str = "main",
+    overrides: Mapping[str, str] | None = None,
+    to: str | None = None,
+    force: Sequence[str] = (),
+    tracking_uri: str | None = None,
+    progress: Progress | None = None,
+    check: bool = True,
+) -> RunResult:
+    """Run a pipeline of the project in the folder `project`.
+
+    `overrides`: `{"epochs": "3"}` or `{"train.epochs": "3"}`. `to`: only this step and what it needs. `force`:
+    steps to run whether or not they are done. With `check=False` a step's failure is returned in the result.
+
+    Raises `ConfigError` before anything runs, `StepError` for a step that failed, `GateError` for a gate that
+    said no, `InputError` for an input that is not there, `StoreError` when the disk refuses.
+    """
+    began = time.perf_counter()
+    progress = progress or Silence()
+    loaded = load_project(project)
+    ready = loaded.ready(pipeline, overrides, to)
+    for name in force:
+        loaded.config.pipeline(pipeline).step(name)
+    with project_lock(loaded.own, loaded.root, progress.tell):
+        clean_work(loaded.own / "work", progress.tell)
+        session = Session.open(loaded, ready)
+        result = _Run(session, frozenset(force), tracking_uri, progress, began).execute()
+    if check and result.error is not None:
+        raise result.error
+    return result
+
+
+class _Run:
+    """One run's state: what its steps left so far."""
+
+    def __init__(
+        self, session: Session, force: frozenset[str], uri: str | None, progress: Progress, began: float
+    ) -> None:
+        self.session = session
+        self.project = session.project
+        self.force = force
+        self.progress = progress
+        self.began = began
+        self.run_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.urandom(3).hex()}"
+        self.uri = tracking_uri(self.project, uri)
+        self.logs = self.project.own / "runs" / self.run_id
+        self.recording = Recording(self.project, session.pipeline, self.run_id, self.uri, progress.tell)
+        self.outputs: dict[str, Output] = {}
+        self.results: list[StepResult] = []
+        self.keys: dict[str, str] = {}
+        self.steps = {ready.name: ready for ready in session.pipeline.steps}
+
+    def execute(self) -> RunResult:
+        error: CoremlopsError | None = None
+        status = "KILLED"
+        try:
+            with terminable():
+                self._steps()
+            status = "FINISHED"
+        except CoremlopsError as caught:
+            error, status = caught, "FAILED"
+        finally:
+            self.recording.run_finished(status, {name: out.path for name, out in self.outputs.items()})
+            self.session.remember_last(self.keys)
+            self.session.code.save()
+        result = RunResult(
+            self.run_id, time.perf_counter() - self.began, tuple(self.results), error, self.logs
+        )
+        if result.work:
+            write_json(self.logs / "run.json", result.as_json())
+        return result
+
+    def _steps(self) -> None:
+        total = len(self.steps)
+        for index, ready in enumerate(self.steps.values()):
+            began = time.perf_counter()
+            try:
+                inputs = self.session.inputs(ready, self.outputs)
+                do = self._effect if ready.effect else self._pure
+                status, key, output = do(ready, inputs, index)
+            except CoremlopsError:
+                failed = StepResult(ready.name, "failed", time.perf_counter() - began, "", None)
+                self.results.append(failed)
+                self.progress.finished(failed, index, total)
+                raise
+            self.outputs[ready.name] = output
+            result = StepResult(ready.name, status, time.perf_counter() - began, key, output.path)
+            self.results.append(result)
+            self.progress.finished(result, index, total)
+
+    # pure steps
+
+    def _pure(self, ready: ReadyStep, inputs: Mapping[str, Output], index: int) -> tuple[str, str, Output]:
+        ingredients = self._ingredients(ready, inputs)
+        key = ingredients.key()
+        found = None if ready.name in self.force else self.session.store.find(key)
+        if found is not None:
+            self.keys[ready.name] = key
+            return "cached", key, found[1]
+        because = self._because(ready, ingredients, inputs)
+        began = time.perf_counter()
+        self.progress.started(ready.name, index, len(self.steps), self._log(ready))
+        self.recording.step_started(ready, {"coremlops.step": ready.name, "coremlops.key": key})
+        work = self._work(ready)
+        output: Output | None = None
+        status = "KILLED"
+        try:
+            try:
+                self._process(ready, inputs, work)
+                self._check_output(ready, work / "out")
+                self._check_inputs(ready, inputs)
+            except CoremlopsError:
+                self._keep(ready, work)
+                raise
+            output = self.session.store.commit(work / "out", ready.name)
+            if self._code_changed(ready, ingredients):
+                self.progress.tell(
+                    f"the code of {ready.name} changed while it ran: its output is used now, and not kept"
+                )
+            else:
+                elapsed_s = time.perf_counter() - began
+                self.session.store.write_record(
+                    key, self._record(ready, output.tree.digest, elapsed_s, because, ingredients)
+                )
+                self.keys[ready.name] = key
+            status = "FINISHED"
+        except CoremlopsError:
+            status = "FAILED"
+            raise
+        finally:
+            self.recording.step_finished(ready, status, output.path if output else self._kept(ready))
+            _remove_quietly(work)
+        return "ran", key, output
+
+    def _ingredients(self, ready: ReadyStep, inputs: Mapping[str, Output]) -> Ingredients:
+        return self.session.ingredients(ready, {name: item.tree.digest for name, item in inputs.items()})
+
+    def _because(
+        self, ready: ReadyStep, ingredients: Ingredients, inputs: Mapping[str, Output]
+    ) -> tuple[str, ...]:
+        """Why a step runs, and its listings kept so that the next answer can be as precise."""
+        store = self.session.store
+        _, last = self.session.last(ready.name)
+        trees = {item.tree.digest: item.tree for item in inputs.values()}
+        trees |= {tree.digest: tree for tree in self.session.code.trees(ready).values()}
+        for tree in trees.values():
+            if not (store.folder / "manifests" / f"{tree.digest}.json").exists():
+                store.remember(tree)
+        if last is None:
+            return ("never ran",)
+        lines = differences(last.ingredients, ingredients, ready, store, {})
+        if lines:
+            return tuple(lines)
+        return ("forced",) if ready.name in self.force else ("its output was no longer in the store",)
+
+    def _record(
+        self,
+        ready: ReadyStep,
+        output: str,
+        elapsed_s: float,
+        because: tuple[str, ...],
+        ingredients: Ingredients,
+    ) -> Record:
+        finished = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        return Record(ready.name, output, self.run_id, finished, round(elapsed_s, 4), because, ingredients)
+
+    def _check_output(self, ready: ReadyStep, out: Path) -> None:
+        if not out.is_dir() or not any(out.iterdir()):
+            raise StepError(
+                f"step {ready.name} ended well and left nothing in downstream",
+                step=ready.name,
+                log_tail=tail(self._log(ready)),
+                hint="a step must write its result into the folder that `downstream` names",
+            )
+        read_metrics(out, ready.name)
+        read_dataset(out, ready.name)
+
+    def _check_inputs(self, ready: ReadyStep, inputs: Mapping[str, Output]) -> None:
+        """An output made while its input changed belongs to neither content."""
+        for source in ready.step.inputs:
+            if source.step is not None:
+                continue
+            now = self.session.input(ready, source, self.outputs)
+            if now.tree.digest != inputs[source.name].tree.digest:
+                raise InputError(
+                    f"{source.source} changed while step {ready.name} was reading it",
+                    hint="run again when it is complete",
+                )
+
+    def _code_changed(self, ready: ReadyStep, ingredients: Ingredients) -> bool:
+        fresh = Session.open(self.project, self.session.pipeline).code.trees(ready)
+        return {name: tree.digest for name, tree in fresh.items()} != dict(ingredients.code)
+
+    # effects
+
+    def _effect(self, ready: ReadyStep, inputs: Mapping[str, Output], index: int) -> tuple[str, str, Output]:
+        assert ready.component is not None  # noqa: S101 (only components are effects)
+        paths = {name: item.path for name, item in inputs.items()}
+        if ready.name not in self.force:
+            receipt = ready.component.present(paths, ready.values(self.project.root), self.project.root)
+            if receipt is not None:
+                return "present", "", self._present(ready, receipt)
+        ingredients = self._ingredients(ready, inputs)
+        key = ingredients.key()
+        because = self._because(ready, ingredients, inputs)
+        began = time.perf_counter()
+        self.progress.started(ready.name, index, len(self.steps), self._log(ready))
+        self.recording.step_started(ready, {"coremlops.step": ready.name, "coremlops.key": key})
+        work = self._work(ready)
+        status = "KILLED"
+        output: Output | None = None
+        try:
+            try:
+                self._process(ready, inputs, work)
+                if read_object(work / "out", "receipt.json", ready.name) is None:
+                    write_json(work / "out" / "receipt.json", {"action": "done"})
+                read_metrics(work / "out", ready.name)
+            except CoremlopsError:
+                self._keep(ready, work)
+                raise
+            output = self._replace_effect(ready, work)
+            elapsed_s = time.perf_counter() - began
+            self.session.store.write_record(
+                key, self._record(ready, output.tree.digest, elapsed_s, because, ingredients)
+            )
+            self.keys[ready.name] = key
+            status = "FINISHED"
+        except CoremlopsError:
+            status = "FAILED"
+            raise
+        finally:
+            self.recording.step_finished(ready, status, output.path if output else self._kept(ready))
+            _remove_quietly(work)
+        return "ran", "", output
+
+    def _present(self, ready: ReadyStep, receipt: Mapping[str, object]) -> Output:
+        """The folder of an effect that is there already; made anew when it tells of another result."""
+        output = self.session.effect_output(ready.name)
+        old = read_json(output.path / "receipt.json") if output else None
+        if output is not None and isinstance(old, dict) and _same_receipt(old, receipt):
+            return output
+        work = self._work(ready)
+        write_json(work / "out" / "receipt.json", {"action": "present", **receipt})
+        try:
+            return self._replace_effect(ready, work)
+        finally:
+            _remove_quietly(work)
+
+    def _replace_effect(self, ready: ReadyStep, work: Path) -> Output:
+        target = self.project.own / "effects" / ready.name
+        try:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            if target.exists():
+                target.rename(work / "old")
+            (work / "out").rename(target)
+        except OSError as error:
+            raise cannot_write(target, error) from error
+        return Output(target, self.session.trees.tree(target))
+
+    # what both share
+
+    def _process(self, ready: ReadyStep, inputs: Mapping[str, Output], work: Path) -> None:
+        out = work / "out"
+        values = ready.values(self.project.root)
+        values |= {name: str(item.path) for name, item in inputs.items()}
+        values[DOWNSTREAM] = str(out)
+        log = self._log(ready)
+        status = run_logged(
+            ready.mlproject.render(values),
+            folder=ready.folder,
+            environment=self._environment(ready),
+            log=log,
+            started=lambda group: claim(work, group),
+        )
+        if status == 0:
+            return
+        lines = tail(log)
+        if status == GATE_EXIT:
+            raise GateError(
+                f"step {ready.name}: a gate said no", failed_gates(out) or lines, hint=f"see {log}"
+            )
+        how = f"exit status {status}" if status < 128 else f"signal {status - 128} (exit status {status})"
+        raise StepError(
+            f"step {ready.name} failed with {how}", step=ready.name, log_tail=lines, hint=f"see {log}"
+        )
+
+    def _environment(self, ready: ReadyStep) -> dict[str, str]:
+        made_by = [self.steps[name] for name in self._upstream(ready.name)]
+        environment = step_environment(
+            self.project.own,
+            {
+                "COREMLOPS_PROJECT": str(self.project.root),
+                "COREMLOPS_RUN_ID": self.run_id,
+                "COREMLOPS_STEP": ready.name,
+                "COREMLOPS_CODE_DIGEST": code_digest(self.session.code.trees(step) for step in made_by),
+                "COREMLOPS_DATA_DIGEST": self._data_digest(ready),
+                "MLFLOW_TRACKING_URI": self.uri,
+                "MLFLOW_EXPERIMENT_NAME": experiment_name(self.project),
+            },
+        )
+        # These name `mlflow run`'s own run, which the sender adopts; a step is not that run.
+        for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
+            environment.pop(name, None)
+        return environment
+
+    def _upstream(self, name: str) -> list[str]:
+        """A step and all it takes input from, nearest first."""
+        found = [name]
+        for current in found:
+            sources = [source.step for source in self.steps[current].step.inputs]
+            found += [step for step in dict.fromkeys(sources) if step is not None and step not in found]
+        return found
+
+    def _data_digest(self, ready: ReadyStep) -> str:
+        for name in self._upstream(ready.name)[1:]:
+            dataset = read_dataset(self.outputs[name].path, name)
+            if dataset is not None:
+                return str(dataset["digest"])
+        return ""
+
+    def _log(self, ready: ReadyStep) -> Path:
+        return self.logs / f"{ready.name}.log"
+
+    def _work(self, ready: ReadyStep) -> Path:
+        work = self.project.own / "work" / f"{self.run_id}-{ready.name}"
+        try:
+            (work / "out").mkdir(parents=True)
+        except OSError as error:
+            raise cannot_write(work, error) from error
+        return work
+
+    def _kept(self, ready: ReadyStep) -> Path:
+        return self.logs / f"{ready.name}.output"
+
+    def _keep(self, ready: ReadyStep, work: Path) -> None:
+        """Leave what a failed step wrote beside its log: a report that said no is worth reading."""
+        if any((work / "out").glob("*")):
+            try:
+                (work / "out").rename(self._kept(ready))
+            except OSError as error:
+                self.progress.tell(f"the output of {ready.name} could not be kept: {error}")
+
+
+def _same_receipt(old: Mapping[str, object], new: Mapping[str, object]) -> bool:
+    """Whether two receipts tell of one result, done now or found done."""
+    return {**old, "action": ""} == {**new, "action": ""}
+
+
+def _remove_quietly(work: Path) -> None:
+    try:
+        remove(work)
+    except OSError:
+        pass  # the next run cleans up

@@ -1,0 +1,219 @@
+"""The step store: outputs by content, and which step key led to which output.
+
+    .coremlops/store/objects/<tree digest>/      what a step wrote; files are read-only
+    .coremlops/store/manifests/<tree digest>.json  its files with their stamps
+    .coremlops/store/steps/<key>.json            a record: step, output, ingredients, metrics, ...
+    .coremlops/store/trees/<tree digest>.json    what a project's input held when a step read it
+
+A folder enters `objects` by one rename, after its files are on the disk and hashed, so an object is whole
+or absent. Nothing here is trusted blindly: an object whose files are not as its manifest says is hashed
+again, and removed when it is not what its name says; a damaged record counts as absent.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from coremlops.errors import InputError, StepError, StoreError
+from coremlops.pipeline.disk import cannot_write, read_json, write_json
+from coremlops.pipeline.key import Ingredients
+from coremlops.pipeline.tree import FORMAT as TREE_FORMAT
+from coremlops.pipeline.tree import Tree, scan, skip_nothing, walk
+
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What is kept of a step that was done. `because`: why it ran then. `elapsed_s`: its own work."""
+
+    step: str
+    output: str
+    run_id: str
+    finished: str
+    elapsed_s: float
+    because: tuple[str, ...]
+    ingredients: Ingredients
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a step left: the folder and its content."""
+
+    path: Path
+    tree: Tree
+
+
+class Store:
+    """The store in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def find(self, key: str) -> tuple[Record, Output] | None:
+        """The record of `key` with its output, when both are there and sound."""
+        record = self.record(key)
+        if record is None:
+            return None
+        output = self.output(record.output)
+        return None if output is None else (record, output)
+
+    def record(self, key: str) -> Record | None:
+        """The record of `key`, whether or not its output is still there."""
+        value = read_json(self.folder / "steps" / f"{key}.json")
+        try:
+            if value["format"] != FORMAT:
+                return None
+            return Record(
+                step=value["step"],
+                output=value["output"],
+                run_id=value["run_id"],
+                finished=value["finished"],
+                elapsed_s=value["elapsed_s"],
+                because=tuple(value["because"]),
+                ingredients=Ingredients.from_json(value["ingredients"]),
+            )
+        except (KeyError, TypeError):
+            return None
+
+    def write_record(self, key: str, record: Record) -> None:
+        """Remember what `key` led to. Raises `StoreError`."""
+        value: dict[str, Any] = {name: getattr(record, name) for name in Record.__slots__}
+        value["ingredients"] = record.ingredients.as_json()
+        write_json(self.folder / "steps" / f"{key}.json", {"format": FORMAT, **value})
+
+    def output(self, digest: str) -> Output | None:
+        """The object `digest`, checked; a damaged one is removed and counts as absent."""
+        path = self.folder / "objects" / digest
+        manifest = self.folder / "manifests" / f"{digest}.json"
+        saved = read_json(manifest)
+        known: Mapping[str, Any] = {}
+        if isinstance(saved, dict) and saved.get("format") == TREE_FORMAT:
+            known = saved["files"]
+        try:
+            tree, stamps, unchanged = scan(path, known)
+        except InputError:
+            if path.is_symlink() or path.exists():
+                self._discard(path)
+            return None
+        if tree.digest != digest:
+            self._discard(path)
+            return None
+        if not unchanged:
+            write_json(manifest, {"format": TREE_FORMAT, "files": stamps})
+        return Output(path, tree)
+
+    def commit(self, work: Path, step: str) -> Output:
+        """Move what a step wrote in `work` into the store; `work` is gone after that.
+
+        Raises `StepError` when the output holds what cannot be stored (a link that leaves it, a device),
+        `StoreError` when the disk refuses; the store is then as it was.
+        """
+        try:
+            _replace_links(work, step)
+            _settle(work)
+        except InputError as error:
+            raise StepError(f"step {step} left what cannot be stored: {error.message}", step=step) from error
+        except OSError as error:
+            raise cannot_write(work, error) from error
+        tree, stamps, _ = scan(work, {})
+        target = self.folder / "objects" / tree.digest
+        present = self.output(tree.digest)
+        try:
+            if present is not None:
+                remove(work)
+                return present
+            target.parent.mkdir(parents=True, exist_ok=True)
+            work.rename(target)
+            _sync_folder(target.parent)
+        except OSError as error:
+            raise cannot_write(target, error) from error
+        write_json(
+            self.folder / "manifests" / f"{tree.digest}.json", {"format": TREE_FORMAT, "files": stamps}
+        )
+        return Output(target, tree)
+
+    def remember(self, tree: Tree) -> None:
+        """Keep the listing of a folder that is not in the store, for `why` to compare with."""
+        path = self.folder / "trees" / f"{tree.digest}.json"
+        if not path.exists():
+            write_json(path, {"format": FORMAT, "files": dict(tree.files)})
+
+    def listing(self, digest: str) -> Mapping[str, str] | None:
+        """The files of a tree that was once an input or output: path to digest; None when forgotten."""
+        value = read_json(self.folder / "trees" / f"{digest}.json")
+        if isinstance(value, dict):
+            files: Mapping[str, str] = value["files"]
+            return files
+        value = read_json(self.folder / "manifests" / f"{digest}.json")
+        if isinstance(value, dict):
+            return {name: stamp[4] for name, stamp in value["files"].items()}
+        return None
+
+    def _discard(self, path: Path) -> None:
+        try:
+            remove(path)
+        except OSError as error:
+            raise StoreError(
+                f"{path} is damaged and cannot be removed: {error}", hint="remove it, then run again"
+            ) from error
+
+
+def remove(path: Path) -> None:
+    """Delete a folder that a step may have made unwritable."""
+    import shutil
+
+    if path.is_symlink() or not path.is_dir():
+        path.unlink(missing_ok=True)
+        return
+    for folder, _, _ in os.walk(path):
+        os.chmod(folder, 0o755)  # noqa: PTH101, S103
+    shutil.rmtree(path)
+
+
+def _replace_links(work: Path, step: str) -> None:
+    """Turn links to files inside the output into files; refuse all others, whose content would be lost."""
+    top = work.resolve()
+    for folder, folders, files in os.walk(work):
+        for name in [*folders, *files]:
+            path = Path(folder, name)
+            if not path.is_symlink():
+                continue
+            target = path.resolve()
+            if not (target.is_file() and target.is_relative_to(top)):
+                raise StepError(
+                    f"step {step} left a link in its output, {path.relative_to(work)} -> {os.readlink(path)}",
+                    step=step,
+                    hint="copy the file instead; only links to files inside the output are kept",
+                )
+            path.unlink()
+            os.link(target, path)
+
+
+def _settle(work: Path) -> None:
+    """Make the files read-only and put them on the disk."""
+    for folder, _, _ in os.walk(work):
+        os.chmod(folder, 0o755)  # noqa: PTH101, S103
+    for _, path, st in walk(str(work), skip_nothing):
+        if st is None:
+            continue
+        fd = os.open(path, os.O_RDONLY)
+        try:
+            os.fchmod(fd, 0o555 if st.st_mode & stat.S_IXUSR else 0o444)
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+    _sync_folder(work)
+
+
+def _sync_folder(folder: Path) -> None:
+    fd = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
