@@ -1,0 +1,63 @@
+"""Constants of a program as NumPy arrays, in the numbers that the engine computes with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from coremlops.dialects.mil.graph import NUMPY_DTYPES, BlobRef, Constant, TensorType
+from coremlops.errors import ModelFormatError
+from coremlops.lower.registry import Unsupported
+
+# Gives the flat array behind a reference into a weight file.
+ReadBlob: TypeAlias = Callable[[BlobRef], np.ndarray[Any, Any]]
+
+
+def resolve(constant: Constant, read_blob: ReadBlob) -> Any:
+    """The value of a constant: an array in its declared dtype and shape, a str, or a tuple.
+
+    Raises Unsupported for dtypes that are not decoded yet, ModelFormatError when a blob does not fit its type.
+    """
+    if not isinstance(constant, BlobRef):
+        return constant.value
+    type_ = constant.type
+    if type_.dtype not in NUMPY_DTYPES:
+        raise Unsupported(f"weights of type {type_.dtype}")
+    flat = read_blob(constant)
+    if type_.shape is None or any(axis is None for axis in type_.shape):
+        raise ModelFormatError(f"a constant of the open shape {type_} in {constant.file}")
+    shape = tuple(axis for axis in type_.shape if axis is not None)
+    if flat.dtype != NUMPY_DTYPES[type_.dtype] or flat.size != math.prod(shape):
+        raise ModelFormatError(
+            f"the blob at {constant.offset} of {constant.file} holds {flat.size} values of {flat.dtype}; "
+            f"the program says {type_}"
+        )
+    return flat.reshape(shape)
+
+
+def as_computed(array: np.ndarray[Any, Any], *, round_to_fp16: bool) -> np.ndarray[Any, Any]:
+    """A constant in the dtype that the engine computes with: fp16 becomes float32, the rest stays.
+
+    `round_to_fp16`: float32 is rounded to what fp16 can hold.
+    """
+    if round_to_fp16 and array.dtype == np.float32:
+        with np.errstate(over="ignore"):
+            array = array.astype(np.float16)
+    return array.astype(np.float32) if array.dtype == np.float16 else array
+
+
+def fits_fp16(array: np.ndarray[Any, Any]) -> bool:
+    """Whether every value survives a round trip through fp16 unchanged."""
+    if array.dtype.kind != "f":
+        return True
+    with np.errstate(over="ignore"):
+        return bool(np.array_equal(array.astype(np.float16).astype(array.dtype), array, equal_nan=True))
+
+
+def constant_type(array: np.ndarray[Any, Any]) -> TensorType:
+    """The MIL type of an array that a rule makes."""
+    names = {dtype: name for name, dtype in NUMPY_DTYPES.items()}
+    return TensorType(names[array.dtype.newbyteorder("<")], array.shape)

@@ -1,0 +1,86 @@
+"""What a rule is given: it adds nodes and constants here, and asks for types."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from coremlops.dialects.mil.graph import Operation, TensorType
+from coremlops.lower.onnx_graph import ONNX_DTYPES, OnnxGraph
+from coremlops.lower.registry import Labels, Unsupported, Value
+
+PRECISIONS = ("typed", "float32", "float16")
+
+
+@dataclass(frozen=True, slots=True)
+class Classifier:
+    """The `classify` op, which the host does: `source` is the graph's output with the probabilities.
+
+    `label`, `probabilities`: what the program calls the two results. `shape`: of the probabilities.
+    """
+
+    label: str
+    probabilities: str
+    source: str
+    shape: tuple[int | None, ...]
+    labels: Labels
+
+
+class Lowering:
+    """The lowering of one function: a rule calls `node` and `constant`, and looks at `output_type`."""
+
+    def __init__(self, graph: OnnxGraph, *, precision: str, opset: int) -> None:
+        self.graph = graph
+        self.precision = precision
+        self.opset = opset
+        self.operation: Operation | None = None
+        self.classifier: Classifier | None = None
+        self._emitted: set[str] = set()
+
+    def rounds(self, type_: TensorType | None) -> bool:
+        """Whether a value of this type holds only what fp16 can hold."""
+        if type_ is None or self.precision == "float32":
+            return False
+        return type_.dtype == "fp16" or (self.precision == "float16" and type_.dtype == "fp32")
+
+    @property
+    def output_type(self) -> TensorType:
+        """The declared type of the current operation's (first) result. Raises Unsupported for no tensor."""
+        outputs = self.operation.outputs if self.operation else ()
+        if not outputs or not isinstance(outputs[0].type, TensorType):
+            raise Unsupported("a result that is no tensor")
+        return outputs[0].type
+
+    def node(self, op: str, *inputs: Value | None, **attributes: Any) -> Value:
+        """Append an ONNX node and return its output; None stands for an optional input that is not given."""
+        label = self.operation.outputs[0].name if self.operation and self.operation.outputs else op
+        output = self.graph.reserve(label)
+        names = [self.use(value) for value in inputs]
+        while names and not names[-1]:
+            names.pop()
+        self.graph.node(op, names, output, attributes)
+        return Value(output)
+
+    def use(self, value: Value | None) -> str:
+        """The ONNX name of a value; a constant becomes an initializer when it is first used."""
+        if value is None:
+            return ""
+        if value.constant is not None and value.name not in self._emitted:
+            self._emitted.add(value.name)
+            self.graph.constant(value.name, value.constant)
+        return value.name
+
+    def constant(self, array: Any, dtype: Any = None) -> Value:
+        """A constant that a rule needs, such as the axes of a reduction."""
+        label = self.operation.outputs[0].name if self.operation and self.operation.outputs else "constant"
+        return Value(self.graph.reserve(f"{label}.constant"), None, np.asarray(array, dtype))
+
+    def ints(self, values: Any) -> Value:
+        """A constant vector of int64, as ONNX wants its axes, shapes and pads."""
+        return self.constant(values, np.int64)
+
+    def cast(self, value: Value, dtype: str) -> Value:
+        """Convert to the ONNX dtype that stands for a MIL dtype."""
+        return self.node("Cast", value, to=ONNX_DTYPES[dtype])

@@ -1,0 +1,289 @@
+"""Lower one MIL function: bind each op's inputs, call its rule, round where the program's types say so.
+
+Rounding. A value whose declared type is fp16 is computed in float32 and rounded once, by a pair of casts. What
+an op returns is *pending* until something needs it; the pair is written then, once. An op that only moves or
+picks values can take a pending value as it is and pass the debt on, so that Conv and Clip stay neighbours and
+the engine fuses them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from coremlops.dialects.mil.graph import (
+    BlobRef,
+    Constant,
+    Function,
+    Immediate,
+    NamedType,
+    Operation,
+    Ref,
+    TensorType,
+)
+from coremlops.errors import ModelFormatError, UnsupportedOpsError
+from coremlops.lower.binding import bind
+from coremlops.lower.constants import ReadBlob, as_computed, constant_type, fits_fp16, resolve
+from coremlops.lower.context import Classifier, Lowering
+from coremlops.lower.onnx_graph import DEFAULT_OPSET, ONNX_DTYPES, OnnxGraph
+from coremlops.lower.passes import run_passes
+from coremlops.lower.registry import Rule, Unsupported, Value, rule_for
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lowered:
+    """An ONNX model with its big constants beside it.
+
+    `inputs`, `outputs`: names and MIL types of what goes in and comes out as tensors; float tensors travel as
+    float32. `classifier`: what the host still has to do.
+    """
+
+    model: Any
+    weights: dict[str, np.ndarray[Any, Any]]
+    inputs: tuple[NamedType, ...]
+    outputs: tuple[NamedType, ...]
+    classifier: Classifier | None
+
+
+@dataclass(slots=True)
+class _Slot:
+    """What a MIL name stands for. `pending`: it must be rounded before it is used; `exact`: fp16 can hold it."""
+
+    value: Any
+    pending: bool = False
+    exact: bool = False
+
+
+def lower_function(
+    function: Function,
+    read_blob: ReadBlob,
+    *,
+    precision: str = "typed",
+    opset: int = DEFAULT_OPSET,
+    where: str = "model",
+) -> Lowered:
+    """Lower `function` to ONNX.
+
+    `precision`: `typed` (fp16-typed values are rounded once an op), `float32` (none is) or `float16` (all floats are).
+    `where` names the model in errors. Raises UnsupportedOpsError with everything that cannot be lowered, and
+    ModelFormatError.
+    """
+    function, _ = run_passes(function)
+    return _FunctionLowering(function, read_blob, precision, opset, where).lower()
+
+
+class _FunctionLowering:
+    def __init__(
+        self, function: Function, read_blob: ReadBlob, precision: str, opset: int, where: str
+    ) -> None:
+        self.function = function
+        self.read_blob = read_blob
+        self.opset = opset
+        self.where = where
+        self.graph = OnnxGraph(function.name)
+        self.context = Lowering(self.graph, precision=precision, opset=opset)
+        self.slots: dict[str, _Slot] = {}
+        self.unsupported: list[str] = []
+        self.uses = Counter(
+            entry.name
+            for operation in function.block.walk()
+            for bindings in operation.inputs.values()
+            for entry in bindings
+            if isinstance(entry, Ref)
+        )
+        self.uses.update(function.block.outputs)
+
+    def lower(self) -> Lowered:
+        for name in self.function.block.outputs:
+            self.graph.reserve(name)  # a result keeps its name; steps before it are numbered
+        inputs = [self._input(entry) for entry in self.function.inputs]
+        for operation in self.function.block.operations:
+            try:
+                self._operation(operation)
+            except Unsupported as reason:
+                self._give_up(operation, str(reason))
+        self._report()
+        self.context.operation = None
+        outputs = self._outputs()
+        return Lowered(
+            self.graph.build(self.opset), self.graph.weights, tuple(inputs), outputs, self.context.classifier
+        )
+
+    def _input(self, entry: NamedType) -> NamedType:
+        if not isinstance(entry.type, TensorType) or entry.type.dtype not in ONNX_DTYPES:
+            self.unsupported.append(f"input ({entry.name}): {entry.type}")
+            self.slots[entry.name] = _Slot(Value(entry.name, TensorType("fp32", None)))
+            return entry
+        if self.graph.reserve(entry.name) != entry.name:
+            raise ModelFormatError(f"{self.where}: an output is the input {entry.name!r} itself")
+        self.graph.input(entry.name, entry.type)
+        rounds = self.context.rounds(entry.type)
+        self._define(entry.name, _Slot(Value(entry.name, entry.type), pending=rounds, exact=rounds))
+        return entry
+
+    def _define(self, name: str, slot: _Slot) -> None:
+        if name in self.slots:
+            raise ModelFormatError(f"{self.where}: the value {name!r} is defined twice")
+        self.slots[name] = slot
+
+    def _operation(self, operation: Operation) -> None:
+        self.context.operation = operation
+        if operation.type == "const":
+            self._const(operation)
+            return
+        rule = rule_for(operation.type)
+        if rule is None:
+            raise Unsupported("")
+        movable = rule.moves and self._can_move(operation)
+        arguments = bind(rule, operation, self._taking_raw if movable else self._taking)
+        result = rule.function(self.context, **arguments)
+        if result is None:  # done on the host
+            for output in operation.outputs:
+                self._define(output.name, _Slot(None))
+            return
+        self._results(operation, rule, result, movable)
+
+    def _results(self, operation: Operation, rule: Rule, result: Any, movable: bool) -> None:
+        values = result if isinstance(result, tuple) else (result,)
+        if len(values) != len(operation.outputs):
+            raise ModelFormatError(
+                f"{self.where}: {operation.type} ({operation.name}) has {len(operation.outputs)} results; "
+                f"expected {len(values)}"
+            )
+        inherited = self._inputs_exact(operation) if rule.moves and not movable else False
+        for value, output in zip(values, operation.outputs, strict=True):
+            if not isinstance(output.type, TensorType) or output.type.dtype not in ONNX_DTYPES:
+                raise Unsupported(f"a result of type {output.type}")
+            rounds = self.context.rounds(output.type) and not inherited
+            typed = Value(value.name, output.type, value.constant)
+            self._define(output.name, _Slot(typed, pending=rounds, exact=rounds or inherited))
+
+    def _const(self, operation: Operation) -> None:
+        if "val" not in operation.attributes or len(operation.outputs) != 1:
+            raise ModelFormatError(f"{self.where}: const ({operation.name}) has no value")
+        output = operation.outputs[0].name
+        self._define(output, self._constant_slot(operation.attributes["val"], output))
+
+    def _constant_slot(self, constant: Constant, name: str) -> _Slot:
+        value = resolve(constant, self.read_blob)
+        if not isinstance(value, np.ndarray):
+            return _Slot(value)
+        declared = constant.type if isinstance(constant, BlobRef) else constant_type(value)
+        assert isinstance(declared, TensorType)  # noqa: S101  arrays come from tensors alone
+        array = as_computed(value, round_to_fp16=self.context.rounds(declared))
+        return _Slot(Value(self.graph.reserve(name), declared, array), exact=fits_fp16(array))
+
+    def _slot(self, entry: Ref | Constant) -> _Slot:
+        if isinstance(entry, Immediate | BlobRef):
+            return self._constant_slot(entry, "constant")
+        if entry.name not in self.slots:
+            raise ModelFormatError(f"{self.where}: the value {entry.name!r} is used before it is defined")
+        return self.slots[entry.name]
+
+    def _taking_raw(self, entry: Ref | Constant) -> Any:
+        return self._slot(entry).value
+
+    def _taking(self, entry: Ref | Constant) -> Any:
+        slot = self._slot(entry)
+        if slot.pending:
+            half = self.context.node("Cast", slot.value, to=10)  # TensorProto.FLOAT16
+            rounded = self.context.node("Cast", half, to=1)  # TensorProto.FLOAT
+            slot.value = Value(rounded.name, slot.value.type)
+            slot.pending = False
+        return slot.value
+
+    def _refs(self, operation: Operation) -> list[_Slot]:
+        return [
+            self._slot(entry)
+            for bindings in operation.inputs.values()
+            for entry in bindings
+            if isinstance(entry, Ref)
+        ]
+
+    def _inputs_exact(self, operation: Operation) -> bool:
+        """Whether fp16 holds every float that goes in, so that what is moved or picked needs no rounding."""
+        floats = [slot for slot in self._refs(operation) if _is_float(slot.value)]
+        constants = (
+            entry
+            for bindings in operation.inputs.values()
+            for entry in bindings
+            if not isinstance(entry, Ref)
+        )
+        # An integer that becomes a float is no float that was moved: it must be rounded.
+        return bool(floats) and all(slot.exact for slot in floats) and all(map(_fits, constants))
+
+    def _can_move(self, operation: Operation) -> bool:
+        """Whether the rounding of this op's inputs may be done after it: one pays for one, and none is lost."""
+        outputs_round = all(
+            isinstance(output.type, TensorType) and self.context.rounds(output.type)
+            for output in operation.outputs
+        )
+        pending = [
+            entry.name
+            for bindings in operation.inputs.values()
+            for entry in bindings
+            if isinstance(entry, Ref) and self._slot(entry).pending
+        ]
+        return (
+            bool(pending)
+            and outputs_round
+            and all(self.uses[name] == 1 for name in pending)
+            and self._inputs_exact(operation)
+        )
+
+    def _outputs(self) -> tuple[NamedType, ...]:
+        classifier = self.context.classifier
+        host = {classifier.label, classifier.probabilities} if classifier else set()
+        outputs = []
+        for name in self.function.block.outputs:
+            if name in host:
+                continue
+            value = self._taking(Ref(name))
+            if not isinstance(value, Value) or value.type is None:
+                raise ModelFormatError(f"{self.where}: the output {name!r} is no tensor")
+            self.graph.node("Identity", [self.context.use(value)], name, {})
+            self.graph.output(name, value.type)
+            outputs.append(NamedType(name, value.type))
+        if classifier:
+            self.graph.output(classifier.source, TensorType("fp32", classifier.shape))
+        return tuple(outputs)
+
+    def _give_up(self, operation: Operation, reason: str) -> None:
+        """Note what is not supported, and define its results so that the rest can be looked at too."""
+        line = f"{operation.type} ({operation.name})"
+        self.unsupported.append(f"{line}: {reason}" if reason else line)
+        inner = (entry for block in operation.blocks for entry in block.walk())
+        for entry in inner:
+            if entry.type != "const" and rule_for(entry.type) is None:
+                self.unsupported.append(f"{entry.type} ({entry.name})")
+        for output in operation.outputs:
+            type_ = output.type if isinstance(output.type, TensorType) else TensorType("fp32", None)
+            self.slots[output.name] = _Slot(Value(self.graph.reserve(output.name), type_))
+
+    def _report(self) -> None:
+        if not self.unsupported:
+            return
+        found = tuple(dict.fromkeys(self.unsupported))
+        shown = "".join(f"\n  {line}" for line in found[:20])
+        more = f"\n  ... and {len(found) - 20} more" if len(found) > 20 else ""
+        raise UnsupportedOpsError(
+            f"{self.where}: function {self.function.name!r} holds {len(found)} operations that are not supported "
+            f"here:{shown}{more}",
+            found,
+            hint="the supported ones are listed by coremlops.lower.supported_ops()",
+        )
+
+
+def _fits(constant: Constant) -> bool:
+    if isinstance(constant, BlobRef):
+        return constant.type.dtype == "fp16"
+    return not isinstance(constant.value, np.ndarray) or fits_fp16(constant.value)
+
+
+def _is_float(value: Any) -> bool:
+    return (
+        isinstance(value, Value) and value.type is not None and value.type.dtype in ("fp16", "fp32", "fp64")
+    )

@@ -1,0 +1,116 @@
+"""An ONNX graph under construction: nodes, names, constants.
+
+Only `onnx.helper` is used; `onnx_ir` would pull in sympy (0.6 s).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from coremlops.dialects.mil.graph import TensorType
+
+IR_VERSION = 9
+DEFAULT_OPSET = 18
+# Constants from this size on stay beside the graph, as the arrays that they are, and are handed to the engine
+# without a copy through the protobuf.
+EXTERNAL_BYTES = 1024
+_LOCATION = "weights"
+
+# fp16 is computed in float32 and rounded where MIL says so: a native fp16 graph never overflows in ONNX Runtime.
+ONNX_DTYPES: dict[str, int] = {
+    "fp16": TensorProto.FLOAT,
+    "fp32": TensorProto.FLOAT,
+    "fp64": TensorProto.DOUBLE,
+    "int8": TensorProto.INT8,
+    "int16": TensorProto.INT16,
+    "int32": TensorProto.INT32,
+    "int64": TensorProto.INT64,
+    "uint8": TensorProto.UINT8,
+    "uint16": TensorProto.UINT16,
+    "uint32": TensorProto.UINT32,
+    "uint64": TensorProto.UINT64,
+    "bool": TensorProto.BOOL,
+}
+
+
+class OnnxGraph:
+    """Collects nodes and constants; `build` makes the model."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.weights: dict[str, np.ndarray[Any, Any]] = {}
+        self._nodes: list[Any] = []
+        self._initializers: list[Any] = []
+        self._inputs: list[Any] = []
+        self._outputs: list[Any] = []
+        self._names: set[str] = set()
+
+    def reserve(self, name: str) -> str:
+        """`name`, or `name` with a number when it is taken; taken from now on."""
+        free, number = name, 1
+        while free in self._names:
+            number += 1
+            free = f"{name}.{number}"
+        self._names.add(free)
+        return free
+
+    def node(self, op: str, inputs: list[str], output: str, attributes: Mapping[str, Any]) -> None:
+        """Append a node with one output; attributes that are None are left out."""
+        given = {name: value for name, value in attributes.items() if value is not None}
+        self._nodes.append(helper.make_node(op, inputs, [output], name=output, **given))
+
+    def constant(self, name: str, array: np.ndarray[Any, Any]) -> None:
+        """Add an initializer; a big one only by reference."""
+        array = np.ascontiguousarray(array).reshape(array.shape)
+        tensor = TensorProto(
+            name=name, dims=array.shape, data_type=helper.np_dtype_to_tensor_dtype(array.dtype)
+        )
+        if array.nbytes < EXTERNAL_BYTES:
+            tensor.raw_data = array.tobytes()
+        else:
+            self.weights[name] = array
+            tensor.data_location = TensorProto.EXTERNAL
+            for key, value in (("location", _LOCATION), ("offset", "0"), ("length", str(array.nbytes))):
+                tensor.external_data.add(key=key, value=value)
+        self._initializers.append(tensor)
+
+    def input(self, name: str, type_: TensorType) -> None:
+        """Declare a graph input."""
+        self._inputs.append(_value_info(name, type_))
+
+    def output(self, name: str, type_: TensorType) -> None:
+        """Declare a graph output."""
+        self._outputs.append(_value_info(name, type_))
+
+    def build(self, opset: int) -> Any:
+        """The model; its big constants are in `weights`."""
+        graph = helper.make_graph(
+            self._nodes, self.name, self._inputs, self._outputs, initializer=self._initializers
+        )
+        return helper.make_model(
+            graph,
+            ir_version=IR_VERSION,
+            opset_imports=[helper.make_opsetid("", opset)],
+            producer_name="coremlops",
+        )
+
+
+def _value_info(name: str, type_: TensorType) -> Any:
+    return helper.make_tensor_value_info(name, ONNX_DTYPES[type_.dtype], type_.shape)
+
+
+def embed_weights(model: Any, weights: Mapping[str, np.ndarray[Any, Any]]) -> Any:
+    """A copy of `model` that holds its big constants itself: what one writes to a file."""
+    whole = onnx.ModelProto()
+    whole.CopyFrom(model)
+    for tensor in whole.graph.initializer:
+        if tensor.data_location == TensorProto.EXTERNAL:
+            tensor.ClearField("external_data")
+            tensor.ClearField("data_location")
+            tensor.raw_data = weights[tensor.name].tobytes()
+    return whole

@@ -1,0 +1,154 @@
+"""From what a caller gives to the tensors that the engine takes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from coremlops.dialects.mil.graph import NUMPY_DTYPES, TensorType
+from coremlops.errors import InputError, UsageError
+from coremlops.model.description import ArrayFeature, Feature, ImageFeature, ModelDescription
+from coremlops.runtime.images import IMAGE_OPTIONS, convert_colour, image_from_array, prepare_image
+
+PREPARATION_KEY = "com.coremlops.preparation"
+DEFAULT_OPTION = "scaleFit"
+
+
+def check_names(features: tuple[Feature, ...], given: Mapping[str, Any]) -> None:
+    """Every input that the model needs is given, and nothing else. Raises InputError."""
+    known = {feature.name for feature in features}
+    unknown = sorted(set(given) - known)
+    if unknown:
+        raise InputError(f"unknown input {unknown[0]!r}; the model takes {_names(known)}")
+    missing = [feature.name for feature in features if not feature.optional and feature.name not in given]
+    if missing:
+        raise InputError(f"input {missing[0]!r} is missing; the model takes {_names(known)}")
+
+
+def _names(names: set[str]) -> str:
+    return ", ".join(repr(name) for name in sorted(names)) or "no inputs"
+
+
+def image_option_of(description: ModelDescription) -> str:
+    """How the model wants its pictures prepared: `image_option` in `com.coremlops.preparation`.
+
+    `scaleFit` when the model does not say. Raises InputError when it says something that we do not know.
+    """
+    text = description.user_defined.get(PREPARATION_KEY)
+    if text is None:
+        return DEFAULT_OPTION
+    try:
+        entry = json.loads(text)
+        option = entry.get("image_option", DEFAULT_OPTION)
+    except (ValueError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"the model's metadata {PREPARATION_KEY} is no JSON object: {text[:80]!r}"
+        ) from error
+    if option not in IMAGE_OPTIONS:
+        raise InputError(
+            f"the model's metadata asks for the image option {option!r}; expected one of {', '.join(IMAGE_OPTIONS)}",
+            hint="name one yourself with image_option",
+        )
+    return str(option)
+
+
+def resolve_option(option: str | None, description: ModelDescription) -> str | None:
+    """An option that a caller named, with `metadata` replaced by what the model says. Raises UsageError, InputError."""
+    if option == "metadata":
+        return image_option_of(description)
+    if option is not None and option not in IMAGE_OPTIONS:
+        raise UsageError(
+            f"unknown image option {option!r}; expected metadata or one of {', '.join(IMAGE_OPTIONS)}"
+        )
+    return option
+
+
+def image_tensor(feature: ImageFeature, value: Any, option: str | None) -> np.ndarray[Any, Any]:
+    """A picture as float32 [1, channels, height, width] with pixels 0 to 255.
+
+    `option` None: the picture must have the model's size, and its pixels are taken as they are stored. Else it is
+    prepared; see `prepare_image`. Raises InputError.
+    """
+    from PIL import Image as Pillow
+
+    if isinstance(value, np.ndarray):
+        value = image_from_array(value, name=feature.name)
+    if not isinstance(value, Pillow.Image):
+        raise InputError(
+            f"input {feature.name!r} is an image; expected a PIL image or a uint8 array, got {type(value).__name__}",
+            hint="read a file with coremlops.runtime.read_image(path)",
+        )
+    if option is not None:
+        picture = prepare_image(value, feature.width, feature.height, option, feature.colour)
+    else:
+        if not _size_fits(feature, value.size):
+            raise InputError(
+                f"input {feature.name!r}: expected a picture of {feature.width} x {feature.height} pixels, "
+                f"got {value.width} x {value.height}",
+                hint=f"resize it, or pass image_option: metadata, {', '.join(IMAGE_OPTIONS)}",
+            )
+        try:
+            picture = convert_colour(value, feature.colour)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise InputError(f"input {feature.name!r}: the picture cannot be decoded: {error}") from error
+    pixels = np.asarray(picture)
+    if pixels.ndim == 2:
+        pixels = pixels[:, :, None]
+    elif feature.colour == "BGR":
+        pixels = pixels[:, :, ::-1]
+    return np.ascontiguousarray(pixels.transpose(2, 0, 1)[None], dtype=np.float32)
+
+
+def _size_fits(feature: ImageFeature, size: tuple[int, int]) -> bool:
+    if size == (feature.width, feature.height) or size in feature.sizes:
+        return True
+    if feature.width_range is None or feature.height_range is None:
+        return False
+    return all(
+        least <= length and (most is None or length <= most)
+        for length, (least, most) in zip(size, (feature.width_range, feature.height_range), strict=True)
+    )
+
+
+def array_tensor(feature: ArrayFeature, value: Any, type_: TensorType) -> np.ndarray[Any, Any]:
+    """Numbers as the tensor that the program declares; floats as float32.
+
+    The values are cast to the declared dtype, as coremltools does. Raises InputError for a shape that is not allowed and
+    for what is no array of numbers.
+    """
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise InputError(f"input {feature.name!r}: not an array of numbers: {error}") from error
+    if array.dtype.kind not in "biuf":
+        raise InputError(f"input {feature.name!r}: expected numbers, got {array.dtype}")
+    if not _shape_fits(feature, array.shape):
+        raise InputError(
+            f"input {feature.name!r}: expected the shape {_shapes(feature)}, got {list(array.shape)}"
+        )
+    with np.errstate(over="ignore"):
+        array = array.astype(feature.dtype)
+        wanted = NUMPY_DTYPES["fp32" if type_.dtype == "fp16" else type_.dtype]
+        return np.ascontiguousarray(array.astype(wanted)).reshape(array.shape)
+
+
+def _shape_fits(feature: ArrayFeature, shape: tuple[int, ...]) -> bool:
+    if shape == feature.shape or shape in feature.shapes:
+        return True
+    return len(shape) == len(feature.ranges) and all(
+        least <= length and (most is None or length <= most)
+        for length, (least, most) in zip(shape, feature.ranges, strict=True)
+    )
+
+
+def _shapes(feature: ArrayFeature) -> str:
+    if feature.ranges:
+        return (
+            "["
+            + ", ".join(f"{least}..{'' if most is None else most}" for least, most in feature.ranges)
+            + "]"
+        )
+    return " or ".join(str(list(shape)) for shape in dict.fromkeys((feature.shape, *feature.shapes)))

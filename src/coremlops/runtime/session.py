@@ -1,0 +1,50 @@
+"""The engine: ONNX Runtime on the CPU. Takes a lowered model, runs tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from coremlops.errors import ModelError
+from coremlops.lower import Lowered
+
+_QUIET = 3  # errors alone
+ENGINES = ("auto", "onnxruntime")
+
+
+class Session:
+    """A loaded model. Safe to use from several threads at once."""
+
+    def __init__(self, lowered: Lowered, *, threads: int | None = None) -> None:
+        """Load `lowered` with all optimisations. `threads` in an op; None leaves it to the engine.
+
+        Raises ModelError when the engine refuses the graph.
+        """
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = _QUIET
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        # The engine reads the big constants where they lie, so the arrays must live as long as the session.
+        self._weights = {
+            name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in lowered.weights.items()
+        }
+        if self._weights:
+            options.add_external_initializers(list(self._weights), list(self._weights.values()))
+        try:
+            self._session = onnxruntime.InferenceSession(
+                lowered.model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
+            raise ModelError(f"the engine refuses the model: {error}") from error
+        self._outputs = [entry.name for entry in self._session.get_outputs()]
+
+    def run(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
+        """Run once. Raises ModelError when the engine fails."""
+        try:
+            values = self._session.run(self._outputs, dict(inputs))
+        except Exception as error:
+            raise ModelError(f"the engine failed: {error}") from error
+        return dict(zip(self._outputs, values, strict=True))
