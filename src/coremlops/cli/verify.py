@@ -1,0 +1,84 @@
+"""`coremlops verify`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.epilog = (
+        "example: coremlops verify faces.mlpackage --against train --data photos/test --html report.html\n"
+        "gates: snr_db=40 top1_agreement=1 accuracy_drop=0 max_abs=0.02; one that says no is exit code 3"
+    )
+    parser.add_argument("model", type=Path, help="an .mlpackage, or a folder that holds model.mlpackage")
+    parser.add_argument(
+        "--against",
+        type=Path,
+        required=True,
+        metavar="SOURCE",
+        help="model.pt2, model.pt or the folder of one",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="pictures that were not trained on: DIR/label/picture",
+    )
+    parser.add_argument(
+        "--precision",
+        choices=("typed", "float32", "float16"),
+        default="typed",
+        help="how the Core ML model is computed here; typed is what its file says (default)",
+    )
+    parser.add_argument(
+        "--gate", action="append", default=[], metavar="NAME=NUMBER", help="another limit; may be repeated"
+    )
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write the report as one page")
+    parser.add_argument("--report", type=Path, metavar="FILE", help="write the report as JSON")
+    parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Verify, write what was asked for, and raise GateError when a gate said no."""
+    from coremlops.errors import GateError
+    from coremlops.verify import Gates, VerifyOptions, render_html, verify
+
+    options = VerifyOptions(precision=args.precision, gates=Gates().changed(args.gate), progress=_progress())
+    report = verify(args.model, args.against, args.data, options)
+    text = json.dumps(report.to_json(), indent=2, sort_keys=True, allow_nan=False)
+    if args.report is not None:
+        _write(args.report, text + "\n")
+    if args.html is not None:
+        _write(args.html, render_html(report, args.model, args.data))
+    print(json.dumps(report.to_json(), allow_nan=False) if args.json else report.summary())
+    if not report.ok:
+        lines = "".join(f"\n  {line}" for line in report.failed)
+        raise GateError(f"the Core ML model does not keep the gates{lines}", report.failed)
+    return 0
+
+
+def _write(path: Path, text: str) -> None:
+    from coremlops.errors import UsageError
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, "utf-8")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from None
+
+
+def _progress() -> Callable[[int, int], None] | None:
+    if not sys.stderr.isatty():
+        return None
+
+    def show(done: int, of: int) -> None:
+        end = "\n" if done == of else ""
+        print(f"\rverifying {done}/{of}", end=end, file=sys.stderr, flush=True)
+
+    return show

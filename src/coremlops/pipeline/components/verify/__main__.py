@@ -1,0 +1,57 @@
+"""The step's command. The report is written whatever the gates say."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+from coremlops.errors import CoremlopsError, GateError
+from coremlops.verify import Gates, VerifyOptions, render_html, verify
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Verify and return the exit code: 3 when a gate said no."""
+    parser = argparse.ArgumentParser(prog="verify", allow_abbrev=False)
+    for name in ("model", "source", "data", "downstream"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--precision", default="typed")
+    for gate in fields(Gates):
+        parser.add_argument(f"--{gate.name}", type=float, default=gate.default)
+    args = parser.parse_args(argv)
+    try:
+        _verify(args)
+    except CoremlopsError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        if isinstance(error, GateError):
+            for line in error.failed:
+                print(f"  {line}", file=sys.stderr)
+        if error.hint:
+            print(f"  hint: {error.hint}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _verify(args: argparse.Namespace) -> None:
+    gates = Gates(**{gate.name: getattr(args, gate.name) for gate in fields(Gates)})
+    options = VerifyOptions(precision=args.precision, gates=gates)
+    report = verify(args.model, args.source, args.data, options)
+    page = render_html(report, args.model, args.data)
+    args.downstream.mkdir(parents=True, exist_ok=True)
+    _write(args.downstream / "report.json", report.to_json())
+    _write(args.downstream / "metrics.json", report.metrics())
+    (args.downstream / "report.html").write_text(page, "utf-8")
+    print(report.summary())
+    if not report.ok:
+        raise GateError("the Core ML model does not keep the gates", report.failed)
+
+
+def _write(path: Path, value: object) -> None:
+    path.write_text(json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,88 @@
+"""Labelled pictures on disk: `<folder>/<label>/<picture>`."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from coremlops.digest import members_digest, sha256_file
+from coremlops.errors import DataError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SUFFIXES = frozenset([".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"])
+MAX_PICTURES = 100_000
+MAX_PICTURE_BYTES = 64 << 20
+MAX_PIXELS = 100_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A labelled folder. `names`: POSIX paths below `folder`, sorted; `names[i]` shows `labels[i]`."""
+
+    folder: Path
+    names: tuple[str, ...]
+    labels: tuple[str, ...]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the sorted (name, SHA-256 of the content) list."""
+        return members_digest({name: sha256_file(self.folder / name) for name in self.names})
+
+
+def read_labelled(folder: Path) -> Labelled:
+    """List the pictures of a labelled folder; hidden files and files that are no pictures are passed over.
+
+    Raises DataError for a folder that is missing, has no labelled subfolder or no picture, or leads outside.
+    """
+    if not folder.is_dir():
+        raise DataError(f"{folder}: a folder <label>/<picture> expected, got no folder")
+    root = folder.resolve()
+    names: list[str] = []
+    labels: list[str] = []
+    subfolders = sorted(entry for entry in folder.iterdir() if entry.is_dir() and entry.name[0] != ".")
+    for subfolder in subfolders:
+        for path in sorted(subfolder.iterdir()):
+            if path.suffix.lower() not in SUFFIXES or path.name.startswith(".") or not path.is_file():
+                continue
+            if not path.resolve().is_relative_to(root):
+                raise DataError(f"{path} is a link that leads out of {folder}")
+            names.append(f"{subfolder.name}/{path.name}")
+            labels.append(subfolder.name)
+            if len(names) > MAX_PICTURES:
+                raise DataError(f"{folder}: at most {MAX_PICTURES} pictures expected, got more")
+    if not names:
+        got = f"{len(subfolders)} subfolders without a picture" if subfolders else "no subfolder"
+        if any(entry.suffix.lower() in SUFFIXES for entry in folder.iterdir()):
+            got = "pictures without a label"
+        raise DataError(
+            f"{folder}: pictures in one subfolder a label expected, got {got}",
+            hint=f"put each picture at {folder}{os.sep}<label>{os.sep}<picture>",
+        )
+    return Labelled(folder, tuple(names), tuple(labels))
+
+
+def open_picture(path: Path) -> Image.Image:
+    """Decode a picture, whole. Raises DataError that names a file which is too large or is no picture."""
+    from PIL import Image
+
+    try:
+        size = path.stat().st_size
+        if size > MAX_PICTURE_BYTES:
+            raise DataError(f"{path}: at most {MAX_PICTURE_BYTES} bytes expected, got {size}")
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                got = f"{image.width} x {image.height}"
+                raise DataError(f"{path}: at most {MAX_PIXELS} pixels expected, got {got}")
+            image.load()
+            return image.copy()
+    except DataError:
+        raise
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ...
+        said = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(
+            f"{path} is no picture that can be read: {said}", hint="remove or replace the file"
+        ) from error

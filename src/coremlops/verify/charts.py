@@ -1,0 +1,125 @@
+"""The two pictures of a report, as inline SVG: no script, colours from the page's CSS variables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from html import escape
+
+from coremlops.verify.report import Example
+
+WIDTH, HEIGHT = 460, 380
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 16, 14, 46
+MAX_POINTS = 2000
+MAX_BARS = 24
+
+
+def scatter(examples: Sequence[Example]) -> str:
+    """The true label's log-odds: the source's along, the model's up. On the diagonal they agree."""
+    points = [
+        (example.source.log_odds, example.model.log_odds, example)
+        for example in examples
+        if example.source.log_odds is not None and example.model.log_odds is not None
+    ]
+    points = points[:: max(1, math.ceil(len(points) / MAX_POINTS))]
+    if not points:
+        return _empty("no finite answers to draw")
+    values = [value for x, y, _ in points for value in (x, y)]
+    ticks = _ticks(min(*values, 0.0), max(*values, 0.0))
+    low, high = ticks[0], ticks[-1]
+
+    def across(value: float) -> float:
+        return _LEFT + (value - low) / (high - low) * (WIDTH - _LEFT - _RIGHT)
+
+    def up(value: float) -> float:
+        return HEIGHT - _BOTTOM - (value - low) / (high - low) * (HEIGHT - _TOP - _BOTTOM)
+
+    marks = []
+    for tick in ticks:
+        x, y, name = across(tick), up(tick), _number(tick)
+        marks.append(
+            f'<line class="grid" x1="{x:.1f}" y1="{_TOP}" x2="{x:.1f}" y2="{HEIGHT - _BOTTOM}"/>'
+            f'<line class="grid" x1="{_LEFT}" y1="{y:.1f}" x2="{WIDTH - _RIGHT}" y2="{y:.1f}"/>'
+            f'<text x="{x:.1f}" y="{HEIGHT - _BOTTOM + 17}" text-anchor="middle">{name}</text>'
+            f'<text x="{_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{name}</text>'
+        )
+    marks.append(
+        f'<line class="diagonal" x1="{across(low):.1f}" y1="{up(low):.1f}" '
+        f'x2="{across(high):.1f}" y2="{up(high):.1f}"/>'
+    )
+    for x_value, y_value, example in points:
+        kind = "dot" if example.source.label == example.model.label else "dot bad"
+        title = escape(f"{example.name}: source {x_value:.3f}, Core ML {y_value:.3f}")
+        marks.append(
+            f'<circle class="{kind}" cx="{across(x_value):.1f}" cy="{up(y_value):.1f}" r="5">'
+            f"<title>{title}</title></circle>"
+        )
+    middle = _LEFT + (WIDTH - _LEFT - _RIGHT) / 2
+    height = _TOP + (HEIGHT - _TOP - _BOTTOM) / 2
+    marks.append(
+        f'<text class="axis" x="{middle:.0f}" y="{HEIGHT - 8}" text-anchor="middle">source, nats</text>'
+        f'<text class="axis" transform="translate(15 {height:.0f}) rotate(-90)" text-anchor="middle">'
+        "Core ML, nats</text>"
+    )
+    return _svg("".join(marks), HEIGHT, "Log-odds of the true label: source against Core ML")
+
+
+def error_bars(examples: Sequence[Example]) -> str:
+    """One bar an example, the largest errors in log-odds first."""
+    ranked = sorted(
+        (item for item in examples if item.log_odds_max_abs is not None),
+        key=lambda item: item.log_odds_max_abs or 0.0,
+        reverse=True,
+    )[:MAX_BARS]
+    if not ranked:
+        return _empty("no finite answers to draw")
+    ticks = _ticks(0.0, max((ranked[0].log_odds_max_abs or 0.0), 1e-6), 4)
+    left, right = 132, 18
+    pitch = max(13.0, min(34.0, (HEIGHT - _TOP - _BOTTOM) / len(ranked)))
+    bottom = _TOP + pitch * len(ranked)
+    scale = (WIDTH - left - right) / ticks[-1]
+    marks = []
+    for tick in ticks:
+        x = left + tick * scale
+        marks.append(
+            f'<line class="grid" x1="{x:.1f}" y1="{_TOP}" x2="{x:.1f}" y2="{bottom:.1f}"/>'
+            f'<text x="{x:.1f}" y="{bottom + 17:.1f}" text-anchor="middle">{_number(tick)}</text>'
+        )
+    for i, example in enumerate(ranked):
+        value = example.log_odds_max_abs or 0.0
+        y = _TOP + pitch * i
+        kind = "bar" if example.source.label == example.model.label else "bar bad"
+        name = example.name if len(example.name) <= 19 else "…" + example.name[-18:]
+        marks.append(
+            f'<text x="{left - 8}" y="{y + pitch / 2 + 4:.1f}" text-anchor="end">{escape(name)}</text>'
+            f'<rect class="{kind}" x="{left}" y="{y + pitch * 0.16:.1f}" rx="2" '
+            f'width="{max(value * scale, 1):.1f}" height="{pitch * 0.68:.1f}">'
+            f"<title>{escape(example.name)}: {value:.4g} nats</title></rect>"
+        )
+    marks.append(
+        f'<text class="axis" x="{left + (WIDTH - left - right) / 2:.0f}" y="{bottom + 38:.1f}" '
+        'text-anchor="middle">largest difference in log-odds, nats</text>'
+    )
+    return _svg("".join(marks), bottom + _BOTTOM, "Error of each example")
+
+
+def _svg(inside: str, height: float, title: str) -> str:
+    return f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(title)}">{inside}</svg>'
+
+
+def _empty(text: str) -> str:
+    return f'<p class="quiet">{escape(text)}</p>'
+
+
+def _ticks(low: float, high: float, about: int = 5) -> list[float]:
+    """Round numbers that enclose [low, high]."""
+    span = max(high - low, 1e-9)
+    step = 10 ** math.floor(math.log10(span / about))
+    step *= next(factor for factor in (1, 2, 5, 10) if span / (step * factor) <= about)
+    first, last = math.floor(low / step), math.ceil(high / step)
+    last = max(last, first + 1)
+    return [index * step for index in range(first, last + 1)]
+
+
+def _number(value: float) -> str:
+    return f"{value:.6g}"

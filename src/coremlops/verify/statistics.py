@@ -1,0 +1,81 @@
+"""How far one array is from another.
+
+Probabilities of a confident classifier hide errors: 0.9995 and 0.9990 look alike, yet one says odds of 2000
+and the other of 1000. So the same answers are also compared as log-odds, where an error in the net shows at
+its full size.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# Bounds that stand for "equal, bit by bit" and "nothing in common": JSON knows no infinity, and two float32
+# arrays that differ at all are below 160 dB.
+CEILING_DB = 200.0
+
+# Probabilities below this are raised to it before the logarithm. fp16 has steps of 6e-8 below 6.1e-5, so a
+# smaller probability carries rounding and no evidence (and hardware may flush it to zero).
+SMALLEST_PROBABILITY = 1e-4
+
+# Log-odds smaller than this (root mean square, in nats) mean that the net does not decide; errors are then
+# measured against this, so that a net that always says 50:50 is not failed for its last bit.
+UNDECIDED_NATS = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """`max_abs` and `mean_abs` in the arrays' own unit, None when the second array is not finite; the two
+    ratios in dB, between -200 and 200. The peak of `psnr_db` is the largest magnitude of the first array."""
+
+    max_abs: float | None
+    mean_abs: float | None
+    snr_db: float
+    psnr_db: float
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def difference(expected: NDArray[Any], got: NDArray[Any], *, floor: float = 0.0) -> Difference:
+    """Compare two arrays of one shape; `expected` is finite, `got` need not be.
+
+    `floor`: least root mean square that the signal is taken to have.
+    """
+    signal = np.asarray(expected, np.float64)
+    other = np.asarray(got, np.float64)
+    if not np.isfinite(other).all():
+        return Difference(None, None, -CEILING_DB, -CEILING_DB)
+    error = np.abs(signal - other)
+    noise = float(np.mean(error**2))
+    power = max(float(np.mean(signal**2)), floor**2)
+    peak = max(float(np.max(np.abs(signal))), floor)
+    return Difference(
+        max_abs=float(error.max()),
+        mean_abs=float(error.mean()),
+        snr_db=_decibel(power, noise),
+        psnr_db=_decibel(peak**2, noise),
+    )
+
+
+def log_odds(probabilities: NDArray[Any]) -> NDArray[np.float64]:
+    """[n, labels] -> [n, labels]: log probabilities less their mean over the labels, in nats.
+
+    It is what a softmax took in, up to a constant, as far as the probabilities still tell it.
+    """
+    logs = np.log(np.clip(np.asarray(probabilities, np.float64), SMALLEST_PROBABILITY, 1.0))
+    centred: NDArray[np.float64] = logs - logs.mean(axis=1, keepdims=True)
+    return centred
+
+
+def _decibel(power: float, noise: float) -> float:
+    if noise == 0:
+        return CEILING_DB
+    if power == 0:
+        return -CEILING_DB
+    return float(np.clip(10 * np.log10(power / noise), -CEILING_DB, CEILING_DB))
