@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from coremlops.errors import TrackingError
 from coremlops.tracking.peek import DIGEST_TAG, logged_model_id, peek_alias, peek_version
 from coremlops.tracking.store import connect, default_store, trouble
 
@@ -32,21 +33,23 @@ class Registered:
 
 
 def register(
-    model: Path,
+    model: Path | str,
     name: str,
     *,
     tracking_uri: str,
-    run_id: str,
     digest: str,
+    run_id: str | None = None,
+    project: Path | str | None = None,
+    our_run_id: str | None = None,
     params: Mapping[str, str] | None = None,
     tags: Mapping[str, str] | None = None,
     metrics: Mapping[str, float] | None = None,
     metadata: Mapping[str, Any] | None = None,
-    signature: Any = None,
 ) -> Registered:
     """Log and register a Core ML file, unless `name` has a version of that digest already.
 
-    `run_id` is MLflow's id of the run that made it. Raises `TrackingError` when MLflow refuses.
+    The model belongs to MLflow's run `run_id`, or to the parent run of our run `our_run_id` of `project`,
+    which is made if it is not there. Raises `TrackingError` when MLflow refuses.
     """
     from coremlops.tracking.flavor import log_model
 
@@ -54,7 +57,13 @@ def register(
     with trouble(f"cannot look for versions of {name!r}"):
         version = find_version(client, name, digest)
     if version is not None:
-        return Registered("present", name, str(version.version), digest, str(version.run_id or run_id))
+        return Registered("present", name, str(version.version), digest, str(version.run_id or ""))
+    if run_id is None:
+        if project is None or our_run_id is None:
+            raise TrackingError("expected run_id, or project and our_run_id, got neither")
+        from coremlops.tracking.sender import ensure_parent_run
+
+        run_id = ensure_parent_run(Path(project), our_run_id)
     info = log_model(
         model,
         name,
@@ -65,14 +74,26 @@ def register(
         tags=tags,
         metrics=metrics,
         metadata=metadata,
-        signature=signature,
         tracking_uri=tracking_uri,
     )
     return Registered("done", name, str(info.registered_model_version), digest, run_id)
 
 
-def mirror_alias(tracking_uri: str, name: str, alias: str, model_digest: str) -> bool:
-    """Point the alias at the version that holds the model of that digest; False when there is none."""
+def mirror_alias(
+    tracking_uri: str, name: str, alias: str, model_digest: str, *, project: Path | None = None
+) -> bool:
+    """Point the alias at the version that holds the model of that digest; False when there is none.
+
+    `tracking_uri` is absolute (see `address.absolute_uri`). With `project`, its sender does the work: 0.3 s
+    instead of 4 s while one is at work. Raises `TrackingError` when MLflow refuses or cannot be reached.
+    """
+    if peek_alias(tracking_uri, name, alias) == model_digest:
+        return True
+    if project is not None:
+        from coremlops.tracking.errand import ask
+
+        arguments = {"tracking_uri": tracking_uri, "name": name, "alias": alias, "model_digest": model_digest}
+        return bool(ask(project, "mirror_alias", arguments))
     client = connect(tracking_uri)
     with trouble(f"cannot set the alias {name}@{alias}"):
         version = find_version(client, name, model_digest)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from coremlops.errors import CoremlopsError, MissingExtraError
 from coremlops.tracking.address import absolute_uri
+from coremlops.tracking.errand import pending, run_errands
 from coremlops.tracking.outbox import Outbox, alive
 from coremlops.tracking.record import start_sender
 
@@ -31,8 +32,8 @@ _LOG_LIMIT_BYTES = 1 << 20
 class SenderTimes:
     """How often the sender looks, and how long it waits."""
 
-    poll_s: float = 0.25
-    linger_s: float = 3.0  # the next run of a `watch` or a demo then finds MLflow imported already
+    poll_s: float = 0.1
+    linger_s: float = 15.0  # the next run, or a promotion, then finds MLflow imported already
     patience_s: float = 120.0
     retry_max_s: float = 15.0
 
@@ -84,7 +85,8 @@ def _waiting(outbox: Outbox) -> list[str]:
 class Sender:
     """The loop. One `turn` looks once at every run; `run` turns until there is nothing to wait for."""
 
-    def __init__(self, project: Path, times: SenderTimes) -> None:
+    def __init__(self, project: Path, times: SenderTimes, lock_inode: int | None = None) -> None:
+        self.lock_inode = lock_inode
         self.project = project.absolute()
         self.outbox = Outbox(self.project)
         self.times = times
@@ -95,22 +97,47 @@ class Sender:
         """Turn until everything is sent and no run is alive, or patience ends; returns what was given up."""
         progress = time.monotonic()
         delay = self.times.poll_s
-        while True:
+        while not self.orphaned():
             moved, trouble = self.turn()
             now = time.monotonic()
-            living = any(alive(self.outbox.started(run_id)) for run_id in self.outbox.runs())
+            living = bool(pending(self.project)) or any(
+                alive(self.outbox.started(run_id)) for run_id in self.outbox.runs()
+            )
             if moved or living:
                 progress = now
             if not living and now - progress >= (self.times.patience_s if trouble else self.times.linger_s):
                 return set(_waiting(self.outbox)) if trouble else set()
-            if not self.outbox.folder.is_dir():  # the project was removed
-                return set()
             delay = min(delay * 2, self.times.retry_max_s) if trouble and not moved else self.times.poll_s
-            time.sleep(delay)
+            self._sleep(delay)
+        return set()
+
+    def orphaned(self) -> bool:
+        """Whether the project was removed, or made anew: then it has a lock and a sender of its own."""
+        with contextlib.suppress(OSError):
+            return (self.outbox.folder / "sender.lock").stat().st_ino != self.lock_inode
+        return True
+
+    def _sleep(self, delay_s: float) -> None:
+        deadline = time.monotonic() + delay_s
+        while (left := deadline - time.monotonic()) > 0 and not pending(self.project):
+            time.sleep(min(left, self.times.poll_s))
+        if self._store_replaced():
+            # An open database follows its deleted file, not its name. A fresh process opens the new one.
+            arguments = ["-m", "coremlops.tracking.sender", str(self.project)]
+            os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606 - our own arguments
+
+    @staticmethod
+    def _store_replaced() -> bool:
+        if "coremlops.tracking.store" not in sys.modules:
+            return False
+        from coremlops.tracking.store import replaced
+
+        return replaced()
 
     def turn(self) -> tuple[bool, bool]:
-        """Send what there is. Returns (something went through, something did not)."""
-        moved = trouble = False
+        """Do the errands, send what there is. Returns (something went through, something did not)."""
+        moved = run_errands(self.project) > 0
+        trouble = False
         for run_id in self.outbox.runs():
             try:
                 moved |= self._send_run(run_id)
@@ -184,9 +211,12 @@ def main(project: Path, times: SenderTimes) -> int:
         with outbox.lock("sender", wait=False) as ours:
             if not ours:
                 return 0
-            given_up = Sender(project, times).run()
+            sender = Sender(project, times, (outbox.folder / "sender.lock").stat().st_ino)
+            given_up = sender.run()
+            if sender.orphaned():
+                return 0
         # A run recorded after our last look found the lock held, so its `start_sender` left it to us.
-        if not set(_waiting(outbox)) - given_up:
+        if not set(_waiting(outbox)) - given_up and not pending(project):
             return 0
 
 

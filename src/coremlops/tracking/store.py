@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
+# MLflow keeps one engine a store for the life of the process, and with it the file that it opened.
+_opened: dict[Path, int | None] = {}
+
+
 def import_mlflow() -> Any:
     """The module `mlflow`, without telemetry and migration chatter. Costs 1.6 s the first time."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -47,8 +51,20 @@ def connect(uri: str) -> MlflowClient:
     with trouble(f"cannot open the tracking store {uri}"):
         if file is not None:
             _ensure_sqlite(file)
+            _opened.setdefault(file, _inode(file))
         client: MlflowClient = mlflow.MlflowClient(tracking_uri=uri, registry_uri=uri)
         return client
+
+
+def replaced() -> bool:
+    """Whether a SQLite store that this process opened has been deleted or exchanged since."""
+    return any(_inode(file) != inode for file, inode in _opened.items())
+
+
+def _inode(file: Path) -> int | None:
+    with contextlib.suppress(OSError):
+        return file.stat().st_ino
+    return None
 
 
 @contextlib.contextmanager

@@ -13,6 +13,8 @@ from typing import Any
 
 from coremlops.errors import CoremlopsError, InputError
 from coremlops.pipeline.components.register.proven import Proven, read_object, read_proven
+from coremlops.tracking.address import DEFAULT_URI, absolute_uri
+from coremlops.tracking.outbox import Outbox
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,9 +52,6 @@ def register_proven(proven: Proven, name: str, metrics: Mapping[str, float]) -> 
         raise InputError(
             f"{proven.model} is not the model of conversion.json: expected {proven.digest}, got {found}"
         )
-    from coremlops.tracking.registry import register
-
-    uri, run_id = _place()
     conversion, report = proven.conversion, proven.report
     data = str(os.environ.get("COREMLOPS_DATA_DIGEST") or report.get("data", {}).get("digest") or "")
     tags = {
@@ -63,40 +62,40 @@ def register_proven(proven: Proven, name: str, metrics: Mapping[str, float]) -> 
         "coremlops.target": str(conversion.get("target", "")),
         "coremlops.precision": str(conversion.get("precision", "")),
     }
-    registered = register(
-        proven.model,
-        name,
-        tracking_uri=uri,
-        run_id=run_id,
-        digest=proven.digest,
-        params={
-            key: str(conversion[key])
-            for key in ("precision", "target", "bytes", "source")
-            if key in conversion
+    order: dict[str, Any] = {
+        "model": str(proven.model.absolute()),
+        "name": name,
+        "digest": proven.digest,
+        "params": {
+            k: str(conversion[k]) for k in ("precision", "target", "bytes", "source") if k in conversion
         },
-        tags={key: value for key, value in tags.items() if value},
-        metrics=metrics,
-        metadata={"conversion": dict(conversion), "data_digest": data},
-    )
-    return asdict(registered)
-
-
-def _place() -> tuple[str, str]:
-    """The tracking URI, and MLflow's id of the run that the model belongs to."""
-    from coremlops.tracking.address import DEFAULT_URI, absolute_uri
-    from coremlops.tracking.outbox import Outbox
-
+        "tags": {key: value for key, value in tags.items() if value},
+        "metrics": dict(metrics),
+        "metadata": {"conversion": dict(conversion), "data_digest": data},
+    }
     project = Path(os.environ.get("COREMLOPS_PROJECT") or ".").absolute()
     uri = absolute_uri(os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI, project)
     ours = os.environ.get("COREMLOPS_RUN_ID", "")
     if ours and Outbox(project).started(ours) is not None:
-        from coremlops.tracking.sender import ensure_parent_run
+        from coremlops.tracking.errand import ask
 
-        return uri, ensure_parent_run(project, ours)
-    # The step is developed alone: `mlflow run ./register` has begun a run, a bare command has not.
-    theirs = os.environ.get("MLFLOW_RUN_ID")
+        # The sender has MLflow imported already: 0.3 s instead of 4 s.
+        receipt: dict[str, Any] = ask(
+            project, "register", {**order, "tracking_uri": uri, "project": str(project), "our_run_id": ours}
+        )
+        return receipt
+    from coremlops.tracking.registry import register
+
+    return asdict(register(**order, tracking_uri=uri, run_id=_own_run(uri)))
+
+
+def _own_run(uri: str) -> str:
+    """MLflow's id of the run that the model belongs to when no pipeline runs: the step is developed alone."""
+    theirs = os.environ.get(
+        "MLFLOW_RUN_ID"
+    )  # `mlflow run ./register` has begun a run, a bare command has not
     if theirs:
-        return uri, theirs
+        return theirs
     from coremlops.tracking.store import connect, experiment_id, trouble
 
     client = connect(uri)
@@ -104,7 +103,7 @@ def _place() -> tuple[str, str]:
         experiment = experiment_id(client, uri, os.environ.get("MLFLOW_EXPERIMENT_NAME") or "Default")
         run_id = str(client.create_run(experiment, run_name="register").info.run_id)
         client.set_terminated(run_id)
-    return uri, run_id
+    return run_id
 
 
 def _metrics(report: Mapping[str, Any], folder: Path | None) -> dict[str, float]:

@@ -1,0 +1,99 @@
+"""MLflow's web pages on a project's store, at a quarter of the usual memory and time."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import socket
+import sys
+from pathlib import Path
+
+from coremlops.errors import ConfigError, MissingExtraError, UsageError
+from coremlops.tracking.address import DEFAULT_URI, absolute_uri, sqlite_file
+from coremlops.tracking.record import outbox_folder
+
+_FILE = "coremlops.yaml"
+
+
+def serve(project: Path, *, host: str, port: int, wait_s: float) -> int:
+    """Send what the project recorded, then replace this process by MLflow's server; prints its URL to stderr.
+
+    A project that tracks to a server of its own is not served: its URL is printed and 0 returned.
+    Raises `ConfigError` when `project` is no project, `UsageError` when the port is taken, and
+    `MissingExtraError` without MLflow.
+    """
+    project = project.absolute()
+    uri = tracking_uri(project)
+    if importlib.util.find_spec("mlflow") is None:
+        raise MissingExtraError("mlflow", "mlflow")
+    if not uri.startswith(("http://", "https://")):
+        _check_port(host, port)
+    _flush(project, wait_s)
+    if uri.startswith(("http://", "https://")):
+        print(f"this project is tracked at {uri}", file=sys.stderr)
+        return 0
+    file = sqlite_file(uri)
+    if file is not None and not file.exists():
+        from coremlops.tracking.store import connect
+
+        connect(uri)
+    shown = f"[{host}]" if ":" in host else host
+    print(f"MLflow: http://{shown}:{port} (Ctrl-C ends it)", file=sys.stderr, flush=True)
+    environment = {
+        **os.environ,
+        # By default MLflow starts four workers and a job queue: 45 s and 1.8 GB against 8 s and 0.4 GB.
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+        "MLFLOW_DISABLE_TELEMETRY": "true",
+        "DO_NOT_TRACK": "true",
+    }
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--workers", "1"]
+    command += ["--host", host, "--port", str(port)]
+    if file is not None:
+        command += ["--default-artifact-root", str(file.parent / "mlruns")]
+    os.chdir(project)
+    os.execve(sys.executable, command, environment)  # noqa: S606
+
+
+def tracking_uri(project: Path) -> str:
+    """The project's tracking URI, absolute: `MLFLOW_TRACKING_URI`, then `coremlops.yaml`, then MLflow's default.
+
+    Raises `ConfigError` for a folder that is no project, or a file that cannot be read.
+    """
+    import yaml
+
+    path = project / _FILE
+    try:
+        with path.open("rb") as file:
+            document = yaml.safe_load(file.read(1 << 20))
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{project} is no project: it has no {_FILE}",
+            hint="name one with --project, or make one: coremlops init",
+        ) from None
+    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {error}") from error
+    tracking = document.get("tracking") if isinstance(document, dict) else None
+    configured = tracking.get("uri") if isinstance(tracking, dict) else None
+    return absolute_uri(os.environ.get("MLFLOW_TRACKING_URI") or str(configured or DEFAULT_URI), project)
+
+
+def _flush(project: Path, wait_s: float) -> None:
+    if not outbox_folder(project).is_dir():
+        return
+    from coremlops.tracking.sender import flush
+
+    if not flush(project, wait_s):
+        print(
+            f"some runs are not in MLflow yet; see {outbox_folder(project) / 'sender.log'}", file=sys.stderr
+        )
+
+
+def _check_port(host: str, port: int) -> None:
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            pass
+    except (OSError, OverflowError) as error:
+        raise UsageError(
+            f"cannot listen on {host}:{port}: {getattr(error, 'strerror', None) or error}",
+            hint="choose another with --port",
+        ) from error
