@@ -11,6 +11,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--project", type=Path, default=Path(), metavar="DIR", help="the project (default: this folder)"
     )
+    parser.add_argument(
+        "--tracking-uri", metavar="URI", help="where MLflow keeps runs (default: the project's)"
+    )
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=5000, help="port to listen on (default: %(default)s)")
     parser.add_argument(
@@ -25,6 +28,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Send what is not sent, then become MLflow's server; returns only on an error."""
+    from coremlops.pipeline.project import find_project, load_project
+    from coremlops.pipeline.recording import tracking_uri
     from coremlops.tracking.web import serve
 
-    return serve(args.project, host=args.host, port=args.port, wait_s=args.wait)
+    project = load_project(find_project(args.project))
+    uri = tracking_uri(project, args.tracking_uri)
+    return serve(project.root, uri, host=args.host, port=args.port, wait_s=args.wait)

@@ -28,7 +28,7 @@ from coremlops.files import write_atomic
 from coremlops.tracking.record import outbox_folder, process_identity, start_sender
 
 # The only functions that an errand can call; all take and return JSON.
-_CALLS = {"register": "registry", "mirror_alias": "registry"}
+_CALLS = {"register": "registry", "set_alias": "registry"}
 
 
 def ask(project: Path, call: str, arguments: Mapping[str, Any], *, timeout_s: float = 300.0) -> Any:

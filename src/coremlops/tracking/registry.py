@@ -6,19 +6,21 @@ The signed repository is the authority on what devices get; an alias here mirror
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from coremlops.errors import TrackingError
+from coremlops.tracking.address import sqlite_file
 from coremlops.tracking.peek import DIGEST_TAG, logged_model_id, peek_alias, peek_version
 from coremlops.tracking.store import connect, default_store, trouble
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
-__all__ = ["DIGEST_TAG", "Registered", "mirror_alias", "peek_alias", "peek_version", "register"]
+__all__ = ["DIGEST_TAG", "Registered", "mirror_alias", "peek_alias", "peek_version", "register", "set_alias"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,16 +86,23 @@ def mirror_alias(
 ) -> bool:
     """Point the alias at the version that holds the model of that digest; False when there is none.
 
-    `tracking_uri` is absolute (see `address.absolute_uri`). With `project`, its sender does the work: 0.3 s
-    instead of 4 s while one is at work. Raises `TrackingError` when MLflow refuses or cannot be reached.
+    `tracking_uri` is absolute (see `address.absolute_uri`). The project's sender does the work: 0.3 s instead
+    of 4 s while one is at work. `project`: that of `COREMLOPS_PROJECT`, or that beside the SQLite store, if
+    None; without any, the work is done here. Raises `TrackingError` when MLflow refuses or is not reached.
     """
     if peek_alias(tracking_uri, name, alias) == model_digest:
         return True
-    if project is not None:
-        from coremlops.tracking.errand import ask
+    project = project or _project_of(tracking_uri)
+    if project is None:
+        return set_alias(tracking_uri, name, alias, model_digest)
+    from coremlops.tracking.errand import ask
 
-        arguments = {"tracking_uri": tracking_uri, "name": name, "alias": alias, "model_digest": model_digest}
-        return bool(ask(project, "mirror_alias", arguments))
+    arguments = {"tracking_uri": tracking_uri, "name": name, "alias": alias, "model_digest": model_digest}
+    return bool(ask(project, "set_alias", arguments))
+
+
+def set_alias(tracking_uri: str, name: str, alias: str, model_digest: str) -> bool:
+    """What `mirror_alias` has done: point the alias at the version, in this process."""
     client = connect(tracking_uri)
     with trouble(f"cannot set the alias {name}@{alias}"):
         version = find_version(client, name, model_digest)
@@ -101,6 +110,14 @@ def mirror_alias(
             return False
         client.set_registered_model_alias(name, alias, str(version.version))
     return True
+
+
+def _project_of(tracking_uri: str) -> Path | None:
+    named = os.environ.get("COREMLOPS_PROJECT")
+    if named:
+        return Path(named)
+    file = sqlite_file(tracking_uri)
+    return file.parent if file is not None and (file.parent / ".coremlops").is_dir() else None
 
 
 def find_version(client: MlflowClient, name: str, digest: str) -> Any:

@@ -8,22 +8,19 @@ import socket
 import sys
 from pathlib import Path
 
-from coremlops.errors import ConfigError, MissingExtraError, UsageError
-from coremlops.tracking.address import DEFAULT_URI, absolute_uri, sqlite_file
+from coremlops.errors import MissingExtraError, UsageError
+from coremlops.tracking.address import sqlite_file
 from coremlops.tracking.record import outbox_folder
 
-_FILE = "coremlops.yaml"
 
-
-def serve(project: Path, *, host: str, port: int, wait_s: float) -> int:
+def serve(project: Path, uri: str, *, host: str, port: int, wait_s: float) -> int:
     """Send what the project recorded, then replace this process by MLflow's server; prints its URL to stderr.
 
     A project that tracks to a server of its own is not served: its URL is printed and 0 returned.
-    Raises `ConfigError` when `project` is no project, `UsageError` when the port is taken, and
+    `uri` is absolute (see `address.absolute_uri`). Raises `UsageError` when the port is taken and
     `MissingExtraError` without MLflow.
     """
     project = project.absolute()
-    uri = tracking_uri(project)
     if importlib.util.find_spec("mlflow") is None:
         raise MissingExtraError("mlflow", "mlflow")
     if not uri.startswith(("http://", "https://")):
@@ -52,29 +49,6 @@ def serve(project: Path, *, host: str, port: int, wait_s: float) -> int:
         command += ["--default-artifact-root", str(file.parent / "mlruns")]
     os.chdir(project)
     os.execve(sys.executable, command, environment)  # noqa: S606
-
-
-def tracking_uri(project: Path) -> str:
-    """The project's tracking URI, absolute: `MLFLOW_TRACKING_URI`, then `coremlops.yaml`, then MLflow's default.
-
-    Raises `ConfigError` for a folder that is no project, or a file that cannot be read.
-    """
-    import yaml
-
-    path = project / _FILE
-    try:
-        with path.open("rb") as file:
-            document = yaml.safe_load(file.read(1 << 20))
-    except FileNotFoundError:
-        raise ConfigError(
-            f"{project} is no project: it has no {_FILE}",
-            hint="name one with --project, or make one: coremlops init",
-        ) from None
-    except (OSError, yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}") from error
-    tracking = document.get("tracking") if isinstance(document, dict) else None
-    configured = tracking.get("uri") if isinstance(tracking, dict) else None
-    return absolute_uri(os.environ.get("MLFLOW_TRACKING_URI") or str(configured or DEFAULT_URI), project)
 
 
 def _flush(project: Path, wait_s: float) -> None:
