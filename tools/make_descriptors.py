@@ -1,8 +1,8 @@
 """Writes `src/coremlops/model/coreml.desc` from the `*_pb2` modules that coremltools publishes.
 
-The file is a `FileDescriptorSet`: Model.proto and everything that it imports, dependencies first. coremltools'
-licence is written beside it. Run `python tools/make_descriptors.py` again after coremltools moves; `--check`
-only compares.
+The file is a `FileDescriptorSet`: Model.proto and everything that it imports, dependencies first.
+coremltools' licence is written beside it. Run `python tools/make_descriptors.py` again after coremltools
+moves; `--check` only compares.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ ReadBlob: TypeAlias = Callable[[BlobRef], np.ndarray[Any, Any]]
 def resolve(constant: Constant, read_blob: ReadBlob) -> Any:
     """The value of a constant: an array in its declared dtype and shape, a str, or a tuple.
 
-    Raises Unsupported for dtypes that are not decoded yet, ModelFormatError when a blob does not fit its type.
+    Raises Unsupported for dtypes that are not decoded yet, ModelFormatError when a blob does not fit its
+    type.
     """
     if not isinstance(constant, BlobRef):
         return constant.value

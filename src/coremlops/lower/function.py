@@ -1,9 +1,9 @@
 """Lower one MIL function: bind each op's inputs, call its rule, round where the program's types say so.
 
-Rounding. A value whose declared type is fp16 is computed in float32 and rounded once, by a pair of casts. What
-an op returns is *pending* until something needs it; the pair is written then, once. An op that only moves or
-picks values can take a pending value as it is and pass the debt on, so that Conv and Clip stay neighbours and
-the engine fuses them.
+Rounding. A value whose declared type is fp16 is computed in float32 and rounded once, by a pair of casts.
+What an op returns is *pending* until something needs it; the pair is written then, once. An op that only
+moves or picks values can take a pending value as it is and pass the debt on, so that Conv and Clip stay
+neighbours and the engine fuses them.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Lowered:
 
 @dataclass(slots=True)
 class _Slot:
-    """What a MIL name stands for. `pending`: it must be rounded before it is used; `exact`: fp16 can hold it."""
+    """What a MIL name stands for. `pending`: to be rounded before it is used; `exact`: fp16 can hold it."""
 
     value: Any
     pending: bool = False
@@ -67,9 +67,9 @@ def lower_function(
 ) -> Lowered:
     """Lower `function` to ONNX.
 
-    `precision`: `typed` (fp16-typed values are rounded once an op), `float32` (none is) or `float16` (all floats are).
-    `where` names the model in errors. Raises UnsupportedOpsError with everything that cannot be lowered, and
-    ModelFormatError.
+    `precision`: `typed` (fp16-typed values are rounded once an op), `float32` (none is) or `float16` (all
+    floats are). `where` names the model in errors. Raises UnsupportedOpsError with everything that cannot
+    be lowered, and ModelFormatError.
     """
     function, _ = run_passes(function)
     return _FunctionLowering(function, read_blob, precision, opset, where).lower()
@@ -216,7 +216,7 @@ class _FunctionLowering:
         return bool(floats) and all(slot.exact for slot in floats) and all(map(_fits, constants))
 
     def _can_move(self, operation: Operation) -> bool:
-        """Whether the rounding of this op's inputs may be done after it: one pays for one, and none is lost."""
+        """Whether the rounding of this op's inputs may be done after it, so that none is lost or done twice."""
         outputs_round = all(
             isinstance(output.type, TensorType) and self.context.rounds(output.type)
             for output in operation.outputs
@@ -270,8 +270,8 @@ class _FunctionLowering:
         shown = "".join(f"\n  {line}" for line in found[:20])
         more = f"\n  ... and {len(found) - 20} more" if len(found) > 20 else ""
         raise UnsupportedOpsError(
-            f"{self.where}: function {self.function.name!r} holds {len(found)} operations that are not supported "
-            f"here:{shown}{more}",
+            f"{self.where}: function {self.function.name!r} holds {len(found)} operations that are not "
+            f"supported here:{shown}{more}",
             found,
             hint="the supported ones are listed by coremlops.lower.supported_ops()",
         )

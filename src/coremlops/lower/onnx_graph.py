@@ -21,7 +21,7 @@ DEFAULT_OPSET = 18
 EXTERNAL_BYTES = 1024
 _LOCATION = "weights"
 
-# fp16 is computed in float32 and rounded where MIL says so: a native fp16 graph never overflows in ONNX Runtime.
+# fp16 is computed in float32 and rounded where MIL says so: as native fp16, ONNX Runtime never overflows.
 ONNX_DTYPES: dict[str, int] = {
     "fp16": TensorProto.FLOAT,
     "fp32": TensorProto.FLOAT,

@@ -80,8 +80,8 @@ class Parameter:
 class Rule:
     """How an op is lowered.
 
-    `moves`: the op only moves or picks values that it is given, so its result needs no rounding of its own, and the
-    rounding of its input may be done after it: `round(relu(x)) == relu(round(x))`.
+    `moves`: the op only moves or picks values that it is given, so its result needs no rounding of its own,
+    and the rounding of its input may be done after it: `round(relu(x)) == relu(round(x))`.
     """
 
     op: str

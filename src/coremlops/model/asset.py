@@ -51,7 +51,7 @@ class ModelAsset:
 
     @property
     def kind(self) -> str:
-        """What the model is, in the format's words: `mlProgram`, `neuralNetworkClassifier`, `pipeline`, ..."""
+        """What the model is, in the format's words: `mlProgram`, `neuralNetwork`, `pipeline`, ..."""
         kind: str = self.spec.WhichOneof("Type")
         return kind
 

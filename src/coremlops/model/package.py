@@ -51,8 +51,8 @@ class Package:
     def weight_file(self, name: str) -> Path:
         """The file behind a name in the program, such as `@model_path/weights/weight.bin`.
 
-        `@model_path` is the folder of the protobuf. Raises ModelFormatError for a name that leaves the package
-        and WeightsError for a file that is not there.
+        `@model_path` is the folder of the protobuf. Raises ModelFormatError for a name that leaves the
+        package and WeightsError for a file that is not there.
         """
         prefix = "@model_path/"
         if not name.startswith(prefix):

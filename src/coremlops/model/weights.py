@@ -1,8 +1,8 @@
 """Core ML's weight files: blob storage, version 2, mapped and never copied whole.
 
 Layout, little endian. A 64-byte header: u32 count, u32 version (2). For each blob a 64-byte record, at the
-offset that the program names: u32 sentinel 0xDEADBEEF, u32 dtype code, u64 size in bytes, u64 data offset, u64
-padding in bits. Records and data are aligned to 64 bytes.
+offset that the program names: u32 sentinel 0xDEADBEEF, u32 dtype code, u64 size in bytes, u64 data offset,
+u64 padding in bits. Records and data are aligned to 64 bytes.
 
 Source: coremltools, `mlmodel/src/MILBlob/Blob/StorageFormat.hpp` and `BlobDataType.hpp`.
 """

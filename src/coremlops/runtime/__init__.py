@@ -12,14 +12,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from coremlops.runtime.describe import describe
     from coremlops.runtime.images import IMAGE_OPTIONS, prepare_image, read_image
     from coremlops.runtime.model import Model, load
+    from coremlops.runtime.summary import describe
 
 _HOME = {
     "IMAGE_OPTIONS": "images",
     "Model": "model",
-    "describe": "describe",
+    "describe": "summary",
     "load": "model",
     "prepare_image": "images",
     "read_image": "images",
@@ -30,7 +30,4 @@ __all__ = ["IMAGE_OPTIONS", "Model", "describe", "load", "prepare_image", "read_
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'coremlops.runtime' has no attribute {name!r}")
-    found = getattr(importlib.import_module(f"coremlops.runtime.{_HOME[name]}"), name)
-    # `describe` is a module too; once imported it would shadow the function.
-    globals()[name] = found
-    return found
+    return getattr(importlib.import_module(f"coremlops.runtime.{_HOME[name]}"), name)

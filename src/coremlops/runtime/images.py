@@ -1,9 +1,9 @@
 """Pictures as a model wants them: the one preparation that training, proof and the app share.
 
-The words are Vision's (`VNImageCropAndScaleOption`): `centerCrop` scales the picture until its short side fits and cuts
-the rest off evenly; `scaleFit` shows the whole picture, centred, with black bars; `scaleFill` stretches it.
-Scaling is bilinear with antialiasing (Pillow's BILINEAR). Apple does not publish its filter, so the pixels of a device
-differ a little; a golden set's tolerances hold that.
+The words are Vision's (`VNImageCropAndScaleOption`): `centerCrop` scales the picture until its short side
+fits and cuts the rest off evenly; `scaleFit` shows the whole picture, centred, with black bars; `scaleFill`
+stretches it. Scaling is bilinear with antialiasing (Pillow's BILINEAR). Apple does not publish its filter,
+so the pixels of a device differ a little; a golden set's tolerances hold that.
 """
 
 from __future__ import annotations
@@ -31,9 +31,10 @@ def prepare_image(
 ) -> Image:
     """A picture of any size as one of `width` x `height` pixels.
 
-    In this order: the EXIF orientation is applied, colours become `color` (`RGB` or `L`; a model's own words `BGR`,
-    `GRAYSCALE` and `GRAYSCALE_FLOAT16` mean the nearer of the two), transparency is laid over black, and the picture is scaled as
-    `option` says: `centerCrop`, `scaleFit` (black bars) or `scaleFill` (stretched).
+    In this order: the EXIF orientation is applied, colours become `color` (`RGB` or `L`; a model's own
+    words `BGR`, `GRAYSCALE` and `GRAYSCALE_FLOAT16` mean the nearer of the two), transparency is laid over
+    black, and the picture is scaled as `option` says: `centerCrop`, `scaleFit` (black bars) or `scaleFill`
+    (stretched).
 
     Raises UsageError for an unknown option or colour, InputError for a picture whose data is broken.
     """
@@ -94,7 +95,7 @@ def convert_colour(image: Image, color: str) -> Image:
 
 
 def read_image(path: str | os.PathLike[str]) -> Image:
-    """Read and decode a picture file. Raises InputError for a file that is missing, too large or no picture."""
+    """Read and decode a picture file. Raises InputError for one that is missing, too large or no picture."""
     from PIL import Image as Pillow
 
     place = Path(path)
@@ -119,7 +120,7 @@ def read_image(path: str | os.PathLike[str]) -> Image:
 
 
 def image_from_array(array: Any, *, name: str) -> Image:
-    """A uint8 array [H, W, 3], [H, W, 1] or [H, W] as a picture. `name`: of the input, for errors. Raises InputError."""
+    """A uint8 array [H, W, 3], [H, W, 1] or [H, W] as a picture; `name` is the input's. Raises InputError."""
     from PIL import Image as Pillow
 
     flat = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array

@@ -49,14 +49,15 @@ def image_option_of(description: ModelDescription) -> str:
         ) from error
     if option not in IMAGE_OPTIONS:
         raise InputError(
-            f"the model's metadata asks for the image option {option!r}; expected one of {', '.join(IMAGE_OPTIONS)}",
+            f"the model's metadata asks for the image option {option!r}; "
+            f"expected one of {', '.join(IMAGE_OPTIONS)}",
             hint="name one yourself with image_option",
         )
     return str(option)
 
 
 def resolve_option(option: str | None, description: ModelDescription) -> str | None:
-    """An option that a caller named, with `metadata` replaced by what the model says. Raises UsageError, InputError."""
+    """An option that a caller named; `metadata` becomes what the model says. Raises UsageError, InputError."""
     if option == "metadata":
         return image_option_of(description)
     if option is not None and option not in IMAGE_OPTIONS:
@@ -69,8 +70,8 @@ def resolve_option(option: str | None, description: ModelDescription) -> str | N
 def image_tensor(feature: ImageFeature, value: Any, option: str | None) -> np.ndarray[Any, Any]:
     """A picture as float32 [1, channels, height, width] with pixels 0 to 255.
 
-    `option` None: the picture must have the model's size, and its pixels are taken as they are stored. Else it is
-    prepared; see `prepare_image`. Raises InputError.
+    `option` None: the picture must have the model's size, and its pixels are taken as they are stored. Else
+    it is prepared; see `prepare_image`. Raises InputError.
     """
     from PIL import Image as Pillow
 
@@ -78,7 +79,8 @@ def image_tensor(feature: ImageFeature, value: Any, option: str | None) -> np.nd
         value = image_from_array(value, name=feature.name)
     if not isinstance(value, Pillow.Image):
         raise InputError(
-            f"input {feature.name!r} is an image; expected a PIL image or a uint8 array, got {type(value).__name__}",
+            f"input {feature.name!r} is an image; expected a PIL image or a uint8 array, "
+            f"got {type(value).__name__}",
             hint="read a file with coremlops.runtime.read_image(path)",
         )
     if option is not None:
@@ -116,8 +118,8 @@ def _size_fits(feature: ImageFeature, size: tuple[int, int]) -> bool:
 def array_tensor(feature: ArrayFeature, value: Any, type_: TensorType) -> np.ndarray[Any, Any]:
     """Numbers as the tensor that the program declares; floats as float32.
 
-    The values are cast to the declared dtype, as coremltools does. Raises InputError for a shape that is not allowed and
-    for what is no array of numbers.
+    The values are cast to the declared dtype, as coremltools does. Raises InputError for a shape that is
+    not allowed and for what is no array of numbers.
     """
     try:
         array = np.asarray(value)

@@ -54,14 +54,15 @@ class Model:
     def predict(self, inputs: Mapping[str, Any], *, image_option: str | None = None) -> dict[str, Any]:
         """Run the model once.
 
-        `inputs`: by name; an image is a PIL image or a uint8 array [height, width, 3]; anything else an array of the
-        declared shape. `image_option`: how pictures of any size are prepared: `centerCrop`, `scaleFit`, `scaleFill`, or
-        `metadata` for what the model says (`image_option` in `com.coremlops.preparation`; `scaleFit` when it says
-        nothing). None refuses a picture of another size, and takes pixels as stored (no EXIF).
+        `inputs`: by name; an image is a PIL image or a uint8 array [height, width, 3]; anything else an
+        array of the declared shape. `image_option`: how pictures of any size are prepared: `centerCrop`,
+        `scaleFit`, `scaleFill`, or `metadata` for what the model says (`image_option` in
+        `com.coremlops.preparation`; `scaleFit` when it says nothing). None refuses a picture of another
+        size, and takes pixels as stored (no EXIF).
 
-        Returns values by the names that the model declares: a classifier's label (str or int) and its probabilities
-        ({label: float}); other tensors as arrays, fp16 ones as float32 and scalars with shape [1], as
-        coremltools gives them.
+        Returns values by the names that the model declares: a classifier's label (str or int) and its
+        probabilities ({label: float}); other tensors as arrays, fp16 ones as float32 and scalars with shape
+        [1], as coremltools gives them.
 
         Raises InputError for values that do not fit, UsageError for an unknown option.
         """
@@ -152,12 +153,13 @@ def load(
 ) -> Model:
     """Load an `.mlpackage` or `.mlmodel` to run it here.
 
-    `precision`: `typed` (what the file declares: fp16-typed values are rounded once an op), `float32` (nothing is
-    rounded: fast) or `float16` (every float is). `engine`: `auto` or `onnxruntime`. `function_name`: of a model that has
-    several; None for its default. `threads`: in an op; None leaves it to the engine.
+    `precision`: `typed` (what the file declares: fp16-typed values are rounded once an op), `float32`
+    (nothing is rounded: fast) or `float16` (every float is). `engine`: `auto` or `onnxruntime`.
+    `function_name`: of a model that has several; None for its default. `threads`: in an op; None leaves it
+    to the engine.
 
-    Raises ModelFormatError, WeightsError, UnsupportedOpsError (with everything that is not supported, at once), and
-    UsageError for an unknown precision, engine or function.
+    Raises ModelFormatError, WeightsError, UnsupportedOpsError (with everything that is not supported, at
+    once), and UsageError for an unknown precision, engine or function.
     """
     for what, value, known in (("precision", precision, PRECISIONS), ("engine", engine, ENGINES)):
         if value not in known:

@@ -1,7 +1,7 @@
 """MIL as frozen values: program, functions, blocks, operations, types and constants.
 
-Names are those of the format (`MIL.proto`). A value inside a block is known by its name, which one operation or
-block input defines.
+Names are those of the format (`MIL.proto`). A value inside a block is known by its name, which one
+operation or block input defines.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import numpy as np
 
 @dataclass(frozen=True, slots=True)
 class TensorType:
-    """`dtype` in MIL's words (`fp16`, `int32`, `bool`, `string`, ...); an axis of None is unknown until run time.
+    """`dtype` in MIL's words (`fp16`, `int32`, `bool`, ...); an axis of None is unknown until run time.
 
     `shape` None: even the rank is unknown. A scalar has the shape `()`.
     """
@@ -83,8 +83,9 @@ class NamedType:
 class Immediate:
     """A constant inside the program.
 
-    `value`: for a tensor of numbers or booleans a NumPy array of the declared shape (rank 0 for a scalar); for a
-    scalar string a str; for a tensor of strings, a list or a tuple, a tuple; for a dictionary a tuple of pairs.
+    `value`: for a tensor of numbers or booleans a NumPy array of the declared shape (rank 0 for a scalar);
+    for a scalar string a str; for a tensor of strings, a list or a tuple, a tuple; for a dictionary a tuple
+    of pairs.
     """
 
     type: ValueType

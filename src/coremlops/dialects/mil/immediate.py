@@ -79,7 +79,8 @@ def _tensor(message: Any, type_: TensorType, where: str) -> Any:
         # Types of 8 and 16 bits, and unsigned ones, travel as raw little-endian bytes.
         if len(data) != count * dtype.itemsize:
             raise ModelFormatError(
-                f"{where}: a constant of type {type_} holds {len(data)} bytes; expected {count * dtype.itemsize}"
+                f"{where}: a constant of type {type_} holds {len(data)} bytes; "
+                f"expected {count * dtype.itemsize}"
             )
         return np.frombuffer(data, dtype).reshape(sizes)
     if kind not in _NUMBERS:

@@ -1,4 +1,7 @@
-"""Two tensors, element by element, with NumPy's broadcasting. Source: coremltools, `ops/defs/iOS15/elementwise_binary.py`."""
+"""Two tensors, element by element, with NumPy's broadcasting.
+
+Source: coremltools, `ops/defs/iOS15/elementwise_binary.py`.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""One tensor, element by element. Source: coremltools, `ops/defs/iOS15/elementwise_unary.py`, `iOS17/elementwise_unary.py`."""
+"""One tensor, element by element.
+
+Source: coremltools, `ops/defs/iOS15/elementwise_unary.py`, `iOS17/elementwise_unary.py`.
+"""
 
 from __future__ import annotations
 

@@ -48,8 +48,8 @@ def avg_pool(
 ) -> Value:
     """The mean under each window.
 
-    x: [n, C, *D], fp16|fp32 -> [n, C, *D_out]. `exclude_padding_from_average`: padded zeros do not count. What
-    `ceil_mode` adds beyond the padding never counts, as in PyTorch.
+    x: [n, C, *D], fp16|fp32 -> [n, C, *D_out]. `exclude_padding_from_average`: padded zeros do not count.
+    What `ceil_mode` adds beyond the padding never counts, as in PyTorch.
     """
     strides = strides or (1,) * len(kernel_sizes)
     pads = _pads(x, kernel_sizes, strides, pad_type, pad)
@@ -85,8 +85,8 @@ def _pads(x: Value, kernel: Ints, strides: Ints, pad_type: str, pad: Ints | None
 def _beyond(sizes: Sequence[int | None], kernel: Ints, strides: Ints, pads: Ints) -> Ints:
     """What `ceil_mode` adds after each axis.
 
-    The number of windows is rounded up, but a window that would begin past the input and its padding before is
-    dropped when there is padding (without padding, none can).
+    The number of windows is rounded up, but a window that would begin past the input and its padding before
+    is dropped when there is padding (without padding, none can).
     """
     extra = []
     for axis, (size, width, stride) in enumerate(zip(sizes, kernel, strides, strict=True)):

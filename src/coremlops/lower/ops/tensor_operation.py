@@ -12,7 +12,8 @@ from coremlops.lower.registry import Ints, Unsupported, Value, Values, lowers
 def pad(ctx: Lowering, x: Value, pad: Ints, mode: str = "constant", constant_val: float = 0.0) -> Value:
     """x with its last axes made longer; `pad` holds before and after for each of them.
 
-    x: [*], fp16|fp32 -> same dtype. `mode`: constant, reflect (the edge once) or replicate (the edge repeated).
+    x: [*], fp16|fp32 -> same dtype. `mode`: constant, reflect (the edge once) or replicate (the edge
+    repeated).
     """
     modes = {"constant": "constant", "reflect": "reflect", "replicate": "edge"}
     if mode not in modes or len(pad) % 2 or len(pad) > 2 * x.rank or any(amount < 0 for amount in pad):

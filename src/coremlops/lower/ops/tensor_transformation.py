@@ -1,5 +1,7 @@
-"""The same values in another shape or order. Source: coremltools, `ops/defs/iOS15/tensor_transformation.py`,
-`iOS17/tensor_transformation.py`."""
+"""The same values in another shape or order.
+
+Source: coremltools, `ops/defs/iOS15/tensor_transformation.py`, `iOS17/tensor_transformation.py`.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,8 @@ from coremlops.lower.registry import Ints, Unsupported, Value, lowers
 def reshape(ctx: Lowering, x: Value, shape: Value) -> Value:
     """x with another shape of equal volume; -1 is inferred, 0 copies the axis of x counted from the right.
 
-    x: [*], any dtype -> same dtype. A declared result shape that is known wins: it is what all versions of the op
-    agree on.
+    x: [*], any dtype -> same dtype. A declared result shape that is known wins: it is what all versions of
+    the op agree on.
     """
     declared = ctx.output_type.shape
     if declared is not None and None not in declared:
@@ -40,5 +42,5 @@ def squeeze(ctx: Lowering, x: Value, axes: Ints | None = None) -> Value:
 
 @lowers("expand_dims", moves=True)
 def expand_dims(ctx: Lowering, x: Value, axes: Ints) -> Value:
-    """x with axes of size 1 inserted, so that they stand at `axes` of the result. x: [*], any dtype -> same dtype."""
+    """x with axes of size 1 that stand at `axes` of the result. x: [*], any dtype -> same dtype."""
     return ctx.node("Unsqueeze", x, ctx.ints(axes))

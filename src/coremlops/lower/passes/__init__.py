@@ -1,6 +1,7 @@
 """Rewrites of a MIL function before it is lowered.
 
-A pass takes a function and returns `(function, changed)`. Its docstring says what must hold before and what holds after.
+A pass takes a function and returns `(function, changed)`. Its docstring says what must hold before and what
+holds after.
 """
 
 from __future__ import annotations

@@ -24,8 +24,9 @@ from coremlops.dialects.mil.graph import (
 def merge_pad_into_conv(function: Function) -> tuple[Function, bool]:
     """Merge each constant zero padding of spatial axes into the one convolution that uses it.
 
-    Before: any function. After: the same values for every name that remains; the merged `pad` ops are gone. Converters
-    write such pairs for PyTorch's asymmetric `same` padding, and each costs a copy of the whole tensor.
+    Before: any function. After: the same values for every name that remains; the merged `pad` ops are gone.
+    Converters write such pairs for PyTorch's asymmetric `same` padding, and each costs a copy of the whole
+    tensor.
     """
     block, changed = _merge(function.block)
     return (replace(function, block=block), True) if changed else (function, False)

@@ -7,16 +7,16 @@ from dataclasses import asdict
 from typing import Any
 
 from coremlops.dialects.mil import BlobRef, Program, read_program
-from coremlops.model import ArrayFeature, Feature, ImageFeature, ModelAsset
+from coremlops.model import Feature, ImageFeature, ModelAsset
 
 
 def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
     """Inputs, outputs, labels, targets, size, digest, ops and weights of a model; nothing is executed.
 
-    Keys: `path`, `format`, `kind`, `digest`, `bytes`, `specification_version`, `minimum_targets`, `inputs`, `outputs`, `states`,
-    `labels`, `classifier` (names of its two outputs, or None), `metadata`, `functions`, `ops` ({op: count} of the default
-    function; empty for what is no ML Program) and `weights` ({"bytes", "dtypes": {dtype: bytes}}).
-    Raises ModelFormatError and WeightsError.
+    Keys: `path`, `format`, `kind`, `digest`, `bytes`, `specification_version`, `minimum_targets`, `inputs`,
+    `outputs`, `states`, `labels`, `classifier` (names of its two outputs, or None), `metadata`,
+    `functions`, `ops` ({op: count} of the default function; empty for what is no ML Program) and `weights`
+    ({"bytes", "dtypes": {dtype: bytes}}). Raises ModelFormatError and WeightsError.
     """
     asset = ModelAsset.open(path)
     description = asset.description
@@ -54,9 +54,9 @@ def _feature(feature: Feature) -> dict[str, Any]:
     kinds = {"ImageFeature": "image", "ArrayFeature": "array", "ScalarFeature": "scalar"}
     name = type(feature).__name__
     entry = {"name": feature.name, "type": kinds.get(name, name.removesuffix("Feature").lower())}
-    always = ("width", "height", "colour") if isinstance(feature, ImageFeature) else ("dtype", "shape", "key")
-    if isinstance(feature, ArrayFeature):
-        always = ("dtype", "shape")
+    always = {"dtype", "shape", "key", "element"}
+    if isinstance(feature, ImageFeature):
+        always = {"width", "height", "colour"}
     for key, value in asdict(feature).items():
         if key != "name" and (key in always or value not in ("", (), None, False)):
             entry[key] = value
@@ -64,7 +64,7 @@ def _feature(feature: Feature) -> dict[str, Any]:
 
 
 def _weights(asset: ModelAsset, program: Program | None) -> dict[str, Any]:
-    """Bytes of the blobs that the program refers to, by dtype; a blob that several functions share counts once."""
+    """Bytes of the blobs that the program refers to, by dtype; a blob that functions share counts once."""
     records = {}
     for function in program.functions.values() if program else ():
         for operation in function.block.walk():

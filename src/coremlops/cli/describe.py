@@ -1,0 +1,85 @@
+"""`coremlops describe`: what a model is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("model", metavar="MODEL", help="an .mlpackage folder or an .mlmodel file")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.epilog = "example: coremlops describe faces.mlpackage"
+
+
+def run(args: argparse.Namespace) -> int:
+    """Print the model's inputs, outputs, labels, targets, size, digest and ops."""
+    from coremlops.runtime import describe
+
+    summary = describe(args.model)
+    print(json.dumps(summary) if args.json else _text(summary))
+    return 0
+
+
+def _text(summary: dict[str, Any]) -> str:
+    targets = ", ".join(f"{system} {version}" for system, version in summary["minimum_targets"].items())
+    weights = ", ".join(f"{dtype} {size_text(size)}" for dtype, size in summary["weights"]["dtypes"].items())
+    rows = [
+        ("model", summary["path"]),
+        (
+            "kind",
+            f"{summary['kind']} ({summary['format']}), specification {summary['specification_version']}",
+        ),
+        ("target", f"{targets} or later" if targets else "newer than this version of coremlops knows"),
+        ("size", size_text(summary["bytes"]) + (f"; weights: {weights}" if weights else "")),
+        ("digest", summary["digest"]),
+        *(("input", _feature(entry)) for entry in summary["inputs"]),
+        *(("output", _feature(entry)) for entry in summary["outputs"]),
+        *(("state", _feature(entry)) for entry in summary["states"]),
+    ]
+    if summary["labels"]:
+        rows.append(("labels", _some(summary["labels"])))
+    metadata = summary["metadata"]
+    rows += [(key, metadata[key]) for key in ("author", "license", "version", "about") if metadata[key]]
+    if len(summary["functions"]) > 1:
+        rows.append(("functions", ", ".join(summary["functions"])))
+    rows += list(metadata["user_defined"].items())
+    lines = [f"{name:<9} {value}" for name, value in rows]
+    if summary["ops"]:
+        width = max(len(op) for op in summary["ops"])
+        lines += [
+            "",
+            f"{'op':<{width}}  count",
+            *(f"{op:<{width}}  {n:>5}" for op, n in summary["ops"].items()),
+        ]
+    return "\n".join(lines)
+
+
+def _feature(entry: dict[str, Any]) -> str:
+    kind = entry["type"]
+    if kind == "image":
+        detail = f"image {entry['width']} x {entry['height']} {entry['colour']}"
+    elif kind == "array":
+        detail = f"{entry['dtype']} {entry['shape']}"
+    elif kind == "dictionary":
+        detail = f"numbers by {entry['key']}"
+    else:
+        detail = entry.get("dtype", kind)
+    return f"{entry['name']}: {detail}" + (", optional" if entry.get("optional") else "")
+
+
+def _some(labels: list[Any]) -> str:
+    shown = ", ".join(map(str, labels[:8]))
+    return f"{len(labels)}: {shown}" + (", ..." if len(labels) > 8 else "")
+
+
+def size_text(size: int) -> str:
+    """Bytes as people say them, in powers of 1000."""
+    value, unit = float(size), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if value < 1000:
+            break
+        value, unit = value / 1000, larger
+    return f"{size} B" if unit == "B" else f"{value:.1f} {unit}"
