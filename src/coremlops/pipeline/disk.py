@@ -43,9 +43,5 @@ def cannot_write(path: Path, error: OSError) -> StoreError:
     import errno
 
     full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-    return StoreError(
-        f"cannot write {path}: {error.strerror or error}",
-        hint="free some space (deleting .coremlops/ is safe and costs a rerun), then run again"
-        if full
-        else "",
-    )
+    hint = "free some space (deleting .coremlops/ is safe and costs a rerun), then run again"
+    return StoreError(f"cannot write {path}: {error.strerror or error}", hint=hint if full else "")

@@ -7,7 +7,6 @@ those folders stays what it is.
 
 from __future__ import annotations
 
-import ast
 import json
 import os
 import re
@@ -193,13 +192,15 @@ def _editable_sources(site: Path, info: Path) -> list[str]:
 
 
 def _finder_mapping(source: str) -> list[str]:
+    import ast
+
     try:
         for node in ast.parse(source).body:
-            target = node.target if isinstance(node, ast.AnnAssign) else None
-            if isinstance(node, ast.Assign):
-                target = node.targets[0]
+            if not isinstance(node, ast.Assign | ast.AnnAssign) or node.value is None:
+                continue
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
             if isinstance(target, ast.Name) and target.id == "MAPPING":
-                value = ast.literal_eval(node.value)  # type: ignore[attr-defined]
+                value = ast.literal_eval(node.value)
                 return [path if Path(path).is_dir() else f"{path}.py" for path in value.values()]
     except (SyntaxError, ValueError, AttributeError):
         pass

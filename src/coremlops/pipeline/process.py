@@ -6,12 +6,9 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import FrameType
 
 from coremlops.pipeline.disk import cannot_write
 
@@ -106,20 +103,3 @@ def tail(log: Path, lines: int = TAIL_LINES) -> tuple[str, ...]:
     except OSError:
         return ()
     return tuple(line.rstrip() for line in text.rstrip().splitlines()[-lines:])
-
-
-@contextmanager
-def terminable() -> Iterator[None]:
-    """Make SIGTERM end us as Ctrl-C does, so that steps are ended too. Only the main thread can."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)

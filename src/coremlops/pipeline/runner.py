@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -13,8 +14,7 @@ from coremlops.pipeline.difference import differences
 from coremlops.pipeline.disk import cannot_write, read_json, write_json
 from coremlops.pipeline.findings import failed_gates, read_dataset, read_metrics, read_object
 from coremlops.pipeline.key import Ingredients
-from coremlops.pipeline.lock import claim, clean_work, project_lock
-from coremlops.pipeline.process import run_logged, step_environment, tail, terminable
+from coremlops.pipeline.lock import claim, clean_work, project_lock, terminable
 from coremlops.pipeline.project import DOWNSTREAM, ReadyStep, load_project
 from coremlops.pipeline.recording import Recording, experiment_name, tracking_uri
 from coremlops.pipeline.result import Progress, RunResult, Silence, StepResult
@@ -37,8 +37,9 @@ def run(
 ) -> RunResult:
     """Run a pipeline of the project in the folder `project`.
 
-    `overrides`: `{"epochs": "3"}` or `{"train.epochs": "3"}`. `to`: only this step and what it needs. `force`:
-    steps to run whether or not they are done. With `check=False` a step's failure is returned in the result.
+    `overrides`: `{"epochs": "3"}` or `{"train.epochs": "3"}`. `to`: only this step and what it needs.
+    `force`: steps to run whether or not they are done. With `check=False` a step's failure is returned in
+    the result.
 
     Raises `ConfigError` before anything runs, `StepError` for a step that failed, `GateError` for a gate that
     said no, `InputError` for an input that is not there, `StoreError` when the disk refuses.
@@ -193,6 +194,8 @@ class _Run:
         return Record(ready.name, output, self.run_id, finished, round(elapsed_s, 4), because, ingredients)
 
     def _check_output(self, ready: ReadyStep, out: Path) -> None:
+        from coremlops.pipeline.process import tail
+
         if not out.is_dir() or not any(out.iterdir()):
             raise StepError(
                 f"step {ready.name} ended well and left nothing in downstream",
@@ -288,6 +291,8 @@ class _Run:
     # what both share
 
     def _process(self, ready: ReadyStep, inputs: Mapping[str, Output], work: Path) -> None:
+        from coremlops.pipeline.process import run_logged, tail
+
         out = work / "out"
         values = ready.values(self.project.root)
         values |= {name: str(item.path) for name, item in inputs.items()}
@@ -313,6 +318,8 @@ class _Run:
         )
 
     def _environment(self, ready: ReadyStep) -> dict[str, str]:
+        from coremlops.pipeline.process import step_environment
+
         made_by = [self.steps[name] for name in self._upstream(ready.name)]
         environment = step_environment(
             self.project.own,
@@ -375,7 +382,5 @@ def _same_receipt(old: Mapping[str, object], new: Mapping[str, object]) -> bool:
 
 
 def _remove_quietly(work: Path) -> None:
-    try:
+    with contextlib.suppress(OSError):  # the next run cleans up
         remove(work)
-    except OSError:
-        pass  # the next run cleans up

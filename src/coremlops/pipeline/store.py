@@ -187,7 +187,7 @@ def _replace_links(work: Path, step: str) -> None:
             target = path.resolve()
             if not (target.is_file() and target.is_relative_to(top)):
                 raise StepError(
-                    f"step {step} left a link in its output, {path.relative_to(work)} -> {os.readlink(path)}",
+                    f"step {step} left a link in its output, {path.relative_to(work)} -> {path.readlink()}",
                     step=step,
                     hint="copy the file instead; only links to files inside the output are kept",
                 )

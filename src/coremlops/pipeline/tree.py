@@ -135,7 +135,7 @@ def walk(root: str, skip: Skip) -> Iterator[tuple[str, str, os.stat_result | Non
                 except FileNotFoundError:
                     if entry.is_symlink():
                         raise InputError(
-                            f"{entry.path} is a link to {os.readlink(entry.path)}, which does not exist"
+                            f"{entry.path} is a link to {Path(entry.path).readlink()}, which does not exist"
                         ) from None
                     raise
                 if stat.S_ISDIR(st.st_mode):

@@ -31,7 +31,7 @@ def parse_yaml(data: bytes, where: str) -> dict[str, Any]:
         def compose_node(self, parent: Any, index: Any) -> Any:
             nonlocal depth
             if self.check_event(yaml.AliasEvent):
-                mark = self.peek_event().start_mark
+                mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
                 raise ConfigError(f"{where}:{mark.line + 1}: aliases (*name) are not accepted here")
             depth += 1
             if depth > MAX_DEPTH:

@@ -1,0 +1,58 @@
+"""Whether a picture file is all there: it is decoded to its last row."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm", ".pbm")
+)
+
+
+class PictureCheck:
+    """Decodes each picture once, and again only when the file changed.
+
+    Files whose suffix names no picture format are ready as they are.
+    """
+
+    def __init__(self) -> None:
+        self._whole: dict[Path, tuple[int, int, int]] = {}
+
+    def __call__(self, path: Path) -> bool:
+        """True when `path` is whole, or is no picture."""
+        if path.suffix.lower() not in SUFFIXES:
+            return True
+        try:
+            st = path.stat()
+        except OSError:
+            return False
+        stamp = (st.st_size, st.st_mtime_ns, st.st_ino)
+        if self._whole.get(path) == stamp:
+            return True
+        if not _decodes(path):
+            return False
+        self._whole[path] = stamp
+        return True
+
+
+def _decodes(path: Path) -> bool:
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            image.verify()  # checksums, where the format has them
+        with Image.open(path) as image:
+            image.load()  # verify() leaves the rows unread
+        return not _cut_jpeg(path)
+    except (OSError, SyntaxError, ValueError, MemoryError, Image.DecompressionBombError):
+        return False
+
+
+def _cut_jpeg(path: Path) -> bool:
+    """A JPEG whose last bytes are missing can decode: libjpeg invents an end. A whole one has it (T.81, B.1)."""
+    if path.suffix.lower() not in (".jpg", ".jpeg"):
+        return False
+    with path.open("rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - 4096))
+        return b"\xff\xd9" not in file.read()
