@@ -16,7 +16,7 @@ from coremlops.client.models import Models
 from coremlops.client.offer import Judged, Offer, Progress, UpdateResult
 from coremlops.client.offer import result as result_of
 from coremlops.client.state import MAX_REASON, Check, State
-from coremlops.client.trust import MAX_ROOT_BYTES, check_root, words
+from coremlops.client.trust import MAX_ROOT_BYTES, Trusted, check_root, words
 from coremlops.client.web import Limits, Web, check_url
 from coremlops.collection import check_channel, check_collection
 from coremlops.errors import RepositoryError, UpdateError
@@ -44,7 +44,7 @@ class Device:
     def install(
         folder: Path | str,
         url: str,
-        collection: str,
+        collection: str | None,
         channel: str,
         root: bytes | Path,
         *,
@@ -52,41 +52,29 @@ class Device:
     ) -> Device:
         """A device that follows `collection`/`channel` at `url`, and trusts `root` from the start.
 
-        On a folder that is this device already only the URL may change. Raises `UpdateError`, `UsageError`.
+        `collection`: None means the repository's only one, which the network must then tell. On a folder that
+        is this device already only the URL may change. Raises `UpdateError`, `UsageError`.
         """
         device = Device(folder, limits=limits)
         url = check_url(url)
-        check_collection(collection)
         check_channel(channel)
         data = root if isinstance(root, bytes) else _read_root(root)
         check_root(data)
         device.folder.mkdir(parents=True, exist_ok=True)
         with device._locked():
-            if (device.folder / "state.json").exists():
-                state = device.status()
-                if (state.collection, state.channel) != (collection, channel):
-                    raise UpdateError(
-                        f"{device.folder} follows {state.collection}/{state.channel}, "
-                        f"not {collection}/{channel}",
-                        hint="use another folder for another channel",
-                    )
-                if (device.folder / "root.json").read_bytes() != data:
-                    raise UpdateError(
-                        f"{device.folder} trusts another root",
-                        hint="newer roots come by update; another repository needs another folder",
-                    )
-                if state.url != url:
-                    replace(state, url=url).save(device.folder / "state.json")
+            if device._state_file.exists():
+                device._move(url, collection, channel, data)
                 return device
             for name in ("metadata", "downloads", "models"):
                 (device.folder / name).mkdir(exist_ok=True)
             write_atomic(device.folder / "root.json", data)
-            State(url, collection, channel).save(device.folder / "state.json")
+            name = device._only_collection(url) if collection is None else check_collection(collection)
+            State(url, name, channel).save(device._state_file)
         return device
 
     def status(self) -> State:
         """Where the device looks, what it runs and ran, what it refused, and how the last check ended."""
-        return State.load(self.folder / "state.json")
+        return State.load(self._state_file)
 
     def model(self) -> Path:
         """The active model. Raises `UpdateError` when there is none yet."""
@@ -134,8 +122,41 @@ class Device:
                 result = result_of("refused", state, f"the disk: {error.strerror or error}")
             now = datetime.now(UTC).replace(microsecond=0)
             state = replace(state, last=Check(now, result.outcome, result.reason[:MAX_REASON]))
-            state.save(self.folder / "state.json")
+            state.save(self._state_file)
             return result
+
+    @property
+    def _state_file(self) -> Path:
+        return self.folder / "state.json"
+
+    def _move(self, url: str, collection: str | None, channel: str, root: bytes) -> None:
+        """Follow the same channel of the same repository at another URL."""
+        state = self.status()
+        if (state.collection, state.channel) != (collection or state.collection, channel):
+            raise UpdateError(
+                f"{self.folder} follows {state.collection}/{state.channel}, "
+                f"not {collection or state.collection}/{channel}",
+                hint="use another folder for another channel",
+            )
+        if (self.folder / "root.json").read_bytes() != root:
+            raise UpdateError(
+                f"{self.folder} trusts another root",
+                hint="newer roots come by update; another repository needs another folder",
+            )
+        if state.url != url:
+            replace(state, url=url).save(self._state_file)
+
+    def _only_collection(self, url: str) -> str:
+        """The collection that the repository's signed delegations name, if there is one alone."""
+        try:
+            found = Trusted.refresh(self.folder, url, self._web).collections()
+        except (TufError, DownloadError) as error:
+            raise UpdateError(words(error), hint="check --url and --root") from None
+        if len(found) != 1:
+            raise UpdateError(
+                f"the repository has {', '.join(found) or 'no collection'}", hint="name --collection"
+            )
+        return found[0]
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:

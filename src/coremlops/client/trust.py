@@ -14,12 +14,19 @@ from tuf.api.exceptions import (
     UnsignedMetadataError,
 )
 from tuf.api.exceptions import RepositoryError as TufError
-from tuf.api.metadata import Metadata, Root
+from tuf.api.metadata import Metadata, Root, Targets
 from tuf.api.serialization import DeserializationError
 from tuf.ngclient import Updater, UpdaterConfig
 
 from coremlops.client.web import Web
-from coremlops.collection import MAX_INDEX_BYTES, MAX_MANIFEST_BYTES, Index, index_path, member_path
+from coremlops.collection import (
+    MAX_INDEX_BYTES,
+    MAX_MANIFEST_BYTES,
+    Index,
+    check_collection,
+    index_path,
+    member_path,
+)
 from coremlops.errors import UpdateError
 
 MAX_ROOT_BYTES = 512_000
@@ -80,6 +87,14 @@ class Trusted:
         )
         updater.refresh()
         return Trusted(updater, folder, url)
+
+    def collections(self) -> tuple[str, ...]:
+        """The collections that the repository's `targets` role delegates, in its order."""
+        # The updater wrote this file when it had verified it, and offers no other way to read it.
+        targets = Metadata[Targets].from_file(str(self.folder / "metadata" / "targets.json")).signed
+        roles = (targets.delegations.roles if targets.delegations is not None else None) or {}
+        names = (role.removesuffix("-members") for role in roles if role.endswith("-members"))
+        return tuple(check_collection(name) for name in names)
 
     def index(self, collection: str, channel: str) -> Index:
         """The channel's index: kept beside the state, fetched only when it changed."""

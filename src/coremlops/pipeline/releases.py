@@ -53,9 +53,9 @@ def publish(
 ) -> Receipt:
     """Publish a model with its golden set to a channel.
 
-    `golden`: a golden set (with `golden.json`), or a folder of pictures to make one from by executing the model.
-    `report`: a `report.json` that must be ok and speak of this very model. Raises `GateError` for a report that
-    says no, `RepositoryError`, `GoldenError` and others for what cannot be published.
+    `golden`: a golden set (with `golden.json`), or a folder of pictures to make one from by executing the
+    model. `report`: a `report.json` that must be ok and speak of this very model. Raises `GateError` for a
+    report that says no, `RepositoryError`, `GoldenError` and others for what cannot be published.
     """
     repository = _open(where)
     if report is not None:

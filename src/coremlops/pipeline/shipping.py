@@ -16,8 +16,8 @@ from coremlops.tracking.address import DEFAULT_URI, absolute_uri
 class Shipping:
     """`repository`: the folder of the signed repository. `collection`: None means its only one.
 
-    `name`: what the model is called in MLflow's registry; empty means like the collection. `tracking_uri`: empty
-    when there is no MLflow store to mirror to.
+    `name`: what the model is called in MLflow's registry; empty means like the collection. `tracking_uri`:
+    empty when there is no MLflow store to mirror to.
     """
 
     repository: Path

@@ -209,6 +209,13 @@ class Repository:
         with self._change() as roles:
             return self._renew(roles, all_due=True)
 
+    def renew_online(self) -> tuple[str, ...]:
+        """Sign snapshot and timestamp anew if they are due and their keys are here; return those roles."""
+        if not any(each.due for each in self.status() if each.role in ("snapshot", "timestamp")):
+            return ()
+        with self._change() as roles:
+            return self._renew(roles, all_due=False)
+
     def index(self, channel: str) -> Index:
         """A channel as it stands."""
         return self._index(self._roles(), check_channel(channel))

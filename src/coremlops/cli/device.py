@@ -1,0 +1,168 @@
+"""`coremlops device`: be a device that follows one channel."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from coremlops.errors import UsageError
+
+if TYPE_CHECKING:
+    from coremlops.client import Device, State, UpdateResult
+
+CHANNELS = ("staging", "release")
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.epilog = "example: coremlops device update --device phone"
+    commands = parser.add_subparsers(dest="device_command", metavar="COMMAND", required=True)
+    update = commands.add_parser(
+        "update",
+        help="take the channel's version, if it can be trusted and answers its golden set",
+        description="Exit code 1 when the repository cannot be reached or the offer is refused; the model"
+        " that was active stays active.",
+    )
+    update.epilog = (
+        "example: coremlops device update --device phone --url https://models.example/repository"
+        " --root 1.root.json --channel staging   (the first time; later --device alone)"
+    )
+    first = update.add_argument_group("the first time")
+    first.add_argument("--url", help="where the repository is: http://, https:// or file:///")
+    first.add_argument("--root", type=Path, help="the repository's root.json, as the app would embed it")
+    first.add_argument("--collection", help="default: the repository's only one")
+    first.add_argument("--channel", choices=CHANNELS, help="default: release")
+    predict = commands.add_parser("predict", help="run the active model")
+    predict.epilog = "example: coremlops device predict --device phone --input image=photo.jpg"
+    predict.add_argument(
+        "--input", action="append", required=True, metavar="NAME=PICTURE", help="once for each input"
+    )
+    predict.add_argument(
+        "--image-option",
+        choices=("metadata", "centerCrop", "scaleFit", "scaleFill"),
+        default="metadata",
+        help="how pictures are prepared (default: as the model's metadata says)",
+    )
+    status = commands.add_parser("status", help="what the device runs, ran and refused")
+    status.epilog = "example: coremlops device status --device phone --json"
+    for sub in (update, predict, status):
+        sub.add_argument("--device", type=Path, required=True, metavar="DIR", help="the device's folder")
+        sub.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what was asked; 1 when an update was refused or could not be looked for."""
+    from coremlops.client import Device
+
+    if args.device_command == "update":
+        return _update(args, _device(args))
+    device = Device(args.device)
+    return _predict(args, device) if args.device_command == "predict" else _status(args, device)
+
+
+def _device(args: argparse.Namespace) -> Device:
+    from coremlops.client import Device
+
+    given = {name: getattr(args, name) for name in ("url", "root", "collection", "channel")}
+    if all(value is None for value in given.values()):
+        return Device(args.device)
+    if args.url is None or args.root is None:
+        raise UsageError(
+            "the first time a device needs --url and --root; later --device alone is enough",
+            hint="--url http://127.0.0.1:8000 --root repository/metadata/1.root.json",
+        )
+    return Device.install(args.device, args.url, args.collection, args.channel or "release", args.root)
+
+
+def _update(args: argparse.Namespace, device: Device) -> int:
+    result = device.update(lambda line: print(line, file=sys.stderr))
+    state = device.status()
+    if args.json:
+        print(
+            json.dumps(
+                {
+                    "outcome": result.outcome,
+                    "collection": state.collection,
+                    "channel": state.channel,
+                    "version": result.version,
+                    "digest": result.digest,
+                    "changed": result.changed,
+                    "offered": result.offered,
+                    "refused": result.refused,
+                    "reason": result.reason,
+                    "received_bytes": result.received_bytes,
+                }
+            )
+        )
+    else:
+        print(_words(result, f"{state.collection}/{state.channel}"))
+    return 0 if result.ok else 1
+
+
+def _words(result: UpdateResult, channel: str) -> str:
+    has = "no model" if result.version is None else f"version {result.version} ({str(result.digest)[:12]})"
+    if result.outcome == "updated":
+        return f"now at {has} of {channel}"
+    if result.outcome == "current":
+        return f"{channel}: nothing newer than {has}"
+    if result.outcome == "empty":
+        return f"{channel} has no version yet"
+    offered = "" if result.offered is None else f" version {result.offered}"
+    verb = "could not look for an update" if result.outcome == "offline" else f"refused{offered}"
+    return f"{verb}: {result.reason}\nstays at {has}"
+
+
+def _predict(args: argparse.Namespace, device: Device) -> int:
+    from coremlops.runtime import read_image
+
+    inputs: dict[str, Any] = {}
+    for item in args.input:
+        name, equals, path = item.partition("=")
+        if not name or not equals or not path:
+            raise UsageError(f"--input: expected NAME=PICTURE, got {item!r}")
+        inputs[name] = read_image(path)
+    outputs = device.predict(inputs, image_option=args.image_option)
+    plain = {name: _plain(value) for name, value in outputs.items()}
+    if args.json:
+        print(json.dumps(plain))
+        return 0
+    for name, value in plain.items():
+        if isinstance(value, dict):
+            best = sorted(value.items(), key=lambda pair: -pair[1])[:5]
+            value = ", ".join(f"{label} {probability:.3f}" for label, probability in best)
+        print(f"{name}: {value}")
+    return 0
+
+
+def _plain(value: Any) -> Any:
+    """A value as JSON has it: arrays as nested lists."""
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _status(args: argparse.Namespace, device: Device) -> int:
+    state = device.status()
+    if args.json:
+        print(json.dumps(_status_json(state)))
+        return 0
+    print(f"{device.folder}: {state.collection}/{state.channel} at {state.url}")
+    for word, entry in (("active", state.active), ("previous", state.previous)):
+        print(f"  {word:9} " + ("none" if entry is None else f"version {entry.version} ({entry.model[:12]})"))
+    for each in state.refused:
+        print(f"  refused   version {each.version}: {each.reason}")
+    if state.last is not None:
+        ended = state.last.outcome + (f": {state.last.reason}" if state.last.reason else "")
+        print(f"  last look {state.last.at:%Y-%m-%d %H:%M:%S} UTC: {ended}")
+    return 0
+
+
+def _status_json(state: State) -> dict[str, Any]:
+    shown: dict[str, Any] = json.loads(state.to_bytes())
+    del shown["format"]
+    shown["version"] = None if state.active is None else state.active.version
+    shown["digest"] = None if state.active is None else state.active.model
+    return shown

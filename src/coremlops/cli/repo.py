@@ -1,0 +1,124 @@
+"""`coremlops repo`: make and inspect the signed repository."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from coremlops.release import Repository, RoleStatus
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.epilog = "example: coremlops repo init --collection faces"
+    commands = parser.add_subparsers(dest="repo_command", metavar="COMMAND", required=True)
+    init = commands.add_parser("init", help="a new repository with new keys")
+    init.epilog = "example: coremlops repo init repository --collection faces"
+    init.add_argument("folder", type=Path, nargs="?", default=Path("repository"))
+    init.add_argument("--collection", default="faces", help="what its models are called (default: faces)")
+    status = commands.add_parser("status", help="roles, versions, ends, keys; exit 3 when something is due")
+    status.epilog = "example: coremlops repo status --json"
+    renew = commands.add_parser("renew", help="sign anew what is due and whose key is here")
+    renew.epilog = "example: coremlops repo renew   (every day, by a scheduler)"
+    for sub in (status, renew):
+        sub.add_argument("folder", type=Path, nargs="?", help="default: the project's, or ./repository")
+    for sub in (init, status, renew):
+        sub.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Do what was asked; 3 when `status` finds a role that is due or has expired."""
+    from coremlops.release import Repository
+
+    if args.repo_command == "init":
+        return _init(args, Repository.init(args.folder, args.collection))
+    folder = args.folder
+    if folder is None:
+        from coremlops.pipeline.shipping import shipping
+
+        folder = shipping(Path.cwd()).repository
+    repository = Repository.open(folder)
+    if args.repo_command == "renew":
+        renewed = repository.renew()
+        if args.json:
+            print(json.dumps({"repository": str(repository.folder), "renewed": list(renewed)}))
+        else:
+            print(f"signed anew: {', '.join(renewed)}" if renewed else "nothing is due")
+        return 0
+    return _status(args, repository)
+
+
+def _init(args: argparse.Namespace, repository: Repository) -> int:
+    keys = repository.keys
+    if args.json:
+        made = {
+            "repository": str(repository.folder),
+            "id": keys.repository_id,
+            "collection": repository.collection,
+            "keys": str(keys.folder),
+            "root": str(repository.root_file),
+        }
+        print(json.dumps(made))
+        return 0
+    print(f"{repository.folder}: collection {repository.collection}, channels staging and release")
+    print(f"keys:  {keys.folder}")
+    print(f"  root/     take these two offline: they are needed again in a year ({keys.folder / 'root'})")
+    print("  release/  give this one to whoever decides about releases")
+    print("  online/   stay on the machine that publishes")
+    print(f"root:  {repository.root_file}  (goes into the app: devices trust what it names)")
+    return 0
+
+
+def _status(args: argparse.Namespace, repository: Repository) -> int:
+    roles = repository.status()
+    indexes = repository.list()
+    due = [each for each in roles if each.due or each.expired]
+    if args.json:
+        print(
+            json.dumps(
+                {
+                    "ok": not due,
+                    "repository": str(repository.folder),
+                    "id": repository.keys.repository_id,
+                    "collection": repository.collection,
+                    "channels": {
+                        index.channel: None if index.current is None else index.current.version
+                        for index in indexes
+                    },
+                    "roles": [asdict(each) | {"expires": _time(each)} for each in roles],
+                }
+            )
+        )
+    else:
+        print(f"{repository.folder}: collection {repository.collection}, id {repository.keys.repository_id}")
+        for index in indexes:
+            version = "no version" if index.current is None else f"version {index.current.version}"
+            print(f"  {index.channel:9} {version}{' (rolled back)' if index.rolled_back else ''}")
+        print(f"  {'role':16} {'version':>7}  {'expires':20}  key")
+        for each in roles:
+            key = each.key if each.key_present else f"{each.key} (not here)"
+            mark = "  EXPIRED" if each.expired else "  due" if each.due else ""
+            print(f"  {each.role:16} {each.version:7}  {_time(each):20}  {key}{mark}")
+    for each in due:
+        _warn(each)
+    return 3 if due else 0
+
+
+def _warn(role: RoleStatus) -> None:
+    what = "expired, and devices take nothing new from it" if role.expired else "is due to be signed anew"
+    if role.role == "root":
+        how = "it is signed anew by hand, with the root key"
+    elif role.key_present:
+        how = "run `coremlops repo renew`"
+    else:
+        how = f"run `coremlops repo renew` where the {role.key} key is"
+    print(f"warning: {role.role} {what}; {how}", file=sys.stderr)
+
+
+def _time(role: RoleStatus) -> str:
+    return role.expires.strftime("%Y-%m-%dT%H:%M:%SZ")

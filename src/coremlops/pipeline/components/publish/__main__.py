@@ -1,0 +1,73 @@
+"""The step's command."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from coremlops.errors import CoremlopsError, InputError
+from coremlops.model import model_digest
+from coremlops.pipeline import releases
+from coremlops.pipeline.shipping import Shipping, shipping
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Publish the model unless the channel has it; returns the exit code."""
+    parser = argparse.ArgumentParser(prog="publish", allow_abbrev=False)
+    for name in ("model", "report", "golden", "downstream", "repository"):
+        parser.add_argument(f"--{name}", type=Path, required=True)
+    parser.add_argument("--collection", required=True)
+    parser.add_argument("--channel", default="staging")
+    parser.add_argument("--name", default="")
+    args = parser.parse_args(argv)
+    try:
+        model = args.model / "model.mlpackage"
+        _check_conversion(args.model / "conversion.json", model)
+        receipt = releases.publish(
+            model, args.golden, _place(args), channel=args.channel, report=args.report / "report.json"
+        )
+    except CoremlopsError as error:
+        print(f"error: {error.message}", file=sys.stderr)
+        for line in getattr(error, "failed", ()):
+            print(f"  {line}", file=sys.stderr)
+        if error.hint:
+            print(f"  hint: {error.hint}", file=sys.stderr)
+        return error.exit_code
+    if receipt.warning:
+        print(f"warning: {receipt.warning}", file=sys.stderr)
+    args.downstream.mkdir(parents=True, exist_ok=True)
+    (args.downstream / "receipt.json").write_text(json.dumps(receipt.to_json(), indent=2) + "\n", "utf-8")
+    verb = "is now" if receipt.action == "done" else "was already"
+    print(f"{receipt.model[:12]} {verb} version {receipt.version} of {receipt.collection}/{receipt.channel}")
+    return 0
+
+
+def _place(args: argparse.Namespace) -> Shipping:
+    """The step's own parameters, over what the project says."""
+    project = Path(os.environ.get("COREMLOPS_PROJECT") or ".").absolute()
+    found = shipping(project)
+    repository = project / args.repository
+    return replace(found, repository=repository, collection=args.collection, name=args.name or found.name)
+
+
+def _check_conversion(path: Path, model: Path) -> None:
+    """`conversion.json` names the model beside it: what the pipeline compares is what is published."""
+    try:
+        said = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        raise InputError(f"{path} cannot be read: expected what `convert` writes") from None
+    expected = said.get("digest") if isinstance(said, dict) else None
+    digest = model_digest(model)
+    if expected != digest:
+        raise InputError(
+            f"{model} is not the model of conversion.json: expected {str(expected)[:64]}, got {digest}"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

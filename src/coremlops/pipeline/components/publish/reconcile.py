@@ -1,0 +1,121 @@
+"""Whether there is anything for `publish` to do: a few JSON files, without TUF or MLflow."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from coremlops.collection import Index, channel_role, check_channel, check_collection, index_path
+from coremlops.collection.names import is_sha256
+from coremlops.digest import sha256_bytes
+from coremlops.errors import CoremlopsError
+from coremlops.tracking.address import DEFAULT_URI, absolute_uri
+from coremlops.tracking.peek import peek_alias, peek_version
+
+# Snapshot and timestamp are signed anew by the step when they are due; see release/expiry.py.
+RENEW_BEFORE = {"timestamp": timedelta(days=7) / 3, "snapshot": timedelta(days=10)}
+_MAX_BYTES = 50_000_000
+
+
+def present(inputs: Mapping[str, Path], params: Mapping[str, str], project: Path) -> Mapping[str, Any] | None:
+    """The receipt if the channel has this proven model already and MLflow's alias agrees, else None.
+
+    A model that the channel had as its newest and was rolled back from is present: a repeated run does not
+    undo a rollback. `params["repository"]` is absolute. No device believes what is read here, so signatures
+    are not checked. Inputs that `publish` would refuse answer None, so that the step runs and says why.
+    """
+    try:
+        digest = _proven(inputs["model"], inputs["report"])
+        collection, channel = check_collection(params["collection"]), check_channel(params["channel"])
+        index = read_index(Path(params["repository"]), collection, channel)
+    except (CoremlopsError, KeyError, OSError, ValueError, TypeError, RecursionError):
+        return None
+    entry = next((each for each in (index.current, index.latest) if each and each.model == digest), None)
+    if entry is None or index.current is None:
+        return None
+    alias = _alias(params, project, collection, channel, index.current.model)
+    if alias is None:
+        return None
+    return {
+        "action": "present",
+        "collection": collection,
+        "channel": channel,
+        "version": entry.version,
+        "model": entry.model,
+        "manifest": entry.manifest,
+        "current": index.current.version,
+        "rolled_back": index.rolled_back,
+        "alias": alias,
+        "warning": "",
+    }
+
+
+def read_index(repository: Path, collection: str, channel: str, now: datetime | None = None) -> Index:
+    """The channel's index as the repository's newest timestamp leads to it, unverified.
+
+    Raises `OSError`, `ValueError`, `KeyError` or `RepositoryError` for files that do not say, and
+    `ValueError` when snapshot or timestamp should be signed anew.
+    """
+    now = now or datetime.now(UTC)
+    metadata = repository / "metadata"
+    timestamp = _signed(metadata / "timestamp.json", "timestamp", now)
+    snapshot_version = int(timestamp["meta"]["snapshot.json"]["version"])
+    snapshot = _signed(metadata / f"{snapshot_version}.snapshot.json", "snapshot", now)
+    role = channel_role(collection, channel)
+    role_version = int(snapshot["meta"][f"{role}.json"]["version"])
+    targets = _signed(metadata / f"{role_version}.{role}.json", role, now)
+    sha256 = targets["targets"][index_path(collection, channel)]["hashes"]["sha256"]
+    if not is_sha256(sha256):
+        raise ValueError("no SHA-256")
+    data = (repository / "targets" / collection / channel / f"{sha256}.index.json").read_bytes()
+    if sha256_bytes(data) != sha256:
+        raise ValueError("the index is damaged")
+    return Index.from_bytes(data, collection=collection, channel=channel)
+
+
+def _proven(model: Path, report: Path) -> str:
+    """The digest that `convert` wrote, if the report is ok and about it. Raises `ValueError`."""
+    digest = _object(model / "conversion.json")["digest"]
+    said = _object(report / "report.json")
+    if not is_sha256(digest) or said["model"]["digest"] != digest or said["ok"] is not True:
+        raise ValueError("not proven")
+    return str(digest)
+
+
+def _alias(
+    params: Mapping[str, str], project: Path, collection: str, channel: str, digest: str
+) -> bool | None:
+    """Whether the alias is at this model; None when it is not and the step could set it."""
+    uri = params.get("tracking_uri") or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
+    uri = absolute_uri(uri, project)
+    name = params.get("name") or _registered_name(project) or collection
+    if peek_alias(uri, name, channel) == digest:
+        return True
+    return None if peek_version(uri, name, digest) is not None else False
+
+
+def _registered_name(project: Path) -> str:
+    from coremlops.pipeline.shipping import shipping
+
+    return shipping(project).name
+
+
+def _signed(path: Path, role: str, now: datetime) -> dict[str, Any]:
+    signed: dict[str, Any] = _object(path)["signed"]
+    margin = RENEW_BEFORE.get(role, timedelta(0))
+    if datetime.fromisoformat(signed["expires"]) - margin <= now:
+        raise ValueError(f"{role} should be signed anew")
+    return signed
+
+
+def _object(path: Path) -> dict[str, Any]:
+    if path.stat().st_size > _MAX_BYTES:
+        raise ValueError("too large")
+    value = json.loads(path.read_bytes())
+    if not isinstance(value, dict):
+        raise ValueError("no object")
+    return value
