@@ -37,8 +37,11 @@ class Photo:
 def find_photos(folder: Path) -> tuple[list[Photo], list[str]]:
     """All photos, sorted by name, and a note on each entry that is none.
 
-    Links are not followed. Raises `DataError` for a HEIC picture, which Pillow alone does not read.
+    Links are not followed. Raises `DataError` for a folder that is not there and for a HEIC picture, which
+    Pillow alone does not read.
     """
+    if not folder.is_dir():
+        raise DataError(f"{folder} is not a folder", hint="it holds one folder a person")
     photos, notes = [], []
     for entry in _entries(folder):
         if not entry.is_dir() or entry.is_symlink():

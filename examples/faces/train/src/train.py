@@ -87,6 +87,8 @@ def main() -> None:
 
     # Zeros for an example: the file keeps its example input, and a photo must not travel in it.
     program = torch.export.export(model, (torch.zeros(1, 3, HEIGHT, WIDTH),))
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # paths of this machine, which no model should carry
     torch.export.save(program, args.downstream / "model.pt2")
     description = {
         "format": 1,

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from coremlops.digest import sha256_file
-from coremlops.errors import InputError, UsageError
+from coremlops.errors import CoremlopsError, GateError, InputError, UsageError
 
 FORMAT = 0
 MADE_BY = "coremlops bundle"
@@ -61,7 +61,7 @@ def place_of(app: Path, name: str) -> Place:
 def proven_digest(model: Path, report: Path) -> str:
     """The digest of the converted model in `model`, if the report in `report` proves that very model.
 
-    Raises `InputError` otherwise.
+    Raises `GateError` for a report that says no, `InputError` for one about another model.
     """
     conversion = read_json(model / "conversion.json")
     digest = conversion.get("digest")
@@ -70,13 +70,13 @@ def proven_digest(model: Path, report: Path) -> str:
     proof = read_json(report / "report.json")
     about = proof.get("model")
     proved = about.get("digest") if isinstance(about, dict) else None
-    if proof.get("ok") is not True:
-        raise InputError("bundle: the report is not ok, so the model is not proven", hint="see report.html")
     if proved != digest:
         raise InputError(
             f"bundle: the report proves another model; expected {digest[:12]}, got {str(proved)[:12]}",
             hint="give `report` the verify step of this very model",
         )
+    if proof.get("ok") is not True:
+        raise GateError("bundle: the report is not ok, so the model is not proven", hint="see report.html")
     return digest
 
 
@@ -141,7 +141,7 @@ def present(inputs: Mapping[str, Path], params: Mapping[str, str], project: Path
     try:
         place = place_of(project / params["app"], params.get("name", ""))
         digest = proven_digest(inputs["model"], inputs["report"])
-    except (KeyError, InputError, UsageError):
+    except (KeyError, CoremlopsError):
         return None  # the step itself says what is wrong
     record = recorded(place)
     if record is None or record.get("digest") != digest or record.get("generator") != GENERATOR:
