@@ -10,10 +10,11 @@ alone (MLflow would infer them by loading the model and listing all that is impo
 `coreml`, which says where the file is and what it is, and `python_function`, which runs it through
 `coremlops.load`. `save_model` has the shape that `mlflow.models.Model.log(flavor=...)` expects.
 
-What `pyfunc` predicts on: a table with a column named like the model's image input (or one column) of paths,
-bytes, PIL images or uint8 arrays; a list of such pictures; one picture; or `{"image": picture or list}`.
-Pictures are prepared as the model's metadata says. It returns a table, one row a picture: the model's
-outputs, in a classifier `classLabel` and the dictionary of probabilities.
+What `pyfunc` predicts on, when the model takes a picture: a table with a column named like the input (or
+one column) of paths, bytes, PIL images or uint8 arrays; a list of such pictures; one picture; or
+`{"image": picture or list}`. Pictures are prepared as the model's metadata says. Other models take a table
+or a dictionary of their inputs. The answer is a table, one row an input: the model's outputs, in a
+classifier `classLabel` and the dictionary of probabilities.
 """
 
 from __future__ import annotations
@@ -215,26 +216,37 @@ def _load_pyfunc(path: str) -> Predictor:
 
 
 class Predictor:
-    """Pictures in, a table of answers out."""
+    """Inputs in, a table of answers out."""
 
     def __init__(self, model: Model) -> None:
+        from coremlops.model import ImageFeature
+
         self.model = model
+        images = [f.name for f in model.description.inputs if isinstance(f, ImageFeature)]
+        self._image = images[0] if len(images) == len(model.description.inputs) == 1 else None
 
     def predict(self, model_input: Any, params: Mapping[str, Any] | None = None) -> Any:
-        """One row a picture: see the module. `params["image_option"]` goes before the metadata's."""
+        """One row for each input: see the module. `params["image_option"]` goes before the metadata's.
+
+        Raises `InputError` for what is no input of the model.
+        """
         import pandas  # type: ignore[import-untyped, unused-ignore]
 
         option = str((params or {}).get("image_option", "metadata"))
-        name = self._image_name()
-        rows = [
-            self.model.predict({name: _picture(value)}, image_option=option)
-            for value in _pictures(model_input, name)
-        ]
-        return pandas.DataFrame(rows)
+        if self._image is None:
+            rows = _records(model_input)
+        else:
+            rows = [{self._image: _picture(value)} for value in _pictures(model_input, self._image)]
+        return pandas.DataFrame([self.model.predict(row, image_option=option) for row in rows])
 
-    def _image_name(self) -> str:
-        names = [feature.name for feature in self.model.description.inputs]
-        return names[0] if names else "image"
+
+def _records(model_input: Any) -> list[dict[str, Any]]:
+    """The rows of a table, or one dictionary of inputs, for a model that takes more than a picture."""
+    if hasattr(model_input, "to_dict"):
+        return [{str(k): v for k, v in row.items()} for row in model_input.to_dict("records")]
+    if isinstance(model_input, Mapping):
+        return [dict(model_input)]
+    raise InputError(f"expected a table or a dictionary of inputs, got {type(model_input).__name__}")
 
 
 def _pictures(model_input: Any, name: str) -> Iterable[Any]:
@@ -251,27 +263,30 @@ def _pictures(model_input: Any, name: str) -> Iterable[Any]:
         return _pictures(model_input[name], name)
     if isinstance(model_input, (list, tuple)):
         return model_input
-    if getattr(model_input, "ndim", None) == 4:
+    # A stack of pictures: uint8 [pictures, height, width, channels]; or a column on its own.
+    if getattr(model_input, "ndim", None) == 4 or type(model_input).__name__ == "Series":
         return list(model_input)
     return [model_input]
 
 
 def _picture(value: Any) -> Any:
-    if isinstance(value, (bytes, bytearray, memoryview)):
-        return _opened(io.BytesIO(bytes(value)), "the bytes")
     if isinstance(value, (str, Path)):
-        return _opened(Path(value), str(value))
+        from coremlops.runtime import read_image
+
+        return read_image(value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return _decoded(bytes(value))
     return value
 
 
-def _opened(source: Path | io.BytesIO, what: str) -> Any:
-    from PIL import Image, UnidentifiedImageError
+def _decoded(data: bytes) -> Any:
+    from PIL import Image
 
     try:
-        picture = Image.open(source)
+        picture = Image.open(io.BytesIO(data))
         picture.load()
-    except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise InputError(f"cannot read {what} as a picture: {error}") from error
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"{len(data)} bytes cannot be read as a picture: {error}") from error
     return picture
 
 
