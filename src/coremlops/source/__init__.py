@@ -7,10 +7,11 @@ below them. torch and Pillow are imported when a program or a picture is loaded,
 from __future__ import annotations
 
 from coremlops.source.card import Card, ImageInput, parse_image_input, parse_labels, read_card
-from coremlops.source.pictures import Labelled, open_picture, read_labelled
+from coremlops.source.pictures import SUFFIXES, Labelled, open_picture, read_labelled
 from coremlops.source.place import Source, open_source
 
 __all__ = [
+    "SUFFIXES",
     "Card",
     "ImageInput",
     "Labelled",

@@ -8,15 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coremlops.digest import members_digest, sha256_file
-from coremlops.errors import DataError
+from coremlops.errors import DataError, InputError
 
 if TYPE_CHECKING:
     from PIL import Image
 
 SUFFIXES = frozenset([".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"])
 MAX_PICTURES = 100_000
-MAX_PICTURE_BYTES = 64 << 20
-MAX_PIXELS = 100_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,23 +64,10 @@ def read_labelled(folder: Path) -> Labelled:
 
 
 def open_picture(path: Path) -> Image.Image:
-    """Decode a picture, whole. Raises DataError that names a file which is too large or is no picture."""
-    from PIL import Image
+    """Read and decode one picture of a data folder. Raises DataError that names the file."""
+    from coremlops.runtime import read_image
 
     try:
-        size = path.stat().st_size
-        if size > MAX_PICTURE_BYTES:
-            raise DataError(f"{path}: at most {MAX_PICTURE_BYTES} bytes expected, got {size}")
-        with Image.open(path) as image:
-            if image.width * image.height > MAX_PIXELS:
-                got = f"{image.width} x {image.height}"
-                raise DataError(f"{path}: at most {MAX_PIXELS} pixels expected, got {got}")
-            image.load()
-            return image.copy()
-    except DataError:
-        raise
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ...
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(
-            f"{path} is no picture that can be read: {said}", hint="remove or replace the file"
-        ) from error
+        return read_image(path)
+    except InputError as error:
+        raise DataError(error.message, hint="remove or replace the file") from error

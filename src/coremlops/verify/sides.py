@@ -146,8 +146,7 @@ class Preparation:
     def __call__(self, picture: Image.Image) -> Image.Image:
         import coremlops
 
-        prepared: Image.Image = coremlops.prepare_image(picture, self.width, self.height, self.option)
-        return prepared.convert(self.color)
+        return coremlops.prepare_image(picture, self.width, self.height, self.option, self.color)
 
     def __str__(self) -> str:
         return f"{self.option} to {self.width} x {self.height} {self.color}"

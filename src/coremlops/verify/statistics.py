@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 # arrays that differ at all are below 160 dB.
 CEILING_DB = 200.0
 
-# Probabilities below this are raised to it before the logarithm. fp16 has steps of 6e-8 below 6.1e-5, so a
-# smaller probability carries rounding and no evidence (and hardware may flush it to zero).
-SMALLEST_PROBABILITY = 1e-4
+# Probabilities below fp16's smallest normal number (6.1e-5) are raised to it before the logarithm: under it
+# steps are 6e-8 whatever the value, and hardware may flush them to zero, so they carry rounding, no evidence.
+SMALLEST_PROBABILITY = 2.0**-14
 
 # Log-odds smaller than this (root mean square, in nats) mean that the net does not decide; errors are then
 # measured against this, so that a net that always says 50:50 is not failed for its last bit.
