@@ -216,7 +216,7 @@ class _FunctionLowering:
         return bool(floats) and all(slot.exact for slot in floats) and all(map(_fits, constants))
 
     def _can_move(self, operation: Operation) -> bool:
-        """Whether the rounding of this op's inputs may be done after it, so that none is lost or done twice."""
+        """Whether the rounding of this op's inputs may be done after it, none lost, none twice."""
         outputs_round = all(
             isinstance(output.type, TensorType) and self.context.rounds(output.type)
             for output in operation.outputs

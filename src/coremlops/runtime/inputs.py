@@ -57,7 +57,10 @@ def image_option_of(description: ModelDescription) -> str:
 
 
 def resolve_option(option: str | None, description: ModelDescription) -> str | None:
-    """An option that a caller named; `metadata` becomes what the model says. Raises UsageError, InputError."""
+    """An option that a caller named; `metadata` becomes what the model says.
+
+    Raises UsageError and InputError.
+    """
     if option == "metadata":
         return image_option_of(description)
     if option is not None and option not in IMAGE_OPTIONS:

@@ -1,0 +1,91 @@
+"""Blob storage: what is read, and every way in which a record can lie."""
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from coremlops.errors import WeightsError
+from coremlops.model.weights import DTYPES, BlobFile
+from tests.handmade import BLOB_CODES, blob_bytes
+
+
+def blob_file(folder: Path, data: bytes) -> BlobFile:
+    path = folder / "weight.bin"
+    path.write_bytes(data)
+    return BlobFile(path)
+
+
+@pytest.mark.parametrize("dtype", sorted(BLOB_CODES))
+def test_values_come_back(tmp_path: Path, dtype: str) -> None:
+    arrays = [np.arange(5).astype(dtype), np.array([], dtype), np.arange(100).astype(dtype)]
+    data, offsets = blob_bytes(arrays)
+    file = blob_file(tmp_path, data)
+    for array, offset in zip(arrays, offsets, strict=True):
+        found = file.read(offset)
+        assert found.dtype == array.dtype
+        np.testing.assert_array_equal(found, array)
+
+
+def test_values_are_a_read_only_view(tmp_path: Path) -> None:
+    data, offsets = blob_bytes([np.arange(4, dtype=np.float32)])
+    found = blob_file(tmp_path, data).read(offsets[0])
+    assert not found.flags.owndata
+    with pytest.raises(ValueError, match="read-only"):
+        found[0] = 1
+
+
+def patched(field: int, value: int) -> bytes:
+    """A file of one float32 blob of four values, one field of whose record is replaced."""
+    data, _ = blob_bytes([np.arange(4, dtype=np.float32)])
+    record: list[Any] = list(struct.unpack_from("<IIQQQ", data, 64))
+    record[field] = value
+    return data[:64] + struct.pack("<IIQQQ", *record) + data[64 + 32 :]
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        (0, 1, "sentinel 0x1, expected 0xdeadbeef"),
+        (1, 99, "unknown dtype code 99"),
+        (2, 1 << 40, "truncated"),
+        (2, (1 << 64) - 1, "truncated"),
+        (2, 15, "15 bytes are no whole number of fp32"),
+        (3, 129, "not a multiple of 64"),
+        (3, 64, "inside its record"),
+        (3, 1 << 60, "truncated"),
+        (4, 1 << 30, "bits of padding"),
+    ],
+)
+def test_a_record_that_lies(tmp_path: Path, field: int, value: int, message: str) -> None:
+    file = blob_file(tmp_path, patched(field, value))
+    with pytest.raises(WeightsError, match=message):
+        file.read(64)
+
+
+@pytest.mark.parametrize("offset", [0, 65, -64, 1 << 62])
+def test_an_offset_that_is_none(tmp_path: Path, offset: int) -> None:
+    data, _ = blob_bytes([np.arange(4, dtype=np.float32)])
+    with pytest.raises(WeightsError, match=r"offset|truncated"):
+        blob_file(tmp_path, data).read(offset)
+
+
+@pytest.mark.parametrize("length", [0, 1, 63])
+def test_a_file_shorter_than_its_header(tmp_path: Path, length: int) -> None:
+    with pytest.raises(WeightsError, match=r"cannot be mapped|truncated"):
+        blob_file(tmp_path, bytes(length))
+
+
+def test_another_version(tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="version 1; expected 2"):
+        blob_file(tmp_path, struct.pack("<II", 0, 1).ljust(64, b"\0"))
+
+
+@pytest.mark.parametrize("code", [5, 8, 9, 10, 11, 12, 13, 16, 17])
+def test_dtypes_that_are_known_and_not_decoded(tmp_path: Path, code: int) -> None:
+    file = blob_file(tmp_path, patched(1, code))
+    assert file.record(64).dtype == DTYPES[code]
+    with pytest.raises(WeightsError, match=f"is {DTYPES[code]}, which is not decoded yet"):
+        file.read(64)
