@@ -85,9 +85,8 @@ def _report(args: argparse.Namespace, receipt: Receipt) -> int:
     channel = f"{receipt.collection}/{receipt.channel}"
     if receipt.current != receipt.version:
         print(f"version {receipt.version} ({receipt.model[:12]}) was published already")
-        print(
-            f"{channel} was rolled back: devices get version {receipt.current}; to return to {receipt.version}, add --again"
-        )
+        print(f"{channel} was rolled back: devices get version {receipt.current}")
+        print(f"to return to version {receipt.version}: publish it with --again, or promote --version")
         return 0
     verb = "is now" if receipt.action == "done" else "is already"
     print(f"{channel} {verb} at version {receipt.version} ({receipt.model[:12]})")

@@ -113,10 +113,11 @@ class Repository:
         to the newest version, or makes a new one when a file (of the golden set, say) differs.
         Raises `RepositoryError`.
         """
-        digest = model_digest(model)
+        check_channel(channel)
         payload = read_payload(model, golden, most_bytes=self.most_bytes)
+        digest = model_digest(model)
         with self._change() as roles:
-            index = self._index(roles, check_channel(channel))
+            index = self._index(roles, channel)
             known = self._known(roles, index, digest, payload.members, again=again)
             if known is not None and (not again or known == index.current):
                 self._renew(roles, all_due=False)
