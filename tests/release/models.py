@@ -35,6 +35,8 @@ def write_model(
         "width": SIDE,
         "height": SIDE,
         "color": "RGB",
+        "scale": gain,
+        "bias": [0.0, 0.0, 0.0],
         "image_option": "scaleFill",
     }
     about.metadata.userDefined["com.coremlops.preparation"] = json.dumps(preparation)

@@ -1,0 +1,104 @@
+"""A repository with two real models and their golden sets, a server, and a device."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from coremlops import golden
+from coremlops.client import Device, Limits
+from coremlops.model import model_digest
+from coremlops.release import Repository
+from tests.client.server import Server, serving
+from tests.release.models import write_model, write_pictures
+
+QUICK = Limits(connect_s=5, read_s=5, retries=0)
+
+
+@dataclass(frozen=True)
+class Version:
+    """A model, its digest and its golden set."""
+
+    model: Path
+    golden: Path
+
+    @property
+    def digest(self) -> str:
+        return model_digest(self.model)
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Version, Version]:
+    """Two models that differ, each with a golden set made by executing it."""
+    folder = tmp_path_factory.mktemp("models")
+    pictures = write_pictures(folder / "pictures")
+    versions = []
+    for name, gain in (("one", 0.02), ("two", 0.03)):
+        model = write_model(folder / f"{name}.mlpackage", gain=gain)
+        golden.make(model, pictures, folder / f"golden-{name}")
+        versions.append(Version(model, folder / f"golden-{name}"))
+    return versions[0], versions[1]
+
+
+@dataclass
+class World:
+    """Everything in one place; version 1 is published on staging, and the device has it."""
+
+    folder: Path
+    repository: Repository
+    server: Server
+    device: Device
+    one: Version
+    two: Version
+
+    def publish_two(self) -> None:
+        self.repository.publish(self.two.model, self.two.golden)
+
+    def again(self) -> Device:
+        """The device as after a restart."""
+        return Device(self.device.folder, limits=QUICK)
+
+    def member(self, name: str) -> str:
+        """The SHA-256 of a member of the newest version, by the end of its path."""
+        latest = self.repository.index("staging").latest
+        assert latest is not None
+        members = self.repository.manifest(latest).members
+        return next(member.sha256 for member in members if member.path.endswith(name))
+
+    def keep(self, name: str) -> Path:
+        """A copy of the repository as it is now, to replay from later."""
+        return Path(shutil.copytree(self.repository.folder, self.folder / name))
+
+    def assert_old_model_works(self) -> None:
+        """Version 1 is active, and answers."""
+        from PIL import Image
+
+        device = self.again()
+        state = device.status()
+        assert state.active is not None
+        assert (state.active.version, state.active.model) == (1, self.one.digest)
+        assert model_digest(device.model()) == self.one.digest
+        assert device.predict({"image": Image.new("RGB", (30, 30), (250, 5, 5))})["classLabel"] == "red"
+
+
+@pytest.fixture
+def world(
+    tmp_path: Path, made: tuple[Version, Version], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[World]:
+    monkeypatch.setenv("COREMLOPS_CONFIG", str(tmp_path / "config"))
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    repository = Repository.init(tmp_path / "repository")
+    repository.publish(made[0].model, made[0].golden)
+    with serving(Server(repository.folder)) as server:
+        device = Device.install(
+            tmp_path / "phone", server.url, "faces", "staging", repository.root_file, limits=QUICK
+        )
+        result = device.update()
+        assert (result.outcome, result.version) == ("updated", 1), result.reason
+        server.log.clear()
+        yield World(tmp_path, repository, server, device, *made)
