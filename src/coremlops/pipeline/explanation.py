@@ -9,6 +9,7 @@ from typing import Any
 
 from coremlops.pipeline.difference import differences
 from coremlops.pipeline.project import ReadyStep, load_project
+from coremlops.pipeline.recording import tracking_uri
 from coremlops.pipeline.session import Session
 from coremlops.pipeline.store import Output
 
@@ -85,10 +86,7 @@ def _answer(
         differences(last.ingredients, ingredients, ready, session.store, listings) if last is not None else []
     )
     if ready.effect:
-        assert ready.component is not None  # noqa: S101 (only components are effects)
-        root = session.project.root
-        paths = {name: item.path for name, item in inputs.items()}
-        if ready.component.present(paths, ready.values(root), root) is None:
+        if session.present(ready, inputs, tracking_uri(session.project)) is None:
             if last is None:
                 return answer("never ran")
             return answer("changed", *(changed or ["what it made is no longer there"]))

@@ -225,10 +225,8 @@ class _Run:
     # effects
 
     def _effect(self, ready: ReadyStep, inputs: Mapping[str, Output], index: int) -> tuple[str, str, Output]:
-        assert ready.component is not None  # noqa: S101 (only components are effects)
-        paths = {name: item.path for name, item in inputs.items()}
         if ready.name not in self.force:
-            receipt = ready.component.present(paths, ready.values(self.project.root), self.project.root)
+            receipt = self.session.present(ready, inputs, self.uri)
             if receipt is not None:
                 return "present", "", self._present(ready, receipt)
         ingredients = self._ingredients(ready, inputs)
@@ -377,8 +375,8 @@ class _Run:
 
 
 def _same_receipt(old: Mapping[str, object], new: Mapping[str, object]) -> bool:
-    """Whether two receipts tell of one result, done now or found done."""
-    return {**old, "action": ""} == {**new, "action": ""}
+    """Whether two receipts can tell of one result: what both name is equal, but for the action."""
+    return all(old[name] == new[name] for name in old.keys() & new.keys() if name != "action")
 
 
 def _remove_quietly(work: Path) -> None:

@@ -82,6 +82,19 @@ class Session:
             found[kind] = self.trees.tree(path).digest
         return found
 
+    def present(
+        self, ready: ReadyStep, inputs: Mapping[str, Output], tracking_uri: str
+    ) -> Mapping[str, Any] | None:
+        """The receipt of an effect whose result is there already, or None when the step must run.
+
+        A component finds MLflow's address under `tracking_uri`, unless the project gives it another.
+        """
+        assert ready.component is not None  # noqa: S101 (only components are effects)
+        root = self.project.root
+        params = ready.values(root)
+        params["tracking_uri"] = params.get("tracking_uri") or tracking_uri
+        return ready.component.present({name: item.path for name, item in inputs.items()}, params, root)
+
     def effect_output(self, name: str) -> Output | None:
         """What an effect step left when it last ran or was found done."""
         path = self.project.own / "effects" / name

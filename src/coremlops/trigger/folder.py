@@ -101,7 +101,7 @@ class FolderTrigger:
         self._ready = ready
         self._digest = digest
         self._tell = tell
-        self._told: set[Path] = set()
+        self._told: set[str] = set()
         self._lock = self._hold()
         self._done, self._started = self._read()
 
@@ -134,10 +134,7 @@ class FolderTrigger:
                 if change is None and self._waiting:
                     if list_files(self._paths) != listing:
                         continue
-                    raise DataError(
-                        f"{self._waiting} is not a whole picture",
-                        hint="copy it again, or take it out",
-                    )
+                    raise DataError(self._waiting, hint="copy it again, or take it out")
                 return change
 
     def done(self, change: Change, outcome: str) -> None:
@@ -171,20 +168,22 @@ class FolderTrigger:
         return listing
 
     _last: Listing | None = None
-    _waiting: Path | None = None
+    _waiting: str = ""
 
     def _new(self, listing: Listing) -> Change | None:
-        """The content as a change, None when it is known or not whole (`_waiting` is then the file)."""
-        self._waiting = None
-        for path in listing:
-            if not self._ready(path):
-                self._waiting = path
-                if path not in self._told:
-                    self._told.add(path)
-                    self._tell(f"waiting: {path} is not a whole picture yet")
-                return None
+        """The content as a change, None when it is known or not whole (`_waiting` then says why)."""
+        self._waiting = self._problem(listing)
+        if not self._waiting:
+            try:
+                digest = self._digest(self._paths)
+            except InputError as error:
+                self._waiting = error.message
+        if self._waiting:
+            if self._waiting not in self._told:
+                self._told.add(self._waiting)
+                self._tell(f"waiting: {self._waiting}")
+            return None
         self._told.clear()
-        digest = self._digest(self._paths)
         if list_files(self._paths) != listing:
             self._last = None
             return None  # changed while it was read: the next scan settles again
@@ -194,6 +193,10 @@ class FolderTrigger:
         self._started = digest
         self._write()
         return Change(digest, len(listing), again)
+
+    def _problem(self, listing: Listing) -> str:
+        """The first file that is not whole, in words; empty when all are."""
+        return next((f"{path} is not whole" for path in listing if not self._ready(path)), "")
 
     # the state file
 

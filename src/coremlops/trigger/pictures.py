@@ -50,7 +50,7 @@ def _decodes(path: Path) -> bool:
 
 
 def _cut_jpeg(path: Path) -> bool:
-    """A JPEG whose last bytes are missing can decode: libjpeg invents an end. A whole one has it (T.81, B.1)."""
+    """A JPEG whose last bytes are missing can decode: libjpeg invents the end that T.81, B.1 asks for."""
     if path.suffix.lower() not in (".jpg", ".jpeg"):
         return False
     with path.open("rb") as file:
