@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -43,14 +42,12 @@ def recorded(project: Project, run_id: str = "run-1") -> list[dict[str, Any]]:
 
 
 @pytest.fixture
-def dead(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def dead(monkeypatch: pytest.MonkeyPatch) -> None:
     """Runs recorded now belong to a process that has ended."""
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     identity = record.process_identity(child.pid)
     child.communicate(b"\n")
-    with monkeypatch.context() as patch:
-        patch.setattr(record, "process_identity", lambda pid: identity)
-        yield
+    monkeypatch.setattr(record, "process_identity", lambda pid: identity)
 
 
 def test_a_run_arrives_whole_with_its_recorded_times(project: Project) -> None:
