@@ -86,9 +86,7 @@ class World:
 
 
 @pytest.fixture
-def world(
-    tmp_path: Path, made: tuple[Version, Version], monkeypatch: pytest.MonkeyPatch
-) -> Iterator[World]:
+def world(tmp_path: Path, made: tuple[Version, Version], monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
     monkeypatch.setenv("COREMLOPS_CONFIG", str(tmp_path / "config"))
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)

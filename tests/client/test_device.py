@@ -110,7 +110,12 @@ def test_a_repository_in_a_folder_needs_no_server(world: World, tmp_path: Path) 
 def test_an_offline_device_keeps_working_and_says_so(world: World) -> None:
     world.publish_two()
     elsewhere = Device.install(
-        world.device.folder, "http://127.0.0.1:9", "faces", "staging", world.repository.root_file, limits=QUICK
+        world.device.folder,
+        "http://127.0.0.1:9",
+        "faces",
+        "staging",
+        world.repository.root_file,
+        limits=QUICK,
     )
     result = elsewhere.update()
     assert (result.outcome, result.version, result.ok) == ("offline", 1, False)

@@ -1,0 +1,303 @@
+"""Named after the attack: each leaves the old model active, with a reason."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone, tzinfo
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Self
+
+import pytest
+from tuf.api.metadata import Metadata, MetaFile, Snapshot, Targets, Timestamp
+
+from coremlops.client import Device, UpdateResult
+from coremlops.release import Repository
+from coremlops.release.expiry import utc_now
+from tests.client.conftest import QUICK, World
+
+
+def assert_refused(world: World, result: UpdateResult, words: str) -> None:
+    """Refused with this reason, which is remembered; version 1 is active and works."""
+    assert (result.outcome, result.version, result.changed) == ("refused", 1, False), result
+    assert result.refused is not None
+    assert words in result.refused, result.refused
+    last = world.again().status().last
+    assert last is not None
+    assert (last.outcome, last.reason) == ("refused", result.reason)
+    world.assert_old_model_works()
+
+
+def flip(suffix: str, at: int = -1) -> Callable[[str, bytes], bytes]:
+    """One bit of the file that ends so."""
+
+    def change(path: str, data: bytes) -> bytes:
+        if not path.endswith(suffix):
+            return data
+        changed = bytearray(data)
+        changed[at] ^= 1
+        return bytes(changed)
+
+    return change
+
+
+def test_tampered_payload(world: World) -> None:
+    world.publish_two()
+    weights = world.member("weight.bin")
+    world.server.change = flip(weights)
+    assert_refused(world, world.device.update(), "its SHA-256 is not the signed one")
+    assert not (world.device.folder / "downloads" / f"{weights}.part").exists()
+    world.server.change = None
+    assert world.device.update().version == 2
+
+
+@pytest.mark.parametrize("name", ["golden.json", "model.mlmodel", "Manifest.json", ".png"])
+def test_tampered_member(world: World, name: str) -> None:
+    world.publish_two()
+    shutil.rmtree(world.device.folder / "downloads")
+    (world.device.folder / "downloads").mkdir()
+    world.server.change = flip(world.member(name))
+    assert_refused(world, world.device.update(), "its SHA-256 is not the signed one")
+
+
+def test_tampered_index(world: World) -> None:
+    world.publish_two()
+    world.server.change = flip("index.json", 5)
+    assert_refused(world, world.device.update(), "tampered file")
+
+
+@pytest.mark.parametrize("role", ["timestamp", "snapshot", "faces-staging", "faces-members"])
+def test_tampered_metadata(world: World, role: str) -> None:
+    """The expiry moved by a year; the signature no longer fits."""
+    world.publish_two()
+
+    def change(path: str, data: bytes) -> bytes:
+        if not path.endswith(f"{role}.json"):
+            return data
+        value = json.loads(data)
+        value["signed"]["expires"] = "2099-01-01T00:00:00Z"
+        return json.dumps(value).encode()
+
+    world.server.change = change
+    assert_refused(world, world.device.update(), "tampered metadata")
+
+
+@pytest.mark.parametrize("data", [b"", b"{}", b"[" * 5000, b"\xff" * 99, b'{"signed": {"_type": "root"}}'])
+def test_metadata_that_is_none(world: World, data: bytes) -> None:
+    world.publish_two()
+    world.server.change = lambda path, old: data if path.endswith("timestamp.json") else old
+    assert_refused(world, world.device.update(), "bad metadata")
+
+
+def test_metadata_of_another_repository(world: World, tmp_path: Path) -> None:
+    other = Repository.init(tmp_path / "other")
+    other.publish(world.two.model, world.two.golden)
+    world.server.folder = other.folder
+    assert_refused(world, world.device.update(), "tampered metadata")
+
+
+def test_replayed_older_timestamp(world: World) -> None:
+    old = world.keep("old")
+    world.publish_two()
+    world.repository.rollback("staging")
+    assert world.device.update().version == 1
+    world.server.folder = old
+    assert_refused(world, world.device.update(), "replayed or mixed metadata")
+
+
+def test_a_device_that_updated_is_not_taken_back_by_a_replay(world: World) -> None:
+    old = world.keep("old")
+    world.publish_two()
+    assert world.device.update().version == 2
+    world.server.folder = old
+    result = world.device.update()
+    assert (result.outcome, result.version) == ("refused", 2)
+    assert "replayed or mixed metadata" in result.reason
+
+
+@pytest.mark.parametrize("role", ["snapshot", "faces-staging", "faces-members"])
+def test_mix_and_match(world: World, role: str) -> None:
+    """An older file of a role, signed and real, under the newer file's name."""
+    metadata = world.repository.folder / "metadata"
+    old = (metadata / f"2.{role}.json").read_bytes()
+    world.publish_two()
+    assert (metadata / f"3.{role}.json").exists()
+    world.server.change = lambda path, data: old if path.endswith(f"/3.{role}.json") else data
+    assert_refused(world, world.device.update(), "replayed or mixed metadata")
+
+
+def test_expired_timestamp(world: World) -> None:
+    past = Repository.open(world.repository.folder, clock=lambda: utc_now() - timedelta(days=8))
+    past.publish(world.two.model, world.two.golden)
+    assert_refused(world, world.device.update(), "expired metadata: timestamp.json is expired")
+    assert "timestamp" in world.repository.renew()
+    assert world.device.update().version == 2
+
+
+def test_a_frozen_repository_is_noticed_when_its_timestamp_ends(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The attacker answers with what the device has already, for ever."""
+    import tuf.ngclient._internal.trusted_metadata_set as trusted
+
+    assert world.device.update().outcome == "current"
+
+    class Later(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Self:
+            return super().now(tz) + timedelta(days=8)
+
+    monkeypatch.setattr(trusted, "datetime", SimpleNamespace(datetime=Later, timezone=timezone))
+    assert_refused(world, world.device.update(), "expired metadata")
+
+
+@pytest.mark.parametrize("name", ["weight.bin", "golden.json"])
+def test_endless_member(world: World, name: str) -> None:
+    world.publish_two()
+    world.server.endless.add(world.member(name))
+    assert_refused(world, world.device.update(), "more than the signed")
+    assert not (world.device.folder / "downloads" / f"{world.member(name)}.part").exists()
+
+
+def test_endless_metadata(world: World) -> None:
+    world.publish_two()
+    world.server.endless.add("timestamp.json")
+    assert_refused(world, world.device.update(), "endless data")
+
+
+def test_a_member_that_is_too_long_or_too_short(world: World) -> None:
+    world.publish_two()
+    weights = world.member("weight.bin")
+    world.server.change = lambda path, data: data + b"x" if path.endswith(weights) else data
+    assert_refused(world, world.device.update(), "more than the signed 200000 bytes")
+    world.server.change = lambda path, data: data[:-1] if path.endswith(weights) else data
+    result = world.device.update()
+    assert (result.outcome, result.version) == ("offline", 1)
+    assert "199999 bytes came of 200000" in result.reason
+    world.assert_old_model_works()
+
+
+def test_a_drip_is_given_up_and_what_came_is_kept(world: World) -> None:
+    from coremlops.client import Limits
+
+    world.publish_two()
+    # Every transfer is slower than this: what is tested is the giving up, not a time.
+    impatient = Limits(retries=0, grace_s=0.0, slowest_bytes_s=1e15)
+    result = Device(world.device.folder, limits=impatient).update()
+    assert (result.outcome, result.version) == ("offline", 1)
+    assert "slower than" in result.reason
+    world.assert_old_model_works()
+
+
+def test_a_failing_golden_set(world: World, tmp_path: Path) -> None:
+    wrong = shutil.copytree(world.two.golden, tmp_path / "wrong")
+    text = (wrong / "golden.json").read_text()
+    promised = json.loads(text)
+    for item in promised["examples"]:
+        item["label"], item["probabilities"] = "blue", {"red": 0.0, "green": 0.0, "blue": 1.0}
+    (wrong / "golden.json").write_text(json.dumps(promised))
+    world.repository.publish(world.two.model, wrong)
+    assert_refused(world, world.device.update(), "expected 'blue', got")
+    assert [each.version for each in world.device.status().refused] == [2]
+
+    world.server.log.clear()
+    assert_refused(world, world.again().update(), "expected 'blue', got")
+    assert [each.path for each in world.server.log] == ["/metadata/2.root.json", "/metadata/timestamp.json"]
+
+    world.repository.publish(world.two.model, world.two.golden, again=True)
+    assert world.device.update().version == 3
+
+
+def test_a_golden_set_of_another_model(world: World) -> None:
+    world.repository.publish(world.two.model, world.one.golden)
+    assert_refused(world, world.device.update(), "golden set")
+
+
+def test_a_newer_coremlops_judges_a_refused_version_anew(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import coremlops
+    from coremlops import golden
+    from coremlops.errors import GoldenError
+
+    def fails(model: Path, folder: Path) -> None:
+        raise GoldenError("an engine's fault")
+
+    world.publish_two()
+    with monkeypatch.context() as patch:
+        patch.setattr(golden, "check", fails, raising=False)
+        assert_refused(world, world.device.update(), "an engine's fault")
+    assert world.device.update().outcome == "refused"
+    monkeypatch.setattr(coremlops, "__version__", "99.0")
+    assert world.device.update().version == 2
+
+
+def test_an_engine_that_raises_anything_is_a_refusal(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    from coremlops import golden
+
+    def fails(model: Path, folder: Path) -> None:
+        raise RuntimeError("the engine fell over")
+
+    world.publish_two()
+    monkeypatch.setattr(golden, "check", fails, raising=False)
+    assert_refused(world, world.device.update(), "RuntimeError: the engine fell over")
+
+
+def test_a_manifest_that_names_another_digest(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A publisher that lies about the digest: the signatures are right, the promise is not."""
+    monkeypatch.setattr("coremlops.release.repository.model_digest", lambda path: "d" * 64)
+    world.publish_two()
+    assert_refused(world, world.device.update(), f"the manifest says {'d' * 64}")
+
+
+def test_the_staging_key_cannot_release(world: World, tmp_path: Path) -> None:
+    """Whoever holds the online keys signs an index for the release channel: no device believes it."""
+    repository = world.repository
+    repository.promote()
+    public = Device.install(
+        tmp_path / "public", world.server.url, "faces", "release", repository.root_file, limits=QUICK
+    )
+    assert public.update().version == 1
+    world.publish_two()
+    metadata = repository.folder / "metadata"
+    staging = Metadata[Targets].from_file(str(metadata / "3.faces-staging.json")).signed
+    release = Metadata[Targets].from_file(str(metadata / "2.faces-release.json"))
+    release.signed.targets = {
+        path.replace("staging", "release"): target for path, target in staging.targets.items()
+    }
+    release.signed.version = 3
+    release.sign(repository.keys.signer("staging"))
+    release.to_file(str(metadata / "3.faces-release.json"))
+    snapshot = Metadata[Snapshot].from_file(str(metadata / "4.snapshot.json"))
+    snapshot.signed.version = 5
+    snapshot.signed.meta["faces-release.json"] = MetaFile(3)
+    snapshot.sign(repository.keys.signer("snapshot"))
+    snapshot.to_file(str(metadata / "5.snapshot.json"))
+    timestamp = Metadata[Timestamp].from_file(str(metadata / "timestamp.json"))
+    timestamp.signed.version = 5
+    timestamp.signed.snapshot_meta = MetaFile(5)
+    timestamp.sign(repository.keys.signer("timestamp"))
+    timestamp.to_file(str(metadata / "timestamp.json"))
+    result = public.update()
+    assert (result.outcome, result.version) == ("refused", 1)
+    assert "tampered metadata: faces-release" in result.reason
+
+
+def test_a_full_disk(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.publish_two()
+    usage = shutil.disk_usage(world.folder)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=1000))
+    world.server.log.clear()
+    assert_refused(world, world.device.update(), "the disk has 1000 bytes free, the update needs")
+    assert world.server.sent(world.member("weight.bin")) == []
+
+
+def test_a_member_that_is_not_there(world: World) -> None:
+    world.publish_two()
+    world.server.hidden.add(world.member("weight.bin"))
+    result = world.device.update()
+    assert (result.outcome, result.version) == ("offline", 1)
+    assert "the server answers 404" in result.reason
+    world.assert_old_model_works()
