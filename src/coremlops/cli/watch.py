@@ -9,10 +9,13 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coremlops.cli.run import overrides, project_folder, project_options, reporter, show_error, table
 from coremlops.errors import ConfigError, CoremlopsError
+
+if TYPE_CHECKING:
+    from coremlops.trigger import Change, FolderTrigger
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -53,12 +56,9 @@ def run(args: argparse.Namespace) -> int:
                 if change is None:
                     _event(args, "unchanged", "this content was run before")
                     return 0
-                code = _run(args, project.root, change.digest)
-                trigger.done(change, "ok" if code == 0 else "failed")
-                return code
+                return _run(args, project.root, trigger, change)
             for change in trigger.changes():
-                code = _run(args, project.root, change.digest)
-                trigger.done(change, "ok" if code == 0 else "failed")
+                _run(args, project.root, trigger, change)
     finally:
         trigger.close()
     return 0
@@ -84,9 +84,11 @@ def _content(own: Path, roots: Sequence[Path]) -> str:
     return digest_of({str(root): trees.tree(root, skip_clutter).digest for root in roots})
 
 
-def _run(args: argparse.Namespace, root: Path, content: str) -> int:
+def _run(args: argparse.Namespace, root: Path, trigger: FolderTrigger, change: Change) -> int:
+    """Run the pipeline for a content; whoever reads `finished` finds the content noted as done."""
     from coremlops.pipeline.runner import run as run_pipeline
 
+    content = change.digest
     _event(args, "started", f"{time.strftime('%H:%M:%S')} new content {content[:12]}", content=content)
     progress = reporter()
     try:
@@ -99,12 +101,14 @@ def _run(args: argparse.Namespace, root: Path, content: str) -> int:
             check=False,
         )
     except CoremlopsError as error:
+        trigger.done(change, "failed")
         show_error(error)
         failure = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
         _event(args, "finished", "failed", ok=False, content=content, error=failure)
         return error.exit_code
     finally:
         progress.close()
+    trigger.done(change, "ok" if result.ok else "failed")
     _event(args, "finished", table(result), content=content, **result.as_json())
     if result.error is not None:
         show_error(result.error)
