@@ -45,8 +45,9 @@ def _text(summary: dict[str, Any]) -> str:
     rows += [(key, metadata[key]) for key in ("author", "license", "version", "about") if metadata[key]]
     if len(summary["functions"]) > 1:
         rows.append(("functions", ", ".join(summary["functions"])))
-    rows += list(metadata["user_defined"].items())
     lines = [f"{name:<9} {value}" for name, value in rows]
+    if metadata["user_defined"]:
+        lines += ["", "metadata", *(f"  {key} = {value}" for key, value in metadata["user_defined"].items())]
     if summary["ops"]:
         width = max(len(op) for op in summary["ops"])
         lines += [

@@ -270,8 +270,8 @@ class _FunctionLowering:
         shown = "".join(f"\n  {line}" for line in found[:20])
         more = f"\n  ... and {len(found) - 20} more" if len(found) > 20 else ""
         raise UnsupportedOpsError(
-            f"{self.where}: function {self.function.name!r} holds {len(found)} operations that are not "
-            f"supported here:{shown}{more}",
+            f"{self.where}: not supported here, in function {self.function.name!r} "
+            f"({len(found)}):{shown}{more}",
             found,
             hint="the supported ones are listed by coremlops.lower.supported_ops()",
         )

@@ -83,6 +83,7 @@ def convert_colour(image: Image, color: str) -> Image:
     mode = _MODES.get(color)
     if mode is None:
         raise UsageError(f"unknown colour {color!r}; expected one of {', '.join(_MODES)}")
+    image.load()  # an opened file is decoded when it is first needed: let that be here
     if image.mode.startswith("I"):
         # Pillow's own conversion clips 16-bit greys to 255 instead of scaling them.
         image = image.convert("I").point(lambda value: value / 257).convert("L")
@@ -111,10 +112,15 @@ def read_image(path: str | os.PathLike[str]) -> Image:
         image.load()
     except FileNotFoundError:
         raise InputError(f"no picture at {place}") from None
+    except Pillow.UnidentifiedImageError as error:
+        raise InputError(
+            f"{place} cannot be read as a picture: of no kind that is known here",
+            hint="JPEG, PNG, WebP, TIFF, BMP, GIF and PPM are read",
+        ) from error
     except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
         raise InputError(
             f"{place} cannot be read as a picture: {error}",
-            hint="is the file complete, and of a kind that Pillow reads (JPEG, PNG, ...)?",
+            hint="is the file complete?",
         ) from error
     return image
 

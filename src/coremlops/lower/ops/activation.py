@@ -28,7 +28,10 @@ def leaky_relu(ctx: Lowering, x: Value, alpha: float) -> Value:
 
 @lowers("sigmoid")
 def sigmoid(ctx: Lowering, x: Value) -> Value:
-    """1 / (1 + exp(-x)). x: [*], fp16|fp32 -> same shape and dtype."""
+    """1 / (1 + exp(-x)). x: [*], fp16|fp32 -> same shape and dtype.
+
+    ONNX Runtime approximates it to about 1e-7 absolute, so that far below zero few digits are right.
+    """
     return ctx.node("Sigmoid", x)
 
 

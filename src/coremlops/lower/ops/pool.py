@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -54,21 +55,34 @@ def avg_pool(
     strides = strides or (1,) * len(kernel_sizes)
     pads = _pads(x, kernel_sizes, strides, pad_type, pad)
     extra = _beyond(x.shape[2:], kernel_sizes, strides, pads) if ceil_mode else (0,) * len(kernel_sizes)
-    if not exclude_padding_from_average and (any(extra) or _too_wide(pads, kernel_sizes)):
-        # Write the padding out as zeros that count, so that only the extra part is left out of the mean.
-        x, pads = _pad(ctx, x, pads, 0.0), (0,) * len(pads)
-        exclude_padding_from_average = True
-    pads = _longer(pads, extra)
-    if _too_wide(pads, kernel_sizes):
-        raise Unsupported(f"padding {pads} as wide as the window, left out of the mean")
-    return ctx.node(
+    total = _longer(pads, extra)
+    if _too_wide(total, kernel_sizes):
+        raise Unsupported(f"a mean with padding {total} as wide as its window {kernel_sizes}")
+    mean = ctx.node(
         "AveragePool",
         x,
         kernel_shape=kernel_sizes,
         strides=strides,
-        pads=pads,
+        pads=total,
         count_include_pad=int(not exclude_padding_from_average),
     )
+    if exclude_padding_from_average or not any(extra):
+        return mean
+    # ONNX Runtime counts what ceil_mode adds, too: the last windows were divided by too much.
+    return ctx.node("Mul", mean, ctx.constant(_correction(x.shape[2:], kernel_sizes, strides, total, extra)))
+
+
+def _correction(
+    sizes: Sequence[int | None], kernel: Ints, strides: Ints, pads: Ints, extra: Ints
+) -> np.ndarray[Any, Any]:
+    """What each mean is to be multiplied by, so that `extra` is not counted; shape [*D_out]."""
+    factors = np.ones((), np.float32)
+    for axis, (size, width, stride, beyond) in enumerate(zip(sizes, kernel, strides, extra, strict=True)):
+        windows = ((size or 0) + pads[axis] + pads[axis + len(kernel)] - width) // stride + 1
+        line = np.ones(windows, np.float32)
+        line[-1] = width / (width - beyond)
+        factors = factors[..., None] * line
+    return factors
 
 
 def _pads(x: Value, kernel: Ints, strides: Ints, pad_type: str, pad: Ints | None) -> Ints:
@@ -96,6 +110,8 @@ def _beyond(sizes: Sequence[int | None], kernel: Ints, strides: Ints, pads: Ints
         windows = -(-(size + before + after - width) // stride) + 1
         if (windows - 1) * stride >= size + before and before + after > 0:
             windows -= 1
+        if (windows - 1) * stride >= size + before + after:
+            raise Unsupported(f"ceil_mode with a window that lies beyond all {size} elements")
         extra.append(max(0, (windows - 1) * stride + width - size - before - after))
     return tuple(extra)
 

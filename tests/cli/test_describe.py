@@ -1,0 +1,53 @@
+"""`coremlops describe`."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from coremlops.cli import main
+from coremlops.cli.describe import size_text
+from coremlops.model import model_digest
+from tests.handmade import adder
+
+
+def test_the_table(tiny_classifier: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["describe", str(tiny_classifier)]) == 0
+    out = capsys.readouterr().out
+    for line in (
+        "target    iOS 16, macOS 13, tvOS 16, watchOS 9 or later",
+        f"digest    {model_digest(tiny_classifier)}",
+        "input     image: image 16 x 16 RGB",
+        "output    classLabel: string",
+        "labels    2: ada, bob",
+        "conv             2",
+    ):
+        assert line in out.splitlines()
+    assert "  com.coremlops.preparation = {" in out
+
+
+def test_json_is_one_object(tiny_classifier: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["describe", str(tiny_classifier), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["digest"] == model_digest(tiny_classifier)
+    assert found["labels"] == ["ada", "bob"]
+
+
+def test_what_is_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["describe", str(tmp_path / "nothing.mlpackage")]) == 1
+    assert capsys.readouterr().err.startswith("error: no Core ML model at ")
+    path = adder(tmp_path / "a.mlpackage")
+    (path / "Data/com.apple.CoreML/model.mlmodel").write_bytes(b"garbage")
+    assert main(["describe", str(path)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "not a Core ML model" in captured.err
+    assert "hint: " in captured.err
+
+
+@pytest.mark.parametrize(
+    ("size", "text"),
+    [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (9_479_361, "9.5 MB"), (10**15, "1000.0 TB")],
+)
+def test_sizes(size: int, text: str) -> None:
+    assert size_text(size) == text
