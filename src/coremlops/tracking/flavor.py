@@ -105,6 +105,7 @@ def log_model(
     params: Mapping[str, str] | None = None,
     tags: Mapping[str, str] | None = None,
     metrics: Mapping[str, float] | None = None,
+    dataset: Mapping[str, str] | None = None,
     metadata: Mapping[str, Any] | None = None,
     signature: Any = None,
     input_example: Any = None,
@@ -113,8 +114,8 @@ def log_model(
     """Log a Core ML file as a LoggedModel of a run, and register it if `registered_model_name` is given.
 
     `run_id`: MLflow's id of the run; the active run if None. `digest`: the model's digest, computed if None.
-    `tracking_uri`: MLflow's current one if None. Raises `ModelFormatError` for what is no Core ML file and
-    `TrackingError` when MLflow refuses.
+    `dataset`: `{"name", "digest"}` of what `metrics` were measured on. `tracking_uri`: MLflow's current one
+    if None. Raises `ModelFormatError` for what is no Core ML file and `TrackingError` when MLflow refuses.
     """
     mlflow = import_mlflow()
     from mlflow.entities import LoggedModelOutput, LoggedModelStatus, Metric
@@ -166,12 +167,11 @@ def log_model(
         client.log_outputs(run_id, [LoggedModelOutput(logged.model_id, step=0)])
         if metrics:
             now = int(logged.last_updated_timestamp)
+            about: dict[str, Any] = {"model_id": logged.model_id, "run_id": run_id}
+            if dataset:
+                about |= {"dataset_name": dataset["name"][:500], "dataset_digest": dataset["digest"][:36]}
             client.log_batch(
-                run_id,
-                metrics=[
-                    Metric(key, float(value), now, 0, model_id=logged.model_id, run_id=run_id)
-                    for key, value in metrics.items()
-                ],
+                run_id, metrics=[Metric(k, float(v), now, 0, **about) for k, v in metrics.items()]
             )
         info = mlflow_model.get_model_info(logged)
         if registered_model_name is not None:

@@ -6,6 +6,7 @@ The signed repository is the authority on what devices get; an alias here mirror
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 __all__ = ["DIGEST_TAG", "Registered", "mirror_alias", "peek_alias", "peek_version", "register", "set_alias"]
+
+_VERSIONS_TAG = "mlflow.modelVersions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ def register(
     tags: Mapping[str, str] | None = None,
     metrics: Mapping[str, float] | None = None,
     metadata: Mapping[str, Any] | None = None,
+    dataset: Mapping[str, str] | None = None,
 ) -> Registered:
     """Log and register a Core ML file, unless `name` has a version of that digest already.
 
@@ -76,6 +80,7 @@ def register(
         tags=tags,
         metrics=metrics,
         metadata=metadata,
+        dataset=dataset,
         tracking_uri=tracking_uri,
     )
     return Registered("done", name, str(info.registered_model_version), digest, run_id)
@@ -110,6 +115,14 @@ def set_alias(tracking_uri: str, name: str, alias: str, model_digest: str) -> bo
             return False
         client.set_registered_model_alias(name, alias, str(version.version))
     return True
+
+
+def _link(client: MlflowClient, model_id: str, name: str, version: Any) -> None:
+    """Tell the logged model of its version: MLflow's pages read that from a tag of its fluent API's."""
+    known = json.loads(client.get_logged_model(model_id).tags.get(_VERSIONS_TAG, "[]"))
+    if {"name": name, "version": version} not in known:
+        text = json.dumps([*known, {"name": name, "version": version}])
+        client.set_logged_model_tags(model_id, {_VERSIONS_TAG: text})
 
 
 def _project_of(tracking_uri: str) -> Path | None:
@@ -165,4 +178,5 @@ def create_version(
             model_id=model_id,
             await_creation_for=60,
         )
+    _link(client, model_id, name, version.version)
     return str(version.version)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 
+# Without it MLflow's pages guess that the experiment is about language models.
+_EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+
 # MLflow keeps one engine a store for the life of the process, and with it the file that it opened.
 _opened: dict[Path, int | None] = {}
 
@@ -106,7 +109,7 @@ def experiment_id(client: MlflowClient, uri: str, name: str) -> str:
         # MLflow would put artifacts below the working directory, which is a step's folder as often as not.
         location = None if file is None else str(file.parent / "mlruns" / _folder_name(name))
         try:
-            return str(client.create_experiment(name, artifact_location=location))
+            return str(client.create_experiment(name, artifact_location=location, tags=_EXPERIMENT_TAGS))
         except MlflowException:
             found = client.get_experiment_by_name(name)  # another process was quicker
             if found is None:

@@ -53,7 +53,9 @@ def register_proven(proven: Proven, name: str, metrics: Mapping[str, float]) -> 
             f"{proven.model} is not the model of conversion.json: expected {proven.digest}, got {found}"
         )
     conversion, report = proven.conversion, proven.report
-    data = str(os.environ.get("COREMLOPS_DATA_DIGEST") or report.get("data", {}).get("digest") or "")
+    about = report.get("data")
+    tested = str(about.get("digest") or "") if isinstance(about, dict) else ""
+    data = os.environ.get("COREMLOPS_DATA_DIGEST") or tested
     tags = {
         "coremlops.data_digest": data,
         "coremlops.code_digest": os.environ.get("COREMLOPS_CODE_DIGEST", ""),
@@ -71,6 +73,7 @@ def register_proven(proven: Proven, name: str, metrics: Mapping[str, float]) -> 
         },
         "tags": {key: value for key, value in tags.items() if value},
         "metrics": dict(metrics),
+        "dataset": {"name": "held-out data", "digest": tested} if tested else None,
         "metadata": {"conversion": dict(conversion), "data_digest": data},
     }
     project = Path(os.environ.get("COREMLOPS_PROJECT") or ".").absolute()
