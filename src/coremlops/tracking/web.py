@@ -12,6 +12,9 @@ from coremlops.errors import MissingExtraError, UsageError
 from coremlops.tracking.address import sqlite_file
 from coremlops.tracking.record import outbox_folder
 
+# Without it MLflow opens on its pages for language models, where a model is called an agent.
+_PAGE = "#/experiments?workflowType=machine_learning"
+
 
 def serve(project: Path, uri: str, *, host: str, port: int, wait_s: float) -> int:
     """Send what the project recorded, then replace this process by MLflow's server; prints its URL to stderr.
@@ -35,7 +38,7 @@ def serve(project: Path, uri: str, *, host: str, port: int, wait_s: float) -> in
 
         connect(uri)
     shown = f"[{host}]" if ":" in host else host
-    print(f"MLflow: http://{shown}:{port} (Ctrl-C ends it)", file=sys.stderr, flush=True)
+    print(f"MLflow: http://{shown}:{port}/{_PAGE} (Ctrl-C ends it)", file=sys.stderr, flush=True)
     environment = {
         **os.environ,
         # By default MLflow starts four workers and a job queue: 45 s and 1.8 GB against 8 s and 0.4 GB.
