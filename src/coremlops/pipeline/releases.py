@@ -15,6 +15,7 @@ from coremlops.pipeline.shipping import Shipping
 from coremlops.tracking.address import sqlite_file
 
 _MAX_REPORT_BYTES = 64 << 20
+_ANSWER_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +154,8 @@ def mirror(where: Shipping, collection: str, channel: str, digest: str) -> tuple
         return False, f"MLflow's alias {name}@{channel} is not set: there is no {file}"
     if peek_alias(uri, name, channel) == digest:
         return True, ""
+    if not _answers(uri):
+        return False, f"MLflow's alias {name}@{channel} is not set: nothing answers at {uri}"
     try:
         if mirror_alias(uri, name, channel, digest):
             return True, ""
@@ -162,6 +165,22 @@ def mirror(where: Shipping, collection: str, channel: str, digest: str) -> tuple
     except Exception as error:  # MLflow and its transports raise anything; none of it concerns the release.
         why = f"{type(error).__name__}: {error}"
     return False, f"MLflow's alias {name}@{channel} is not set: {why}"
+
+
+def _answers(uri: str) -> bool:
+    """Whether a server answers at all: MLflow itself would go on trying for minutes."""
+    if not uri.startswith(("http://", "https://")):
+        return True
+    from urllib.error import HTTPError
+    from urllib.request import urlopen
+
+    try:
+        with urlopen(f"{uri.rstrip('/')}/health", timeout=_ANSWER_S):  # noqa: S310 - http or https, see above
+            return True
+    except HTTPError:
+        return True
+    except (OSError, ValueError):
+        return False
 
 
 def _open(where: Shipping) -> Any:
