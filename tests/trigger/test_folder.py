@@ -195,7 +195,7 @@ def test_only_one_process_watches(make: Make, photos: Path, tmp_path: Path) -> N
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="there is no .*nowhere to watch"):
+    with pytest.raises(InputError, match=r"there is no .*nowhere to watch"):
         FolderTrigger([tmp_path / "nowhere"], tmp_path / "watch.json")
 
 

@@ -13,6 +13,9 @@ from coremlops.errors import StoreError
 def write_json(path: Path, value: Any) -> None:
     """Replace `path` by the JSON of `value`; a reader sees the old file or the new one, never half of it.
 
+    It is not forced to the disk: after a power cut it may be empty or old, which both read as "do it again",
+    and forcing costs more than all the rest of a step.
+
     Raises `StoreError` when the disk is full or the folder cannot be written; the old file then stands.
     """
     temporary = f"{path}.{os.getpid()}.tmp"
@@ -21,8 +24,6 @@ def write_json(path: Path, value: Any) -> None:
         with open(temporary, "w", encoding="utf-8") as file:  # noqa: PTH123 (a hot path)
             # One string: json.dump would use the slow pure Python encoder.
             file.write(json.dumps(value, separators=(",", ":")))
-            file.flush()
-            os.fsync(file.fileno())
         os.replace(temporary, path)  # noqa: PTH105
     except OSError as error:
         Path(temporary).unlink(missing_ok=True)

@@ -12,21 +12,19 @@ import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from blake3 import blake3
 
 from coremlops.pipeline.disk import read_json, write_json
 
 FORMAT = 1
-_REQUIREMENT = re.compile(r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[([^\]]*)\])?[^;]*(?:;(.*))?")
-_EXTRA = re.compile(r"""extra\s*==\s*['"]([^'"]+)['"]""")
+_REQUIREMENT = r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[([^\]]*)\])?[^;]*(?:;(.*))?"
+_EXTRA = r"""extra\s*==\s*['"]([^'"]+)['"]"""
 
 
-@dataclass(frozen=True, slots=True)
-class Distribution:
+class Distribution(NamedTuple):
     """One installed distribution.
 
     `requires`: (name, extras asked for, extra under which it is required or ""). `sources`: the folders or
@@ -139,8 +137,8 @@ def _read(site: Path, folder: str) -> tuple[str, dict[str, Any], set[str]] | Non
             name = normalise(value.strip())
         elif key == "Version":
             version = value.strip()
-        elif key == "Requires-Dist" and (match := _REQUIREMENT.match(value)):
-            under = _EXTRA.search(match[3] or "")
+        elif key == "Requires-Dist" and (match := re.match(_REQUIREMENT, value)):
+            under = re.search(_EXTRA, match[3] or "")
             extras = [extra.strip() for extra in (match[2] or "").split(",") if extra.strip()]
             requires.append([normalise(match[1]), extras, under[1] if under else ""])
     if not name:

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from coremlops.pipeline.address import tracking_uri
 from coremlops.pipeline.difference import differences
 from coremlops.pipeline.project import ReadyStep, load_project
-from coremlops.pipeline.recording import tracking_uri
 from coremlops.pipeline.session import Session
 from coremlops.pipeline.store import Output
 

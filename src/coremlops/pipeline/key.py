@@ -9,8 +9,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from blake3 import blake3
 
@@ -19,8 +18,7 @@ from coremlops.pipeline.project import ReadyStep
 FORMAT = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Ingredients:
+class Ingredients(NamedTuple):
     """What an output depends on.
 
     `command`: the template, before values are put in. `params`: name to value. `inputs`: name to tree digest.
@@ -42,11 +40,11 @@ class Ingredients:
         return blake3(json.dumps(document, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        return self._asdict()
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> Ingredients:
-        return cls(**{name: value[name] for name in cls.__slots__})
+        return cls(**{name: value[name] for name in cls._fields})
 
 
 def python_abi() -> str:

@@ -6,7 +6,6 @@ values are put into the command template with shell quoting, nothing else is int
 
 from __future__ import annotations
 
-import re
 import shlex
 import string
 from collections.abc import Mapping
@@ -19,8 +18,6 @@ from coremlops.pipeline import strict
 FILE = "MLproject"
 TYPES = ("string", "float", "int", "path", "uri")
 _KEYS = ("name", "entry_points", "python_env", "conda_env", "docker_env")
-_PARAMETER = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-_URI = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:.+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +39,7 @@ class Parameter:
             raise ConfigError(
                 f"{where}: parameter {self.name} is of type {self.type}, got {value!r}"
             ) from None
-        if self.type == "uri" and not _URI.fullmatch(value):
+        if self.type == "uri" and not (value[:1].isalpha() and value.partition(":")[2]):
             raise ConfigError(f"{where}: parameter {self.name} is a URI, got {value!r}")
         if "\0" in value:
             raise ConfigError(f"{where}: parameter {self.name} holds a NUL character")
@@ -68,6 +65,10 @@ class MLProject:
     @property
     def modules(self) -> tuple[str, ...]:
         """Modules that the command itself names (`python -m NAME`)."""
+        if "-m" not in self.command:
+            return ()
+        import re
+
         return tuple(re.findall(r"python[0-9.]*\s+(?:-[A-Za-z]+\s+)*?-m\s+([A-Za-z_][\w.]*)", self.command))
 
 
@@ -88,7 +89,7 @@ def parse_mlproject(document: Mapping[str, Any], where: str) -> MLProject:
 
 
 def _parameter(name: str, value: Any, where: str) -> Parameter:
-    if not _PARAMETER.fullmatch(name):
+    if not (name.isidentifier() and name.isascii()):
         raise ConfigError(f"{where}: {name!r} is no name of a parameter; expected letters, digits and _")
     where = f"{where}.{name}"
     if isinstance(value, str):

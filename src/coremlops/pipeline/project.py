@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from coremlops.errors import ConfigError
 from coremlops.pipeline import strict
@@ -17,8 +18,7 @@ from coremlops.pipeline.yamlfile import YamlCache
 DOWNSTREAM = "downstream"
 
 
-@dataclass(frozen=True, slots=True)
-class ReadyStep:
+class ReadyStep(NamedTuple):
     """A step with all that running it takes, but its inputs.
 
     `params`: its own parameters as given or by default, unresolved (a path is as it was written).
@@ -48,8 +48,7 @@ class ReadyStep:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class ReadyPipeline:
+class ReadyPipeline(NamedTuple):
     """Steps in an order in which they can run."""
 
     name: str

@@ -8,32 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coremlops.errors import CoremlopsError
-from coremlops.pipeline.config import Config
+from coremlops.pipeline.address import experiment_name
 from coremlops.pipeline.findings import artifacts, read_dataset, read_metrics
 from coremlops.pipeline.project import Project, ReadyPipeline, ReadyStep
 
 if TYPE_CHECKING:
     from coremlops.tracking import RunRecorder
-
-
-def tracking_uri(project: Project, flag: str | None = None) -> str:
-    """Where runs go: the project's SQLite < the file < MLFLOW_TRACKING_URI < the flag. SQLite is absolute."""
-    config: Config = project.config
-    uri, base = config.tracking_uri or "sqlite:///mlflow.db", project.root
-    if os.environ.get("MLFLOW_TRACKING_URI"):
-        uri, base = os.environ["MLFLOW_TRACKING_URI"], Path.cwd()
-    if flag:
-        uri, base = flag, Path.cwd()
-    head = "sqlite:///"
-    if uri.startswith(head) and not uri.startswith(f"{head}/"):
-        return f"{head}{base / uri.removeprefix(head)}"
-    return uri
-
-
-def experiment_name(project: Project) -> str:
-    """The experiment: the project's name < the file < MLFLOW_EXPERIMENT_NAME."""
-    named = os.environ.get("MLFLOW_EXPERIMENT_NAME")
-    return named or project.config.experiment or project.config.project
 
 
 class Recording:

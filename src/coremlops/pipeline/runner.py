@@ -7,19 +7,21 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from coremlops.errors import CoremlopsError, GateError, InputError, StepError
+from coremlops.pipeline.address import experiment_name, tracking_uri
 from coremlops.pipeline.code import code_digest
-from coremlops.pipeline.difference import differences
 from coremlops.pipeline.disk import cannot_write, read_json, write_json
-from coremlops.pipeline.findings import failed_gates, read_dataset, read_metrics, read_object
 from coremlops.pipeline.key import Ingredients
 from coremlops.pipeline.lock import claim, clean_work, project_lock, terminable
 from coremlops.pipeline.project import DOWNSTREAM, ReadyStep, load_project
-from coremlops.pipeline.recording import Recording, experiment_name, tracking_uri
 from coremlops.pipeline.result import Progress, RunResult, Silence, StepResult
 from coremlops.pipeline.session import Session
 from coremlops.pipeline.store import Output, Record, remove
+
+if TYPE_CHECKING:
+    from coremlops.pipeline.recording import Recording
 
 GATE_EXIT = 3
 
@@ -73,11 +75,22 @@ class _Run:
         self.run_id = f"{time.strftime('%Y%m%d-%H%M%S', time.gmtime())}-{os.urandom(3).hex()}"
         self.uri = tracking_uri(self.project, uri)
         self.logs = self.project.own / "runs" / self.run_id
-        self.recording = Recording(self.project, session.pipeline, self.run_id, self.uri, progress.tell)
+        self._recording: Recording | None = None
         self.outputs: dict[str, Output] = {}
         self.results: list[StepResult] = []
         self.keys: dict[str, str] = {}
         self.steps = {ready.name: ready for ready in session.pipeline.steps}
+
+    @property
+    def recording(self) -> Recording:
+        """Made by the first step that works: a run without work leaves no trace."""
+        if self._recording is None:
+            from coremlops.pipeline.recording import Recording
+
+            self._recording = Recording(
+                self.project, self.session.pipeline, self.run_id, self.uri, self.progress.tell
+            )
+        return self._recording
 
     def execute(self) -> RunResult:
         error: CoremlopsError | None = None
@@ -89,7 +102,8 @@ class _Run:
         except CoremlopsError as caught:
             error, status = caught, "FAILED"
         finally:
-            self.recording.run_finished(status, {name: out.path for name, out in self.outputs.items()})
+            if self._recording is not None:
+                self._recording.run_finished(status, {name: out.path for name, out in self.outputs.items()})
             self.session.remember_last(self.keys)
             self.session.code.save()
         result = RunResult(
@@ -168,6 +182,8 @@ class _Run:
         self, ready: ReadyStep, ingredients: Ingredients, inputs: Mapping[str, Output]
     ) -> tuple[str, ...]:
         """Why a step runs, and its listings kept so that the next answer can be as precise."""
+        from coremlops.pipeline.difference import differences
+
         store = self.session.store
         _, last = self.session.last(ready.name)
         trees = {item.tree.digest: item.tree for item in inputs.values()}
@@ -194,6 +210,7 @@ class _Run:
         return Record(ready.name, output, self.run_id, finished, round(elapsed_s, 4), because, ingredients)
 
     def _check_output(self, ready: ReadyStep, out: Path) -> None:
+        from coremlops.pipeline.findings import read_dataset, read_metrics
         from coremlops.pipeline.process import tail
 
         if not out.is_dir() or not any(out.iterdir()):
@@ -229,6 +246,8 @@ class _Run:
             receipt = self.session.present(ready, inputs, self.uri)
             if receipt is not None:
                 return "present", "", self._present(ready, receipt)
+        from coremlops.pipeline.findings import read_metrics, read_object
+
         ingredients = self._ingredients(ready, inputs)
         key = ingredients.key()
         because = self._because(ready, ingredients, inputs)
@@ -289,6 +308,7 @@ class _Run:
     # what both share
 
     def _process(self, ready: ReadyStep, inputs: Mapping[str, Output], work: Path) -> None:
+        from coremlops.pipeline.findings import failed_gates
         from coremlops.pipeline.process import run_logged, tail
 
         out = work / "out"
@@ -345,6 +365,8 @@ class _Run:
         return found
 
     def _data_digest(self, ready: ReadyStep) -> str:
+        from coremlops.pipeline.findings import read_dataset
+
         for name in self._upstream(ready.name)[1:]:
             dataset = read_dataset(self.outputs[name].path, name)
             if dataset is not None:

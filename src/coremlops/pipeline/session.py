@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from coremlops.errors import ConfigError, InputError
 from coremlops.pipeline.code import CodeReader
@@ -18,8 +17,7 @@ from coremlops.pipeline.strict import nearest
 from coremlops.pipeline.tree import TreeCache, skip_clutter, subtree
 
 
-@dataclass(frozen=True, slots=True)
-class Session:
+class Session(NamedTuple):
     """A project opened for one run or one question."""
 
     project: Project

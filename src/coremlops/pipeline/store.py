@@ -15,9 +15,8 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from coremlops.errors import InputError, StepError, StoreError
 from coremlops.pipeline.disk import cannot_write, read_json, write_json
@@ -28,8 +27,7 @@ from coremlops.pipeline.tree import Tree, scan, skip_nothing, walk
 FORMAT = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """What is kept of a step that was done. `because`: why it ran then. `elapsed_s`: its own work."""
 
     step: str
@@ -41,8 +39,7 @@ class Record:
     ingredients: Ingredients
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(NamedTuple):
     """What a step left: the folder and its content."""
 
     path: Path
@@ -83,7 +80,7 @@ class Store:
 
     def write_record(self, key: str, record: Record) -> None:
         """Remember what `key` led to. Raises `StoreError`."""
-        value: dict[str, Any] = {name: getattr(record, name) for name in Record.__slots__}
+        value: dict[str, Any] = record._asdict()
         value["ingredients"] = record.ingredients.as_json()
         write_json(self.folder / "steps" / f"{key}.json", {"format": FORMAT, **value})
 
@@ -130,7 +127,6 @@ class Store:
                 return present
             target.parent.mkdir(parents=True, exist_ok=True)
             work.rename(target)
-            _sync_folder(target.parent)
         except OSError as error:
             raise cannot_write(target, error) from error
         write_json(
@@ -208,11 +204,7 @@ def _settle(work: Path) -> None:
             os.fsync(fd)
         finally:
             os.close(fd)
-    _sync_folder(work)
-
-
-def _sync_folder(folder: Path) -> None:
-    fd = os.open(folder, os.O_RDONLY)
+    fd = os.open(work, os.O_RDONLY)
     try:
         os.fsync(fd)
     finally:

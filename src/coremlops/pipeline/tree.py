@@ -16,9 +16,8 @@ import os
 import stat
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from blake3 import blake3
 
@@ -36,8 +35,7 @@ Stamp = tuple[int, int, int, int, str]
 Skip = Callable[[str], bool]
 
 
-@dataclass(frozen=True, slots=True)
-class Tree:
+class Tree(NamedTuple):
     """A folder or file by content.
 
     `files`: POSIX path to digest (an executable file's ends in `+x`, an empty folder's path in `/` with an

@@ -1,0 +1,27 @@
+"""Where a project's runs are tracked, by precedence: default < file < environment < flag."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from coremlops.pipeline.project import Project
+
+
+def tracking_uri(project: Project, flag: str | None = None) -> str:
+    """Where runs go: the project's SQLite < the file < MLFLOW_TRACKING_URI < the flag. SQLite is absolute."""
+    uri, base = project.config.tracking_uri or "sqlite:///mlflow.db", project.root
+    if os.environ.get("MLFLOW_TRACKING_URI"):
+        uri, base = os.environ["MLFLOW_TRACKING_URI"], Path.cwd()
+    if flag:
+        uri, base = flag, Path.cwd()
+    head = "sqlite:///"
+    if uri.startswith(head) and not uri.startswith(f"{head}/"):
+        return f"{head}{base / uri.removeprefix(head)}"
+    return uri
+
+
+def experiment_name(project: Project) -> str:
+    """The experiment: the project's name < the file < MLFLOW_EXPERIMENT_NAME."""
+    named = os.environ.get("MLFLOW_EXPERIMENT_NAME")
+    return named or project.config.experiment or project.config.project
