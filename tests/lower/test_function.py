@@ -263,3 +263,20 @@ def test_a_blob_that_does_not_fit_its_type() -> None:
         ModelFormatError, match=r"the blob at 64 of f holds 2 values of float32; .* fp32\[3\]"
     ):
         lower_function(program, lambda _: np.zeros(2, np.float32))
+
+
+@pytest.mark.parametrize(
+    ("kind", "inputs"),
+    [
+        ("transpose", {"perm": [0, 5]}),
+        ("squeeze", {"axes": [3]}),
+        ("concat", {"axis": 7, "interleave": True}),
+    ],
+)
+def test_inputs_that_do_not_fit_each_other(kind: str, inputs: dict[str, Any]) -> None:
+    type_ = typed("fp32", 2, 3)
+    x = {"values": (Ref("x"), Ref("x"))} if kind == "concat" else {"x": Ref("x")}
+    with pytest.raises(
+        ModelFormatError, match=r"_op\): its inputs do not fit each other: axis \d of a tensor of rank 2"
+    ):
+        lower(function({"x": type_}, [operation(kind, "y", type_, **x, **inputs)]))

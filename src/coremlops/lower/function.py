@@ -32,6 +32,8 @@ from coremlops.lower.onnx_graph import DEFAULT_OPSET, ONNX_DTYPES, OnnxGraph
 from coremlops.lower.passes import run_passes
 from coremlops.lower.registry import Rule, Unsupported, Value, rule_for
 
+SMALL = 64  # elements of a constant that is worth a look at its values
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lowered:
@@ -139,7 +141,14 @@ class _FunctionLowering:
             raise Unsupported("")
         movable = rule.moves and self._can_move(operation)
         arguments = bind(rule, operation, self._taking_raw if movable else self._taking)
-        result = rule.function(self.context, **arguments)
+        try:
+            result = rule.function(self.context, **arguments)
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:
+            # A rule may trust that its inputs fit each other; a file where they do not ends here.
+            raise ModelFormatError(
+                f"{self.where}: {operation.type} ({operation.name}): its inputs do not fit each other: "
+                f"{error}"
+            ) from error
         if result is None:  # done on the host
             for output in operation.outputs:
                 self._define(output.name, _Slot(None))
@@ -174,7 +183,10 @@ class _FunctionLowering:
         declared = constant.type if isinstance(constant, BlobRef) else constant_type(value)
         assert isinstance(declared, TensorType)  # noqa: S101  arrays come from tensors alone
         array = as_computed(value, round_to_fp16=self.context.rounds(declared))
-        return _Slot(Value(self.graph.reserve(name), declared, array), exact=fits_fp16(array))
+        rounds = self.context.rounds(declared)
+        # Small constants are looked at: bounds, fills. A weight that is not known to fit costs one rounding.
+        exact = rounds or (array.size <= SMALL and fits_fp16(array))
+        return _Slot(Value(self.graph.reserve(name), declared, array), exact=exact)
 
     def _slot(self, entry: Ref | Constant) -> _Slot:
         if isinstance(entry, Immediate | BlobRef):
@@ -280,7 +292,12 @@ class _FunctionLowering:
 def _fits(constant: Constant) -> bool:
     if isinstance(constant, BlobRef):
         return constant.type.dtype == "fp16"
-    return not isinstance(constant.value, np.ndarray) or fits_fp16(constant.value)
+    value = constant.value
+    return (
+        not isinstance(value, np.ndarray)
+        or value.dtype.kind != "f"
+        or (value.size <= SMALL and fits_fp16(value))
+    )
 
 
 def _is_float(value: Any) -> bool:

@@ -57,6 +57,12 @@ class Value:
             raise Unsupported("a tensor of unknown type")
         return self.type.dtype
 
+    def axis(self, axis: int) -> int:
+        """An axis counted from the front. Raises ValueError when there is no such axis."""
+        if not -self.rank <= axis < self.rank:
+            raise ValueError(f"axis {axis} of a tensor of rank {self.rank}")
+        return axis % self.rank
+
     def ints(self, what: str) -> Ints:
         """The value of a constant of integers. Raises Unsupported when it is known at run time alone."""
         if self.constant is None:

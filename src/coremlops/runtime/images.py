@@ -98,6 +98,7 @@ def convert_colour(image: Image, color: str) -> Image:
 def read_image(path: str | os.PathLike[str]) -> Image:
     """Read and decode a picture file. Raises InputError for one that is missing, too large or no picture."""
     from PIL import Image as Pillow
+    from PIL import UnidentifiedImageError
 
     place = Path(path)
     try:
@@ -112,7 +113,7 @@ def read_image(path: str | os.PathLike[str]) -> Image:
         image.load()
     except FileNotFoundError:
         raise InputError(f"no picture at {place}") from None
-    except Pillow.UnidentifiedImageError as error:
+    except UnidentifiedImageError as error:
         raise InputError(
             f"{place} cannot be read as a picture: of no kind that is known here",
             hint="JPEG, PNG, WebP, TIFF, BMP, GIF and PPM are read",

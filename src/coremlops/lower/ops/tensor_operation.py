@@ -32,8 +32,8 @@ def concat(ctx: Lowering, values: Values, axis: int, interleave: bool = False) -
     """
     if not interleave:
         return ctx.node("Concat", *values, axis=axis)
-    shape, rank = values[0].shape, values[0].rank
-    where = axis + rank if axis < 0 else axis
+    shape = values[0].shape
+    where = values[0].axis(axis)
     if None in shape:
         raise Unsupported("interleave over sizes known at run time alone")
     stacked = [ctx.node("Unsqueeze", value, ctx.ints((where + 1,))) for value in values]

@@ -28,14 +28,14 @@ def reshape(ctx: Lowering, x: Value, shape: Value) -> Value:
 @lowers("transpose", moves=True)
 def transpose(ctx: Lowering, x: Value, perm: Ints) -> Value:
     """x with its axes in the order `perm`. x: [*], any dtype -> same dtype."""
-    return ctx.node("Transpose", x, perm=tuple(axis % x.rank for axis in perm))
+    return ctx.node("Transpose", x, perm=tuple(x.axis(axis) for axis in perm))
 
 
 @lowers("squeeze", moves=True)
 def squeeze(ctx: Lowering, x: Value, axes: Ints | None = None) -> Value:
     """x without its axes of size 1: those named, or all. Named axes of another size stay, as in PyTorch."""
     shape = x.shape
-    named = range(x.rank) if axes is None else (axis % x.rank for axis in axes)
+    named = range(x.rank) if axes is None else map(x.axis, axes)
     single = sorted({axis for axis in named if shape[axis] == 1})
     return ctx.node("Squeeze", x, ctx.ints(single)) if single else x
 
