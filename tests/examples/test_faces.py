@@ -14,10 +14,9 @@ import pytest
 import yaml
 from PIL import Image
 
-from coremlops.project import samples
-from coremlops.project.scaffold import template_folder
+from coremlops.project import samples, scaffold
 
-FACES = template_folder()
+FACES = scaffold.template_folder()
 Prepare = Callable[[], dict[str, Any]]
 
 
@@ -316,3 +315,15 @@ def test_a_step_runs_alone_under_mlflow(photos: Path, tmp_path: Path) -> None:
     command = ["mlflow", "run", "./prepare", "--env-manager", "local"]
     run(*command, "-P", f"photos={photos}", "-P", f"downstream={tmp_path / 'out'}", folder=project)
     assert json.loads((tmp_path / "out" / "dataset.json").read_text())["counts"] == {"ada": 10, "ben": 10}
+
+
+@pytest.mark.slow
+def test_mlflow_runs_the_same_pipeline_as_coremlops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COREMLOPS_CONFIG", str(tmp_path / "config"))
+    folder = scaffold.create(tmp_path / "friends").folder
+    run("mlflow", "run", ".", "--env-manager", "local", "-P", "epochs=40", folder=folder)
+    for made in ("Friends.mlpackage", "Friends.version.json", "FriendsModel.swift"):
+        assert (folder / "app" / "Friends" / made).exists()
+    again = json.loads(run("coremlops", "run", "-P", "train.epochs=40", "--json", folder=folder))
+    assert again["ran_steps"] == 0
+    assert len(again["steps"]) == 8

@@ -161,6 +161,15 @@ def test_command_says_what_to_do_next(
     assert shown.err.endswith("next: cd friends && coremlops run\n")
 
 
+def test_command_names_the_extra_that_the_steps_need(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("coremlops.cli.init.NEEDS", ("json", "a_missing_one"))
+    monkeypatch.chdir(tmp_path)
+    assert main(["init", "friends", "--no-repository"]) == 0
+    assert "its steps need a_missing_one: pip install 'coremlops[demo]'" in capsys.readouterr().err
+
+
 def test_git_sees_no_faces_and_no_repository(tmp_path: Path) -> None:
     made = scaffold.create(tmp_path / "friends")
     subprocess.run(["git", "init", "-q"], cwd=made.folder, check=True)

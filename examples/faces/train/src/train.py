@@ -16,6 +16,8 @@ from shared.photos import HEIGHT, IMAGE_OPTION, WIDTH
 from shared.tensors import BIAS, SCALE, read_labels, read_tensors
 from torch import nn
 
+from coremlops.errors import UsageError
+
 FEATURES = 1280
 # Keeps probabilities near 0.95: at 0.99999 a softmax hides the errors that the proof looks for.
 LABEL_SMOOTHING = 0.1
@@ -68,6 +70,8 @@ def main() -> None:
     parser.add_argument("--weight-decay", type=float, required=True)
     parser.add_argument("--seed", type=int, required=True)
     args = parser.parse_args()
+    if args.epochs < 1:
+        raise UsageError(f"expected 1 epoch or more, got {args.epochs}")
 
     # The same data and parameters give the same weights, bit for bit, so that a cached model is the true one.
     torch.manual_seed(args.seed)
