@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+
 from shared.photos import open_photo
 
 # EfficientNet-Lite was trained on (pixel - 127) / 128.

