@@ -13,7 +13,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.epilog = (
         "example: coremlops verify faces.mlpackage --against train --data photos/test --html report.html\n"
-        "gates: snr_db=40 top1_agreement=1 accuracy_drop=0 max_abs=0.02; one that says no is exit code 3"
+        "gates: snr_db=40 channel_snr_db=10 top1_agreement=1 accuracy_drop=0 max_abs=0.02\n"
+        "one that says no is exit code 3"
     )
     parser.add_argument("model", type=Path, help="an .mlpackage, or a folder that holds model.mlpackage")
     parser.add_argument(

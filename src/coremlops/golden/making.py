@@ -44,7 +44,7 @@ def make(model: Path, inputs: Path, out: Path) -> GoldenSet:
     leaves.
     An older golden set at `out` is replaced; the set appears whole or not at all.
 
-    Raises DataError for a folder without a picture, with too many, or a picture that cannot be read; InputError
+    Raises DataError for a folder without a picture, with too many, or an unreadable picture; InputError
     for a model that is no classifier of one image.
     """
     about = open_classifier(model)

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import io
 import json
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +26,9 @@ if TYPE_CHECKING:
 _RESAVE = "save it again with torch.export.save(torch.export.export(model.eval(), (example,)), 'model.pt2')"
 
 
+_WEIGHTED = ("conv", "batch_norm", "linear", "addmm", "aten.mm")
+
+
 @dataclass(frozen=True, slots=True)
 class Program:
     """A loaded program. `raw` is what a converter takes: a `torch.export.ExportedProgram` or a
@@ -31,6 +36,48 @@ class Program:
 
     raw: Any
     call: Any
+
+    @property
+    def can_look_inside(self) -> bool:
+        """Whether `layers` knows the nodes' names: of exported programs, not of TorchScript."""
+        return hasattr(self.raw, "run_decompositions")
+
+    def layers(self) -> Callable[[NDArray[np.float32]], dict[str, NDArray[np.float32]]]:
+        """A function from a tensor to what each layer with weights gives, by the name of its node, in order.
+
+        Names are those after `run_decompositions({})`, which coremltools' operations carry on.
+        """
+        import numpy as np
+        import torch
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)  # torch about its own tree code
+            graph = self.raw.run_decompositions({}).module()
+
+        class Keeper(torch.fx.Interpreter):  # type: ignore[misc, unused-ignore]
+            def __init__(self) -> None:
+                super().__init__(graph)
+                self.seen: dict[str, NDArray[np.float32]] = {}
+
+            def run_node(self, node: Any) -> Any:
+                result = super().run_node(node)
+                # A batch norm gives (values, mean, deviation).
+                value = result[0] if isinstance(result, tuple | list) and result else result
+                if (
+                    node.op == "call_function"
+                    and isinstance(value, torch.Tensor)
+                    and any(word in str(node.target) for word in _WEIGHTED)
+                ):
+                    self.seen[node.name] = np.asarray(value.detach().to(torch.float32).numpy())
+                return result
+
+        def run(batch: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+            keeper = Keeper()
+            with torch.no_grad():
+                keeper.run(torch.from_numpy(np.ascontiguousarray(batch)))
+            return keeper.seen
+
+        return run
 
     def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """batch: float32 [1, channels, height, width] -> float32 [1, labels]. Raises InputError."""

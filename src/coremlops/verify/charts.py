@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from html import escape
 
+from coremlops.verify.inner import Layer
 from coremlops.verify.report import Example
 
 WIDTH, HEIGHT = 460, 380
@@ -25,7 +26,7 @@ def scatter(examples: Sequence[Example]) -> str:
     if not points:
         return _empty("no finite answers to draw")
     values = [value for x, y, _ in points for value in (x, y)]
-    ticks = _ticks(min(*values, 0.0), max(*values, 0.0))
+    ticks = _ticks(min(values), max(values))
     low, high = ticks[0], ticks[-1]
 
     def across(value: float) -> float:
@@ -103,8 +104,55 @@ def error_bars(examples: Sequence[Example]) -> str:
     return _svg("".join(marks), bottom + _BOTTOM, "Error of each example")
 
 
-def _svg(inside: str, height: float, title: str) -> str:
-    return f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(title)}">{inside}</svg>'
+def layer_strip(layers: Sequence[Layer], limit: float) -> str:
+    """Each layer from first to last: its median channel and its worst, in dB, over the gate's line."""
+    width, height, bottom = 2 * WIDTH + 60, 250, 250 - _BOTTOM
+    ticks = _ticks(
+        min(0.0, *(max(layer.worst_db, -20.0) for layer in layers)),
+        max(limit, *(min(layer.median_db, 160.0) for layer in layers)),
+    )
+    low, high = ticks[0], ticks[-1]
+
+    def up(value: float) -> float:
+        share = (min(max(value, low), high) - low) / (high - low)
+        return bottom - share * (bottom - _TOP)
+
+    pitch = (width - _LEFT - _RIGHT) / len(layers)
+    marks = [
+        f'<line class="grid" x1="{_LEFT}" y1="{up(tick):.1f}" x2="{width - _RIGHT}" y2="{up(tick):.1f}"/>'
+        f'<text x="{_LEFT - 8}" y="{up(tick) + 4:.1f}" text-anchor="end">{_number(tick)}</text>'
+        for tick in ticks
+    ]
+    marks.append(
+        f'<line class="limit" x1="{_LEFT}" y1="{up(limit):.1f}" x2="{width - _RIGHT}" y2="{up(limit):.1f}"/>'
+        f'<text class="limit-name" x="{width - _RIGHT}" y="{up(limit) - 6:.1f}" text-anchor="end">'
+        f"gate {_number(limit)} dB</text>"
+    )
+    for i, layer in enumerate(layers):
+        x = _LEFT + (i + 0.5) * pitch
+        kind = "" if layer.worst_db >= limit else " bad"
+        title = escape(
+            f"{layer.name}: worst channel {layer.worst_channel} of {layer.channels} "
+            f"at {layer.worst_db:.1f} dB, median {layer.median_db:.1f} dB"
+        )
+        marks.append(
+            f'<g><title>{title}</title><line class="range{kind}" x1="{x:.1f}" y1="{up(layer.median_db):.1f}" '
+            f'x2="{x:.1f}" y2="{up(layer.worst_db):.1f}"/>'
+            f'<circle class="median" cx="{x:.1f}" cy="{up(layer.median_db):.1f}" r="3"/>'
+            f'<circle class="dot{kind}" cx="{x:.1f}" cy="{up(layer.worst_db):.1f}" r="4.5"/></g>'
+        )
+    middle = _TOP + (bottom - _TOP) / 2
+    marks.append(
+        f'<text class="axis" x="{_LEFT + (width - _LEFT - _RIGHT) / 2:.0f}" y="{height - 16}" '
+        'text-anchor="middle">layers, first to last</text>'
+        f'<text class="axis" transform="translate(15 {middle:.0f}) rotate(-90)" text-anchor="middle">'
+        "SNR, dB</text>"
+    )
+    return _svg("".join(marks), height, "Signal to noise of each layer's channels", width)
+
+
+def _svg(inside: str, height: float, title: str, width: float = WIDTH) -> str:
+    return f'<svg viewBox="0 0 {width} {height:.0f}" role="img" aria-label="{escape(title)}">{inside}</svg>'
 
 
 def _empty(text: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any
 from coremlops.errors import UsageError
 
 # Gates whose value must be at least the limit; the others' must be at most.
-_AT_LEAST = frozenset({"snr_db", "top1_agreement"})
+_AT_LEAST = frozenset({"snr_db", "channel_snr_db", "top1_agreement"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +19,7 @@ class Gates:
     """The limits, each with the value that a faithful conversion keeps with room to spare.
 
     snr_db: least signal-to-noise ratio, in dB, of every compared output (the log-odds are the strict one).
+    channel_snr_db: the same for each channel of each layer inside, where the layers can be matched by name.
     top1_agreement: least share of pictures for which both name the same label.
     accuracy_drop: how much smaller the Core ML model's accuracy may be than the source's.
     max_abs: largest difference of any probability.
@@ -27,6 +28,7 @@ class Gates:
     """
 
     snr_db: float = 40.0
+    channel_snr_db: float = 10.0
     top1_agreement: float = 1.0
     accuracy_drop: float = 0.0
     max_abs: float = 0.02
@@ -55,9 +57,11 @@ class Gates:
         return replace(self, **values)
 
     def judge(self, values: dict[str, float | None]) -> tuple[Verdict, ...]:
-        """One verdict a gate; a value of None is a failure."""
+        """One verdict a gate that `values` names; a value of None is a failure."""
         return tuple(
-            Verdict(name, limit, values[name], name in _AT_LEAST) for name, limit in asdict(self).items()
+            Verdict(name, limit, values[name], name in _AT_LEAST)
+            for name, limit in asdict(self).items()
+            if name in values
         )
 
 

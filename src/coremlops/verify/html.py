@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from coremlops.source import open_picture
-from coremlops.verify.charts import error_bars, scatter
+from coremlops.verify.charts import error_bars, layer_strip, scatter
 from coremlops.verify.gates import Verdict
 from coremlops.verify.report import Answer, Example, Report
 from coremlops.verify.sides import Preparation, model_side
@@ -18,6 +18,7 @@ THUMBNAIL = 192
 
 _MEANING = {
     "snr_db": "Signal-to-noise ratio, the worst output",
+    "channel_snr_db": "The same for the worst channel inside the net",
     "top1_agreement": "Pictures for which both name the same label",
     "accuracy_drop": "Accuracy lost against the source",
     "max_abs": "Largest difference of a probability",
@@ -37,6 +38,7 @@ def render_html(report: Report, model: Path, data: Path) -> str:
             _notes(report),
             _gates(report),
             _plots(report),
+            _inside(report),
             _worst(report, pictures),
             _outputs(report),
             _facts(report),
@@ -130,10 +132,32 @@ def _plots(report: Report) -> str:
     return (
         '<section class="plots"><figure><h2>Source against Core ML</h2>'
         f"{scatter(report.examples)}<figcaption>Log-odds of the true label, one dot a picture. On the "
-        "diagonal both say the same; right of zero the source is right.</figcaption></figure>"
+        "diagonal both say the same.</figcaption></figure>"
         f"<figure><h2>Where they differ most</h2>{error_bars(report.examples)}"
         "<figcaption>Log-odds show an error in the net at its full size, where a confident probability would "
         "hide it.</figcaption></figure></section>"
+    )
+
+
+def _inside(report: Report) -> str:
+    limit = next((item.limit for item in report.verdicts if item.name == "channel_snr_db"), None)
+    if limit is None:
+        return ""
+    channels = sum(layer.channels for layer in report.layers)
+    rows = "".join(
+        f"<tr><td><code>{escape(layer.name)}</code></td>"
+        f'<td class="number">{layer.worst_channel} of {layer.channels}</td>'
+        f'<td class="number">{_db(layer.worst_db)}</td><td class="number">{_db(layer.median_db)}</td></tr>'
+        for layer in report.worst_layers[:4]
+    )
+    return (
+        f"<section><h2>Inside the net</h2>{layer_strip(report.layers, limit)}"
+        f'<p class="quiet">{len(report.layers)} layers and {channels} channels, compared with the source '
+        "on a few pictures. A dot is a layer's worst channel, the line above it leads to the median. A dead "
+        "channel stands at 0 dB, even where the outputs hide it.</p>"
+        '<div class="scroll"><table><thead><tr><th>Worst layers</th><th class="number">Channel</th>'
+        '<th class="number">SNR</th><th class="number">Median of the layer</th></tr></thead>'
+        f"<tbody>{rows}</tbody></table></div></section>"
     )
 
 
@@ -223,6 +247,6 @@ def _small(value: float | None) -> str:
 
 
 def _value(name: str, value: float) -> str:
-    if name == "snr_db":
+    if name.endswith("snr_db"):
         return _db(value)
     return f"{value:.4g}"

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+import coremlops
 from coremlops.source import Labelled, read_labelled
 from coremlops.verify.gates import Gates
+from coremlops.verify.inner import inner_layers
 from coremlops.verify.report import EMULATED, Answer, Example, Report, Subject
 from coremlops.verify.sides import (
     Answers,
@@ -26,6 +28,12 @@ from coremlops.verify.statistics import UNDECIDED_NATS, difference, log_odds
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+
+
+_NOT_INSIDE = (
+    "Layers could not be matched by name, so only the outputs were compared, and the gate channel_snr_db was "
+    "left out. A source saved with torch.export and a Core ML file converted from it can be matched."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +61,10 @@ def verify(model: Path, against: Path, data: Path, options: VerifyOptions | None
     judged = model_side(model)
     source = source_side(against, judged)
     pictures = read_labelled(data)
-    answers = ask(judged, source, pictures, options.precision, options.progress)
+    program = source.source.load()
+    loaded = coremlops.load(judged.path, precision=options.precision)
+    answers = ask(judged, loaded, source, program, pictures, options.progress)
+    layers = inner_layers(judged, loaded, source, program, pictures)
     expected, got = answers.source, answers.model
 
     logs = log_odds(expected), log_odds(got)
@@ -83,10 +94,12 @@ def verify(model: Path, against: Path, data: Path, options: VerifyOptions | None
                 "top1_agreement": agreement,
                 "accuracy_drop": right_source - right_model,
                 "max_abs": outputs[0][1].max_abs,
+                **({"channel_snr_db": min(layer.worst_db for layer in layers)} if layers else {}),
             }
         ),
+        layers=layers,
         examples=examples,
-        notes=(*source.notes, *_notes(judged, source)),
+        notes=(*source.notes, *_notes(judged, source), *([] if layers else [_NOT_INSIDE])),
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from coremlops.verify.gates import Verdict
+from coremlops.verify.inner import LISTED_CHANNELS, Layer
 from coremlops.verify.statistics import Difference
 
 # `emulated`: executed here, not by Apple's software. `mac` and `device` are for proofs made there.
@@ -92,6 +93,7 @@ class Report:
     accuracy_source: float
     verdicts: tuple[Verdict, ...]
     examples: tuple[Example, ...]
+    layers: tuple[Layer, ...]
     notes: tuple[str, ...]
 
     @property
@@ -109,6 +111,11 @@ class Report:
         return tuple(
             sorted(self.examples, key=lambda example: example.badness, reverse=True)[:WORST_EXAMPLES]
         )
+
+    @property
+    def worst_layers(self) -> tuple[Layer, ...]:
+        """The layers with the worst channels, worst first."""
+        return tuple(sorted(self.layers, key=lambda layer: layer.worst_db)[:LISTED_CHANNELS])
 
     @property
     def failed(self) -> tuple[str, ...]:
@@ -137,6 +144,8 @@ class Report:
             "examples": float(len(self.examples)),
             "gates_failed": float(len(self.failed)),
         }
+        if self.layers:
+            values["channel_snr_db"] = self.worst_layers[0].worst_db
         for name, item in self.outputs:
             values |= {
                 f"{name}.{key}": number for key, number in item.to_json().items() if number is not None
@@ -163,6 +172,11 @@ class Report:
             "top1_agreement": self.top1_agreement,
             "accuracy": {"model": self.accuracy_model, "source": self.accuracy_source},
             "snr_db": self.snr_db,
+            "layers": {
+                "compared": len(self.layers),
+                "channels": sum(layer.channels for layer in self.layers),
+                "worst": [layer.to_json() for layer in self.worst_layers],
+            },
             "gates": [verdict.to_json() for verdict in self.verdicts],
             "worst": [example.to_json() for example in self.worst],
             "examples": [example.to_json() for example in self.examples[:LISTED_EXAMPLES]],

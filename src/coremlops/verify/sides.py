@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -26,6 +26,8 @@ from coremlops.source import (
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL import Image
+
+    from coremlops.source.program import Program
 
 PREPARATION = "com.coremlops.preparation"
 _COLOURS = {"RGB": "RGB", "BGR": "RGB", "GRAYSCALE": "L"}
@@ -164,18 +166,17 @@ class Answers:
 
 def ask(
     model: ModelSide,
+    loaded: Any,
     source: SourceSide,
+    program: Program,
     pictures: Labelled,
-    precision: str,
     progress: Callable[[int, int], None] | None,
 ) -> Answers:
-    """Put every picture to both.
+    """Put every picture to both. `loaded` and `program` are the two sides, ready to run.
 
     Raises DataError for a picture that cannot be read, InputError for a source whose answers have another
     shape or are not finite. What the model answers may be anything.
     """
-    import coremlops
-
     unknown = sorted(set(pictures.labels) - set(model.labels))
     if unknown:
         known = ", ".join(model.labels[:8]) + (", ..." if len(model.labels) > 8 else "")
@@ -184,8 +185,6 @@ def ask(
             hint=f"it knows {known}; --data is the folder whose subfolders are labels",
         )
     labels = source.card.labels
-    program = source.source.load()
-    loaded = coremlops.load(model.path, precision=precision)
     for_model, for_source = Preparation.of_model(model), Preparation.of_source(source.card)
     shape = (len(pictures.names), len(labels))
     expected, got = np.zeros(shape), np.zeros(shape)

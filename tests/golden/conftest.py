@@ -1,0 +1,7 @@
+"""Shared models; see tests/verify/fixtures.py."""
+
+from __future__ import annotations
+
+from tests.verify.fixtures import tiny
+
+__all__ = ["tiny"]
