@@ -51,6 +51,11 @@ class Project:
 
 @pytest.fixture(scope="session")
 def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    # These tests lose no power, so they need not wait for the disk.
+    event.listen(Engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))
     root = tmp_path_factory.mktemp("store")
     connect(f"sqlite:///{root}/mlflow.db")
     return root / "mlflow.db"

@@ -72,6 +72,7 @@ def test_the_model_is_a_logged_model_of_its_run(
     assert model.params == {"precision": "float16", "target": "iOS16"}
     assert model.tags["coremlops.digest"] == ONE
     assert model.tags["coremlops.data_digest"] == "d"
+    assert json.loads(model.tags["mlflow.modelVersions"]) == [{"name": "faces", "version": 1}]
     assert {metric.key: metric.value for metric in model.metrics} == {"proof.snr_db": 44.5}
     version = project.client.get_model_version("faces", "1")
     assert (version.run_id, version.source) == (run_id, f"models:/{model.model_id}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,11 +16,12 @@ from typing import Any
 import pytest
 
 from coremlops.errors import TrackingError
-from coremlops.tracking import record
+from coremlops.tracking import record, store
 from coremlops.tracking.outbox import Outbox, alive
 from coremlops.tracking.record import RunRecorder, start_sender
-from coremlops.tracking.sender import ensure_parent_run, flush
-from tests.tracking.conftest import EXPERIMENT, Project
+from coremlops.tracking.sender import Sender, ensure_parent_run, flush
+from coremlops.tracking.sender import main as sender_main
+from tests.tracking.conftest import EXPERIMENT, QUICK, Project
 
 PROCESS_IDENTITY = record.process_identity
 DATASET = {"name": "photos", "digest": "ab" * 32, "source": "photos", "counts": {"ada": 5, "bob": 5}}
@@ -303,6 +305,39 @@ def test_an_experiment_that_was_deleted_keeps_the_run_in_the_outbox(
     project.client.restore_experiment(experiment)
     project.send()
     assert len(project.runs()) == 2
+
+
+def test_a_sender_whose_project_was_made_anew_ends(project: Project) -> None:
+    outbox = Outbox(project.root)
+    with outbox.lock("sender", wait=False) as ours:
+        assert ours
+        lock = outbox.folder / "sender.lock"
+        sender = Sender(project.root, QUICK, lock.stat().st_ino)
+        assert not sender.orphaned()
+        shutil.rmtree(project.root / ".coremlops")
+        assert sender.orphaned()
+        record_run(project.recorder(), project.root)
+        lock.touch()
+        assert sender.orphaned()
+        sender.run()
+    assert project.runs() == []  # the project's own sender sends it
+
+
+def test_a_store_that_was_exchanged_is_noticed(project: Project, empty_store: Path) -> None:
+    assert project.client.search_experiments()
+    assert not store.replaced()
+    shutil.copyfile(empty_store, project.root / "fresh.db")
+    (project.root / "fresh.db").replace(project.root / "mlflow.db")
+    assert store.replaced()
+    store._opened.clear()
+
+
+def test_only_one_sender_works_at_a_time(project: Project) -> None:
+    record_run(project.recorder(), project.root)
+    with Outbox(project.root).lock("sender", wait=False) as ours:
+        assert ours
+        assert sender_main(project.root, QUICK) == 0
+    assert Outbox(project.root).runs() == ["run-1"]
 
 
 @pytest.mark.slow

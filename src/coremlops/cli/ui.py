@@ -28,8 +28,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Send what is not sent, then become MLflow's server; returns only on an error."""
+    from coremlops.pipeline.address import tracking_uri
     from coremlops.pipeline.project import find_project, load_project
-    from coremlops.pipeline.recording import tracking_uri
     from coremlops.tracking.web import serve
 
     project = load_project(find_project(args.project))
