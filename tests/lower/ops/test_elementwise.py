@@ -38,7 +38,7 @@ UNARY: list[tuple[str, dict[str, Any], Callable[[Array], Array]]] = [
 ]
 
 
-@pytest.mark.parametrize(("op", "inputs", "oracle"), UNARY, ids=lambda value: str(value)[:30])
+@pytest.mark.parametrize(("op", "inputs", "oracle"), UNARY, ids=[f"{op} {inputs}" for op, inputs, _ in UNARY])
 @pytest.mark.parametrize("shape", [(2, 3, 4), (1, 1), (7, 2)])
 def test_unary(
     op: str, inputs: dict[str, Any], oracle: Callable[[Array], Array], shape: tuple[int, ...]
@@ -64,7 +64,7 @@ BINARY: list[tuple[str, Callable[..., Array]]] = [
 ]
 
 
-@pytest.mark.parametrize(("op", "oracle"), BINARY, ids=str)
+@pytest.mark.parametrize(("op", "oracle"), BINARY, ids=[op for op, _ in BINARY])
 @pytest.mark.parametrize(
     "shapes", [((2, 3), (2, 3)), ((2, 3), ()), ((2, 1, 3), (4, 1)), ((1, 3, 2, 2), (1, 3, 1, 1))]
 )
