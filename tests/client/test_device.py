@@ -172,3 +172,13 @@ def test_a_model_folder_that_vanished_is_fetched_again(world: World) -> None:
     shutil.rmtree(world.device.folder / "models" / world.one.digest)
     assert world.device.update().outcome == "updated"
     world.assert_old_model_works()
+
+
+def test_a_folder_that_cannot_be_written_is_our_error(world: World, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(UpdateError, match="cannot be written: Not a directory"):
+        Device.install(
+            tmp_path / "file" / "phone", world.server.url, "faces", "staging", world.repository.root_file
+        )
+    with pytest.raises(UpdateError, match=r"the root .* cannot be read"):
+        Device.install(tmp_path / "phone", world.server.url, "faces", "staging", tmp_path / "none.json")

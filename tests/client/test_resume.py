@@ -153,3 +153,26 @@ def test_two_updates_at_once_do_not_meet(world: World) -> None:
     ):
         world.device.update()
     assert world.device.update().outcome == "current"
+
+
+def test_a_disk_that_fills_up_while_updating(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    world.publish_two()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        result = world.device.update()
+    assert (result.outcome, result.version) == ("refused", 1)
+    assert "No space left on device" in result.reason
+    world.assert_old_model_works()
+    assert world.device.update().version == 2
+
+
+def test_folders_that_somebody_emptied_come_back(world: World) -> None:
+    import shutil
+
+    for name in ("metadata", "downloads", "models"):
+        shutil.rmtree(world.device.folder / name)
+    assert world.device.update().outcome == "updated"
+    world.assert_old_model_works()

@@ -20,7 +20,7 @@ _FLOAT32, _INT32, _STRING, _BOOL = 11, 23, 2, 1
 def write_model(
     path: Path, *, gain: float = 0.02, extra_bytes: int = 200_000, labels: tuple[str, ...] = LABELS
 ) -> Path:
-    """Write an `.mlpackage`. Another `gain` or `labels` is another model; `extra_bytes` of weights go along."""
+    """Write an `.mlpackage`. Another `gain` or `labels` is another model; `extra_bytes`: of weights."""
     model = message_class("Model")()
     model.specificationVersion = 7
     about = model.description

@@ -72,7 +72,7 @@ def test_init_overwrites_nothing_and_leaves_no_keys_when_it_fails(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("coremlops.release.repository.write_atomic", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(RepositoryError, match="other cannot be written: No space left on device"):
         Repository.init(tmp_path / "other")
     assert list((config / "keys").iterdir()) == []
     assert sorted(path.name for path in tmp_path.iterdir()) == ["config", "repository"]
@@ -368,3 +368,26 @@ def test_a_publish_that_has_nothing_to_do_still_renews_the_timestamp(
     repository.publish(models[0], golden)
     assert not any(each.due for each in repository.status())
     assert versions(repository)["faces-staging"] == 2
+
+
+def test_a_full_disk_is_our_error_and_publishes_nothing(
+    repository: Repository, models: Models, golden: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    before = files(repository)
+    with monkeypatch.context() as patch:
+        patch.setattr("coremlops.release.targets.sync_folder", full)
+        with pytest.raises(RepositoryError, match="cannot be changed: No space left on device"):
+            repository.publish(models[0], golden)
+    assert {name: data for name, data in files(repository).items() if "/members/" not in name} == before
+    assert repository.publish(models[0], golden).version == 1
+
+
+def test_a_folder_that_cannot_be_made_is_our_error(tmp_path: Path, config: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(RepositoryError, match="cannot be written: Not a directory"):
+        Repository.init(tmp_path / "file" / "repository")
+    with pytest.raises(RepositoryError, match="the keys cannot be written"):
+        Repository.init(tmp_path / "repository", config=tmp_path / "file" / "config")

@@ -60,16 +60,17 @@ class Device:
         check_channel(channel)
         data = root if isinstance(root, bytes) else _read_root(root)
         check_root(data)
-        device.folder.mkdir(parents=True, exist_ok=True)
-        with device._locked():
-            if device._state_file.exists():
-                device._move(url, collection, channel, data)
-                return device
-            for name in ("metadata", "downloads", "models"):
-                (device.folder / name).mkdir(exist_ok=True)
-            write_atomic(device.folder / "root.json", data)
-            name = device._only_collection(url) if collection is None else check_collection(collection)
-            State(url, name, channel).save(device._state_file)
+        try:
+            device.folder.mkdir(parents=True, exist_ok=True)
+            with device._locked():
+                if device._state_file.exists():
+                    device._move(url, collection, channel, data)
+                    return device
+                write_atomic(device.folder / "root.json", data)
+                name = device._only_collection(url) if collection is None else check_collection(collection)
+                State(url, name, channel).save(device._state_file)
+        except OSError as error:
+            raise UpdateError(f"{device.folder} cannot be written: {error.strerror}") from None
         return device
 
     def status(self) -> State:
@@ -122,7 +123,8 @@ class Device:
                 result = result_of("refused", state, f"the disk: {error.strerror or error}")
             now = datetime.now(UTC).replace(microsecond=0)
             state = replace(state, last=Check(now, result.outcome, result.reason[:MAX_REASON]))
-            state.save(self._state_file)
+            with contextlib.suppress(OSError):  # A full disk must not hide why the update failed.
+                state.save(self._state_file)
             return result
 
     @property
@@ -167,6 +169,8 @@ class Device:
                 stack.enter_context(exclusive_lock(self.folder / "lock", wait_s=0.0))
             except BlockingIOError:
                 raise UpdateError(f"another process is updating {self.folder}") from None
+            except OSError as error:
+                raise UpdateError(f"{self.folder} cannot be written: {error.strerror}") from None
             yield
 
 

@@ -74,6 +74,8 @@ class Offer:
     def take(self) -> tuple[UpdateResult, State]:
         """Everything, in order; state.json is replaced as the last step of an activation."""
         state = self._state
+        for name in ("metadata", "downloads", "models"):
+            (self._folder / name).mkdir(exist_ok=True)
         trusted = Trusted.refresh(self._folder, state.url, self._web)
         entry = trusted.index(state.collection, state.channel).current
         if entry is None:

@@ -108,6 +108,8 @@ class State:
                 f"{path.parent} is no device yet",
                 hint="name --url, --collection, --channel and --root the first time",
             ) from None
+        except OSError as error:
+            raise UpdateError(f"{path} cannot be read: {error.strerror}") from None
         try:
             return State.from_bytes(data)
         except CoremlopsError as error:

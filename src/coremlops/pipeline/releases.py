@@ -59,10 +59,10 @@ def publish(
     report that says no, `RepositoryError`, `GoldenError` and others for what cannot be published.
     """
     repository = _open(where)
+    digest = model_digest(model)
     if report is not None:
-        check_report(report, model_digest(model))
+        check_report(report, digest)
     if not again:
-        digest = model_digest(model)
         before = repository.index(channel)
         if digest in {entry.model for entry in (before.latest, before.current) if entry is not None}:
             # Nothing to make a golden set for; publishing again renews what is about to expire.

@@ -95,7 +95,11 @@ class KeyFolder:
 
         path = self.path(name)
         holder = HOLDERS[name]
-        if not path.exists():
+        try:
+            here = path.exists()
+        except OSError as error:
+            raise RepositoryError(f"{path} cannot be read: {error.strerror}") from None
+        if not here:
             raise RepositoryError(
                 f"the {name} key of repository {self.repository_id} is not here: {path}",
                 hint=f"it belongs to {_HOLDER_WORDS[holder]}: run this where that key is",

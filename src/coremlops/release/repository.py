@@ -74,16 +74,18 @@ class Repository:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise RepositoryError(f"{folder} exists already and is not empty")
         lifetimes = expiry or Expiry()
-        keys = create_keys((config or config_folder()).absolute())
+        with _disk("the keys cannot be written"):
+            keys = create_keys((config or config_folder()).absolute())
         growing = folder.with_name(f".{folder.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
         try:
             files = first_files(collection, keys, clock=clock, expiry=lifetimes)
             identity = {"format": 0, "id": keys.repository_id, "collections": [collection]}
             files[IDENTITY] = (json.dumps(identity, indent=1, sort_keys=True) + "\n").encode()
-            for name, data in files.items():
-                (growing / name).parent.mkdir(parents=True, exist_ok=True)
-                write_atomic(growing / name, data)
-            os.replace(growing, folder)  # noqa: PTH105 - a folder appears whole or not at all
+            with _disk(f"{folder} cannot be written"):
+                for name, data in files.items():
+                    (growing / name).parent.mkdir(parents=True, exist_ok=True)
+                    write_atomic(growing / name, data)
+                os.replace(growing, folder)  # noqa: PTH105 - a folder appears whole or not at all
         except BaseException:
             shutil.rmtree(growing, ignore_errors=True)
             shutil.rmtree(keys.folder, ignore_errors=True)
@@ -114,7 +116,8 @@ class Repository:
         Raises `RepositoryError`.
         """
         check_channel(channel)
-        payload = read_payload(model, golden, most_bytes=self.most_bytes)
+        with _disk("the model or its golden set cannot be read"):
+            payload = read_payload(model, golden, most_bytes=self.most_bytes)
         digest = model_digest(model)
         with self._change() as roles:
             index = self._index(roles, channel)
@@ -249,7 +252,7 @@ class Repository:
     @contextlib.contextmanager
     def _change(self) -> Iterator[Roles]:
         """The committed roles, while no other publisher changes them."""
-        with contextlib.ExitStack() as stack:
+        with _disk(f"{self.folder} cannot be changed"), contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(exclusive_lock(self.folder / ".lock", wait_s=self.lock_wait_s))
             except BlockingIOError:
@@ -302,6 +305,16 @@ class Repository:
             return ()
         roles.commit(role for role in due if role not in ("snapshot", "timestamp"))
         return tuple(due)
+
+
+@contextlib.contextmanager
+def _disk(what: str) -> Iterator[None]:
+    """What the disk refuses is a `RepositoryError`: a full disk, a folder of somebody else's."""
+    try:
+        yield
+    except OSError as error:
+        name = f" ({error.filename})" if error.filename else ""
+        raise RepositoryError(f"{what}: {error.strerror or error}{name}") from error
 
 
 def _identity(folder: Path) -> str:
