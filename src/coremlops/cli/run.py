@@ -162,7 +162,6 @@ class Bars(Lines):
                 TextColumn("[dim]{task.fields[line]}", markup=True),
                 console=Console(stderr=True),
                 transient=True,
-                get_time=None,
             )
             self._task = self._live.add_task(step, total=total, line="")
             self._live.start()

@@ -115,6 +115,8 @@ class CodeReader:
         return found
 
     def _editable(self, distribution: Distribution) -> list[tuple[Path, Tree]]:
+        if not distribution.sources:
+            return []
         return [(path, self._tree(path)) for path in map(Path, distribution.sources) if path.exists()]
 
     def _reached(self, package: Path, tree: Tree, start: str) -> list[str]:
