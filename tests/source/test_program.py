@@ -130,3 +130,35 @@ def test_where_a_program_may_lie(tmp_path: Path) -> None:
     (tmp_path / "model.pt2").write_bytes(b"x")
     with pytest.raises(InputError, match=r"got model\.pt2 and model\.pt"):
         open_source(tmp_path)
+
+
+def test_layers_carry_the_names_that_a_decomposed_program_has(tmp_path: Path) -> None:
+    """coremltools names its operations after those, so they are what both sides are matched by."""
+    torch.manual_seed(0)
+    blocks = [
+        torch.nn.Conv2d(3, 4, 3),
+        torch.nn.BatchNorm2d(4),
+        torch.nn.ReLU(),
+        torch.nn.Conv2d(4, 4, 3),
+        torch.nn.BatchNorm2d(4),
+        torch.nn.AdaptiveAvgPool2d(1),
+        torch.nn.Flatten(),
+        torch.nn.Linear(4, 2),
+        torch.nn.Softmax(1),
+    ]
+    net = torch.nn.Sequential(*blocks).eval()
+    program = open_source(save(net, tmp_path / "m", _card())).load()
+    batch = np.random.default_rng(0).random((1, 3, SIDE, SIDE), np.float32)
+    layers = program.layers()(batch)
+    decomposed = {node.name for node in program.raw.run_decompositions({}).graph.nodes}
+    assert list(layers) == [
+        "conv2d",
+        "_native_batch_norm_legit_no_training",
+        "conv2d_1",
+        "_native_batch_norm_legit_no_training_1",
+        "linear",
+    ]
+    assert set(layers) <= decomposed
+    with torch.no_grad():
+        expected = net[:2](torch.from_numpy(batch)).numpy()
+    np.testing.assert_allclose(layers["_native_batch_norm_legit_no_training"], expected, atol=1e-5)

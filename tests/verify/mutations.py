@@ -19,12 +19,12 @@ _DTYPES: dict[int, np.dtype[Any]] = {1: np.dtype("<f2"), 2: np.dtype("<f4")}
 
 @dataclass(frozen=True, slots=True)
 class Convolution:
-    """A convolution with its weight and bias in weight.bin: record offsets, and output channels."""
+    """A convolution: its output channels, and the names of the constants that hold its weight and bias."""
 
     name: str
     channels: int
-    weight: int
-    bias: int | None
+    weight: str
+    bias: str | None
 
 
 def convolutions(package: Path) -> list[Convolution]:
@@ -35,35 +35,62 @@ def convolutions(package: Path) -> list[Convolution]:
     for item in operations:
         if item.type != "conv":
             continue
-        weight = constants[item.inputs["weight"].arguments[0].name].attributes["val"]
-        bias = item.inputs["bias"].arguments[0].name if "bias" in item.inputs else ""
+        weight = item.inputs["weight"].arguments[0].name
+        value = constants[weight].attributes["val"]
         found.append(
             Convolution(
                 name=item.outputs[0].name,
-                channels=weight.type.tensorType.dimensions[0].constant.size,
-                weight=weight.blobFileValue.offset,
-                bias=constants[bias].attributes["val"].blobFileValue.offset if bias else None,
+                channels=value.type.tensorType.dimensions[0].constant.size,
+                weight=weight,
+                bias=item.inputs["bias"].arguments[0].name if "bias" in item.inputs else None,
             )
         )
     return found
 
 
 def zero_channel(package: Path, out: Path, convolution: Convolution, channel: int) -> Path:
-    """Zero one output channel: its weights and its bias, in place in weight.bin."""
-    shutil.copytree(package, out)
-    path = out / _WEIGHTS
+    """Zero one output channel: its weights, in place in weight.bin, and its bias, there or in the program."""
+
+    def edit(spec: Any) -> None:
+        constants = {item.outputs[0].name: item for item in _operations(spec) if item.type == "const"}
+        for name in filter(None, (convolution.weight, convolution.bias)):
+            value = constants[name].attributes["val"]
+            if value.WhichOneof("value") == "blobFileValue":
+                _zero_row(out / _WEIGHTS, value.blobFileValue.offset, convolution.channels, channel)
+                continue
+            tensor = value.immediateValue.tensor
+            if tensor.WhichOneof("value") == "floats":
+                tensor.floats.values[channel] = 0.0
+            else:
+                half = bytearray(tensor.bytes.values)
+                half[2 * channel : 2 * channel + 2] = b"\0\0"
+                tensor.bytes.values = bytes(half)
+
+    return _edited(package, out, edit)
+
+
+def weight_data(package: Path, convolution: Convolution) -> int:
+    """Where the convolution's first weight lies in weight.bin, in bytes."""
+    constants = {item.outputs[0].name: item for item in _operations(ModelAsset.open(package).spec)}
+    record = constants[convolution.weight].attributes["val"].blobFileValue.offset
+    return _record((package / _WEIGHTS).read_bytes(), record)[2]
+
+
+def _record(data: bytes | bytearray, offset: int) -> tuple[int, int, int]:
+    """(dtype code, bytes, start) of one blob."""
+    mark, code, size, start, _ = struct.unpack_from("<IIQQQ", data, offset)
+    assert mark == 0xDEADBEEF
+    return code, size, start
+
+
+def _zero_row(path: Path, record: int, channels: int, channel: int) -> None:
     data = bytearray(path.read_bytes())
-    for record in (convolution.weight, convolution.bias):
-        if record is None:
-            continue
-        mark, code, size, start, _ = struct.unpack_from("<IIQQQ", data, record)
-        assert mark == 0xDEADBEEF
-        values = np.frombuffer(data, _DTYPES[code], size // _DTYPES[code].itemsize, start)
-        rows = values.reshape(convolution.channels, -1)
-        assert np.any(rows[channel]), "the channel is zero already"
-        rows[channel] = 0
+    code, size, start = _record(data, record)
+    values = np.frombuffer(data, _DTYPES[code], size // _DTYPES[code].itemsize, start)
+    rows = values.reshape(channels, -1)
+    assert np.any(rows[channel]), "the channel is zero already"
+    rows[channel] = 0
     path.write_bytes(data)
-    return out
 
 
 def drop_scale(package: Path, out: Path) -> Path:

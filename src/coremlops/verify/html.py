@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Mapping
 from html import escape
 from importlib.resources import files
 from pathlib import Path
@@ -29,6 +30,11 @@ def render_html(report: Report, model: Path, data: Path) -> str:
     """The report as a page. `model` and `data` are those that were verified; pictures come from `data`."""
     prepare = Preparation.of_model(model_side(model))
     pictures = {example.name: _data_uri(data / example.name, prepare) for example in report.worst}
+    return render_page(report, pictures)
+
+
+def render_page(report: Report, pictures: Mapping[str, str]) -> str:
+    """The page with the pictures of the worst examples, `data:` URIs by name."""
     css = files("coremlops.verify").joinpath("report.css").read_text("utf-8")
     verdict = "Proven" if report.ok else "Not proven"
     body = "".join(
@@ -57,7 +63,7 @@ def render_html(report: Report, model: Path, data: Path) -> str:
 
 def _headline(report: Report, verdict: str) -> str:
     count = len(report.examples)
-    pictures = f"{count} held-out picture{'s' if count != 1 else ''}"
+    pictures = f"{count} labelled picture{'s' if count != 1 else ''}"
     if report.ok:
         said = f"On {pictures}, the Core ML model says what its PyTorch source says."
     else:
@@ -141,7 +147,7 @@ def _plots(report: Report) -> str:
 
 def _inside(report: Report) -> str:
     limit = next((item.limit for item in report.verdicts if item.name == "channel_snr_db"), None)
-    if limit is None:
+    if limit is None or not report.layers:
         return ""
     channels = sum(layer.channels for layer in report.layers)
     rows = "".join(
@@ -151,7 +157,8 @@ def _inside(report: Report) -> str:
         for layer in report.worst_layers[:4]
     )
     return (
-        f"<section><h2>Inside the net</h2>{layer_strip(report.layers, limit)}"
+        f"<section><h2>Inside the net</h2>"
+        f'<div class="scroll strip">{layer_strip(report.layers, limit)}</div>'
         f'<p class="quiet">{len(report.layers)} layers and {channels} channels, compared with the source '
         "on a few pictures. A dot is a layer's worst channel, the line above it leads to the median. A dead "
         "channel stands at 0 dB, even where the outputs hide it.</p>"
@@ -161,7 +168,7 @@ def _inside(report: Report) -> str:
     )
 
 
-def _worst(report: Report, pictures: dict[str, str]) -> str:
+def _worst(report: Report, pictures: Mapping[str, str]) -> str:
     cards = "".join(_card(example, pictures[example.name]) for example in report.worst)
     return (
         "<section><h2>The worst examples</h2>"
