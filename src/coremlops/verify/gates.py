@@ -24,7 +24,7 @@ class Gates:
     accuracy_drop: how much smaller the Core ML model's accuracy may be than the source's.
     max_abs: largest difference of any probability.
 
-    `benchmarks/` and tests/verify hold the measurements that the defaults come from.
+    tests/verify/test_faces.py holds the measurements that the defaults come from.
     """
 
     snr_db: float = 40.0
