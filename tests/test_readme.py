@@ -26,7 +26,10 @@ def test_the_commands_of_the_readme_run(tmp_path: Path) -> None:
         ["bash", "-euxc", "\n".join([*commands, *programs])],
         cwd=tmp_path,
         env=os.environ
-        | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "COREMLOPS_CONFIG": str(tmp_path / "config")},
+        | {
+            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+            "COREMLOPS_CONFIG": str(tmp_path / "config"),
+        },
         capture_output=True,
         text=True,
         check=False,

@@ -1,6 +1,6 @@
 """Write the generated pages of `docs/reference/`, or say which are stale (`--check`).
 
-    python tools/generate_docs.py [--check]
+python tools/generate_docs.py [--check]
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ def ops_page() -> str:
     rows = "\n".join(f"- `{name}`" for name in names)
     return (
         f"# Ops that execute on Linux\n\n{len(names)} ops of Core ML's MIL dialect. "
-        f"`coremlops describe MODEL` lists what a model uses; what is missing is named, all at once.\n\n{rows}\n"
+        "`coremlops describe MODEL` lists what a model uses; what is missing is named, all at once.\n\n"
+        f"{rows}\n"
     )
 
 

@@ -7,7 +7,19 @@ import pytest
 
 from coremlops.cli import COMMANDS, main, parser_for
 
-HEAVY = {"numpy", "onnx", "onnxruntime", "mlflow", "torch", "coremltools", "tuf", "PIL", "rich", "yaml", "google.protobuf"}
+HEAVY = {
+    "numpy",
+    "onnx",
+    "onnxruntime",
+    "mlflow",
+    "torch",
+    "coremltools",
+    "tuf",
+    "PIL",
+    "rich",
+    "yaml",
+    "google.protobuf",
+}
 
 
 def imported(code: str) -> set[str]:

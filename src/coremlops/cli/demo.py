@@ -69,10 +69,8 @@ def show(told: Demo, console: Console) -> None:
         fact = facts[key]
         before = "nothing before it was promoted, then " if key == "release_device" else ""
         verdict = "right" if fact["predicted"] == fact["expected"] else "WRONG"
-        table.add_row(
-            title,
-            f"{before}version {fact['version']} says {fact['predicted']}, it is {fact['expected']}: {verdict}",
-        )
+        said = f"says {fact['predicted']}, it is {fact['expected']}: {verdict}"
+        table.add_row(title, f"{before}version {fact['version']} {said}")
     rerun = facts["rerun"]
     table.add_row("nothing changed", f"{rerun['cached_steps']} steps known in {rerun['noop_s']:.2f} s")
     table.add_row("all of it", f"{told.elapsed_s:.0f} s")

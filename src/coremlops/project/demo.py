@@ -47,7 +47,7 @@ class Demo:
     elapsed_s: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
-        """JSON-able, with the keys that docs/reference/cli.md lists."""
+        """JSON-able: the facts beside the times."""
         return {
             "ok": self.ok,
             "elapsed_s": round(self.elapsed_s, 2),
@@ -81,7 +81,11 @@ def command(folder: Path, say: Say, *args: str) -> dict[str, Any]:
     """
     say("$ coremlops " + " ".join(args))
     done = subprocess.run(
-        [sys.executable, "-m", "coremlops", *args, "--json"], cwd=folder, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "coremlops", *args, "--json"],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         said = done.stderr.strip().splitlines()[-12:]
@@ -151,7 +155,11 @@ def _first_model(demo: Demo, say: Say, url: str) -> None:
     outputs = {step["name"]: Path(step["output"]) for step in run["steps"]}
     report = _read(outputs["verify"] / "report.json")
     facts["accuracy"] = _read(outputs["evaluate"] / "metrics.json")["accuracy"]
-    facts["parity"] = {"top1_agreement": report["top1_agreement"], "snr_db": report["snr_db"], "proof": report["proof"]}
+    facts["parity"] = {
+        "top1_agreement": report["top1_agreement"],
+        "snr_db": report["snr_db"],
+        "proof": report["proof"],
+    }
     facts["model"] = {"digest": report["model"]["digest"], "bytes": report["model"]["bytes"]}
 
     photo, person = unseen_photo(demo.folder, outputs["prepare"], next(iter(PEOPLE)))
@@ -185,7 +193,7 @@ def _first_model(demo: Demo, say: Say, url: str) -> None:
 
 def _newcomer(demo: Demo, say: Say) -> None:
     """A third person's photos arrive while `coremlops watch` runs; the rest happens by itself."""
-    ((name, subject),) = NEWCOMER.items()
+    (name,) = NEWCOMER
     started = time.monotonic()
     with watching(demo.folder, say) as watch:
         next_run(watch)  # the photos that are there: nothing to do
@@ -193,7 +201,7 @@ def _newcomer(demo: Demo, say: Say) -> None:
         samples.write_people(demo.folder / "photos", NEWCOMER, PHOTOS)
         run = next_run(watch)
     if not run["ok"]:
-        raise CoremlopsError(f"the run that the watch started failed: {run['error']}", hint=f"see {demo.folder}")
+        raise CoremlopsError(f"the watch's run failed: {run['error']}", hint=f"see {demo.folder}")
     prepared = next(Path(step["output"]) for step in run["steps"] if step["name"] == "prepare")
     update = command(demo.folder, say, *device("staging"))
     photo, person = unseen_photo(demo.folder, prepared, name)
@@ -237,14 +245,16 @@ def unseen_photo(folder: Path, prepared: Path, person: str) -> tuple[str, str]:
 
 
 def next_run(watch: subprocess.Popen[str]) -> dict[str, Any]:
-    """The next run that `coremlops watch --json` reports. Raises CoremlopsError when it ends or takes too long."""
+    """The next run that `coremlops watch --json` reports.
+
+    Raises CoremlopsError when the watch ends or takes too long.
+    """
     timer = threading.Timer(WATCH_LIMIT_S, watch.kill)
     timer.start()
     try:
-        assert watch.stdout is not None  # opened as a pipe
-        for line in watch.stdout:
+        for line in watch.stdout or ():
             event: dict[str, Any] = json.loads(line)
-            if event.get("event") == "run":
+            if event["event"] == "finished":
                 return event
     finally:
         timer.cancel()
