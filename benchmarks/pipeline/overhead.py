@@ -67,6 +67,7 @@ ENVIRONMENT = {
     **os.environ,
     "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
     "MLFLOW_DISABLE_TELEMETRY": "1",
+    "COREMLOPS_SENDER_LINGER_S": "0",  # the next round waits for the sender, so it need not wait for one
 }
 
 
