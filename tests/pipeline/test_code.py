@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from coremlops.pipeline import load_project
 from coremlops.pipeline.code import CodeReader
 from coremlops.pipeline.distributions import installed
-from coremlops.pipeline.imports import imported_names, reached
+from coremlops.pipeline.imports import Modules, imported_names
 from coremlops.pipeline.key import Ingredients
 from coremlops.pipeline.tree import TreeCache
 from tests.pipeline.conftest import Tiny
@@ -194,11 +194,11 @@ if 0:
 def test_a_built_in_component_reaches_what_it_uses_and_no_more() -> None:
     import coremlops
 
-    package = Path(coremlops.__file__).parent
-    names = {name.partition(".")[0] for name in reached(package, ["coremlops.pipeline.tree"])}
+    modules = Modules(Path(coremlops.__file__).parent)
+    names = {name.partition(".")[0] for name in modules.reached(["coremlops.pipeline.tree"])}
     assert "blake3" in names
     assert "coremltools" not in names
-    assert "mlflow" in {name.partition(".")[0] for name in reached(package, ["coremlops.tracking"])}
+    assert "mlflow" in {name.partition(".")[0] for name in modules.reached(["coremlops.tracking"])}
 
 
 BASE = Ingredients(

@@ -333,7 +333,9 @@ def test_shared_code_is_part_of_every_key(tiny: Tiny) -> None:
 
 
 def test_an_input_that_changes_while_it_is_read_is_not_kept(tiny: Tiny) -> None:
-    tiny.step("d", "cp -r {x}/. {downstream} && echo more >> {x}/ada/1.txt", {"x": "./data"})
+    tiny.step(
+        "d", "cp -r {x}/. {downstream} && echo more >> {x}/ada/1.txt", {"x": "./data"}, extra=", after: [c]"
+    )
     tiny.save()
     with pytest.raises(InputError, match=r"\./data changed while step d was reading it"):
         run(tiny.root)
@@ -563,3 +565,44 @@ def test_what_a_step_leaves_running_is_ended(tiny: Tiny) -> None:
     output = run(tiny.root).step("d").output
     assert output is not None
     wait_for(lambda: not alive(int((output / "pid").read_text())))
+
+
+def test_steps_that_do_not_need_each_other_run_at_once(tiny: Tiny) -> None:
+    tiny.steps.clear()
+    meet = "touch {here} && for i in $(seq 500); do test -e {there} && break; sleep 0.02; done"
+    for here, there in (("d", "e"), ("e", "d")):
+        marks = {"here": str(tiny.root / f"{here}.mark"), "there": str(tiny.root / f"{there}.mark")}
+        command = meet.format(**marks) + f" && test -e {marks['there']} && cp {marks['here']} {{downstream}}/"
+        tiny.step(here, command, {"x": "./data"})
+    tiny.save()
+    result = run(tiny.root, jobs=2)
+    assert statuses(result) == {"d": "ran", "e": "ran"}
+    assert [step.name for step in result.steps] == ["d", "e"]
+
+
+def test_one_job_runs_one_step_at_a_time(tiny: Tiny) -> None:
+    tiny.steps.clear()
+    alone = "mkdir {lock} && sleep 0.1 && rmdir {lock} && touch {{downstream}}/done"
+    for name in ("d", "e"):
+        tiny.step(name, alone.format(lock=tiny.root / "lock"), {"x": "./data"})
+    tiny.save()
+    assert run(tiny.root, jobs=1).ok
+
+
+def test_when_a_step_fails_the_others_that_run_are_kept_and_none_starts(tiny: Tiny) -> None:
+    tiny.steps.clear()
+    started = tiny.root / "started"
+    wait = f"for i in $(seq 500); do test -e {started} && break; sleep 0.02; done"
+    tiny.step("bad", f"{wait}; exit 1", {"x": "./data"})
+    tiny.step("slow", f"touch {started} && sleep 0.3 && touch {{downstream}}/done", {"x": "./data"})
+    tiny.step("after", "touch {downstream}/done", {"x": "slow"})
+    tiny.save()
+    result = run(tiny.root, jobs=2, check=False)
+    assert statuses(result) == {"bad": "failed", "slow": "ran"}
+    assert isinstance(result.error, StepError)
+    started.unlink()
+    tiny.step("bad", "touch {downstream}/done", {"x": "./data"})
+    tiny.steps.pop(0)
+    tiny.save()
+    again = run(tiny.root, jobs=2)
+    assert statuses(again) == {"slow": "cached", "after": "ran", "bad": "ran"}

@@ -20,6 +20,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--force", metavar="STEP", action="append", default=[], help="run this step even if it is done"
     )
+    parser.add_argument(
+        "--jobs", type=_count, metavar="N", help="steps at once; default: one a CPU core, 4 at most"
+    )
     parser.add_argument("--tracking-uri", metavar="URI", help="where MLflow keeps runs")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.epilog = "example: coremlops run -P train.epochs=50"
@@ -49,6 +52,7 @@ def run(args: argparse.Namespace) -> int:
             tracking_uri=args.tracking_uri,
             progress=progress,
             check=False,
+            jobs=args.jobs,
         )
     finally:
         progress.close()
@@ -60,6 +64,13 @@ def run(args: argparse.Namespace) -> int:
         show_error(result.error)
         return result.error.exit_code
     return 0
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"expected 1 or more, got {text}")
+    return value
 
 
 def project_folder(args: argparse.Namespace) -> Path:
@@ -139,7 +150,8 @@ class Bars(Lines):
 
         self._live: Any = None
         self._task: Any = None
-        self._log: Path | None = None
+        self._running: dict[str, Path] = {}
+        self._done = 0
 
     def started(self, step: str, index: int, total: int, log: Path) -> None:
         if self._live is None:
@@ -166,13 +178,15 @@ class Bars(Lines):
             self._task = self._live.add_task(step, total=total, line="")
             self._live.start()
             self._follow()
-        self._log = log
-        self._live.update(self._task, description=step, completed=index, line="")
+        self._running[step] = log
+        self._live.update(self._task, description=" ".join(self._running), completed=self._done)
 
     def finished(self, result: StepResult, index: int, total: int) -> None:
+        self._done += 1
+        self._running.pop(result.name, None)
         if self._live is None:
             return
-        self._live.update(self._task, completed=index + 1)
+        self._live.update(self._task, description=" ".join(self._running), completed=self._done)
         if result.status in ("ran", "failed"):
             self._live.console.print(
                 f"{result.name:12} {result.status} in {result.elapsed_s:.2f} s", highlight=False
@@ -199,7 +213,8 @@ class Bars(Lines):
 
         def follow() -> None:
             while (live := self._live) is not None:
-                lines = tail(self._log, 1) if self._log is not None else ()
+                logs = list(self._running.values())
+                lines = tail(logs[-1], 1) if logs else ()
                 live.update(self._task, line=escape(lines[-1][:60]) if lines else "")
                 time.sleep(0.25)
 

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from blake3 import blake3
 
@@ -14,6 +15,9 @@ from coremlops.pipeline.disk import read_json, write_json
 from coremlops.pipeline.distributions import Distribution, Installed, installed
 from coremlops.pipeline.project import Project, ReadyStep
 from coremlops.pipeline.tree import Tree, TreeCache, skip_not_code
+
+if TYPE_CHECKING:
+    from coremlops.pipeline.imports import Modules
 
 FORMAT = 1
 _MAX_SCANS = 500
@@ -36,6 +40,7 @@ class CodeReader:
         self._changed = False
         self._installed: Installed | None = None
         self._seen: dict[Path, Tree] = {}
+        self._modules: dict[Path, Modules] = {}
 
     def trees(self, ready: ReadyStep) -> dict[str, Tree]:
         """The first-party code of a step: `step` is its own folder, the others are named by `code:`."""
@@ -124,9 +129,10 @@ class CodeReader:
             return []
         key = blake3(f"{tree.digest} {package.name} {start}".encode()).hexdigest()
         if key not in self._scans:
-            from coremlops.pipeline.imports import reached
+            from coremlops.pipeline.imports import Modules
 
-            self._scans[key] = sorted(reached(package, [start]))
+            modules = self._modules.setdefault(package, Modules(package))
+            self._scans[key] = sorted(modules.reached([start]))
             self._changed = True
         return self._scans[key]
 

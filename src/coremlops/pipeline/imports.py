@@ -63,58 +63,70 @@ def top(name: str) -> str:
     return name.partition(".")[0]
 
 
-def reached(package: Path, starts: Iterable[str]) -> set[str]:
-    """What a package's modules import from elsewhere, following only the modules that `starts` lead to.
+class Modules:
+    """The modules of one package, each read once.
 
-    `package` is the folder of the top-level package. A string in the code that is the dotted name of one of
-    its modules counts as an import, because tables of lazily imported modules are written so.
+    `package` is the folder of the top-level package. The answers stand while its files do not change.
     """
-    outside: set[str] = set()
-    seen: set[str] = set()
-    pending = [module for start in starts for module in _modules(package, start)]
-    while pending:
-        module = pending.pop()
-        if module in seen:
-            continue
-        seen.add(module)
-        path = _file(package, module)
-        if path is None or path.stat().st_size > MAX_SOURCE_BYTES:
-            continue
-        tree = _tree(path.read_bytes())
-        names = _names(tree, module, path.name == "__init__.py")
-        names |= {
-            node.value
-            for node in ast.walk(tree)
-            if isinstance(node, ast.Constant)
-            and isinstance(node.value, str)
-            and len(node.value) < 200
-            and _DOTTED.fullmatch(node.value)
-            and top(node.value) == package.name
-        }
-        for name in names:
-            if top(name) == package.name:
-                pending.extend(_modules(package, name))
-            elif top(name) not in sys.stdlib_module_names:
-                outside.add(name)
-    return outside
 
+    def __init__(self, package: Path) -> None:
+        self._package = package
+        self._files: dict[str, Path | None] = {}
+        self._names: dict[str, set[str]] = {}
 
-def _modules(package: Path, name: str) -> Iterator[str]:
-    """The modules that importing `name` executes: itself and the packages above it."""
-    parts = name.split(".")
-    for length in range(1, len(parts) + 1):
-        module = ".".join(parts[:length])
-        if _file(package, module) is None:
-            return
-        yield module
-    main = f"{name}.__main__"  # `python -m package` runs it
-    if _file(package, main) is not None:
-        yield main
+    def reached(self, starts: Iterable[str]) -> set[str]:
+        """What the package's modules import from elsewhere, following only what `starts` lead to.
 
+        A string in the code that is the dotted name of one of the modules counts as an import, because tables
+        of lazily imported modules are written so.
+        """
+        outside: set[str] = set()
+        seen: set[str] = set()
+        pending = [module for start in starts for module in self._executed(start)]
+        while pending:
+            module = pending.pop()
+            if module in seen:
+                continue
+            seen.add(module)
+            for name in self._imports(module):
+                if top(name) == self._package.name:
+                    pending.extend(self._executed(name))
+                elif top(name) not in sys.stdlib_module_names:
+                    outside.add(name)
+        return outside
 
-def _file(package: Path, module: str) -> Path | None:
-    path = package.parent.joinpath(*module.split("."))
-    for candidate in (path.with_name(f"{path.name}.py"), path / "__init__.py"):
-        if candidate.is_file():
-            return candidate
-    return None
+    def _imports(self, module: str) -> set[str]:
+        if module not in self._names:
+            path = self._file(module)
+            if path is None or path.stat().st_size > MAX_SOURCE_BYTES:
+                return set()
+            tree = _tree(path.read_bytes())
+            self._names[module] = _names(tree, module, path.name == "__init__.py") | {
+                node.value
+                for node in ast.walk(tree)
+                if isinstance(node, ast.Constant)
+                and isinstance(node.value, str)
+                and len(node.value) < 200
+                and _DOTTED.fullmatch(node.value)
+                and top(node.value) == self._package.name
+            }
+        return self._names[module]
+
+    def _executed(self, name: str) -> Iterator[str]:
+        """The modules that importing `name` executes: itself and the packages above it."""
+        parts = name.split(".")
+        for length in range(1, len(parts) + 1):
+            module = ".".join(parts[:length])
+            if self._file(module) is None:
+                return
+            yield module
+        main = f"{name}.__main__"  # `python -m package` runs it
+        if self._file(main) is not None:
+            yield main
+
+    def _file(self, module: str) -> Path | None:
+        if module not in self._files:
+            path = self._package.parent.joinpath(*module.split("."))
+            candidates = (path.with_name(f"{path.name}.py"), path / "__init__.py")
+            self._files[module] = next((file for file in candidates if file.is_file()), None)
+        return self._files[module]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from coremlops.pipeline.disk import cannot_write
@@ -39,58 +40,51 @@ def _python_shim(own: Path) -> Path:
     return shim.parent
 
 
-def run_logged(
-    command: str,
-    *,
-    folder: Path,
-    environment: Mapping[str, str],
-    log: Path,
-    started: Callable[[int], None],
-) -> int:
-    """Run `command` with bash in `folder`; its exit status (128 + signal when a signal ended it).
+class Job:
+    """A command that bash runs in `folder`, in a process group of its own; stdout and stderr go to `log`.
 
-    stdout and stderr go to `log`. `started` gets the process group's id. Whatever the step left running in
-    its group is ended with it, also when this call is interrupted, so that nobody writes to its output after.
+    Raises `StoreError` when the log cannot be written.
     """
-    try:
-        log.parent.mkdir(parents=True, exist_ok=True)
-        file = log.open("wb")
-    except OSError as error:
-        raise cannot_write(log, error) from error
-    with file:
-        process = subprocess.Popen(
-            ["bash", "-c", command],
-            cwd=folder,
-            env=dict(environment),
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        started(process.pid)
-        # Wait without reaping: while the leader is a zombie, its group's id is nobody else's.
-        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-    except BaseException:
-        _end_group(process, signal.SIGTERM)
-        raise
-    finally:
-        _end_group(process, signal.SIGKILL)
-        process.wait()
-    return process.returncode if process.returncode >= 0 else 128 - process.returncode
 
+    def __init__(self, command: str, *, folder: Path, environment: Mapping[str, str], log: Path) -> None:
+        try:
+            log.parent.mkdir(parents=True, exist_ok=True)
+            file = log.open("wb")
+        except OSError as error:
+            raise cannot_write(log, error) from error
+        with file:
+            self._process = subprocess.Popen(
+                ["bash", "-c", command],
+                cwd=folder,
+                env=dict(environment),
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.pid = self._process.pid
 
-def _end_group(process: subprocess.Popen[bytes], number: int) -> None:
-    try:
-        os.killpg(process.pid, number)
-    except (ProcessLookupError, PermissionError):
-        return  # macOS answers EPERM for a group of zombies
-    if number == signal.SIGTERM:
+    def ended(self) -> bool:
+        """Whether the command has ended. Not reaped yet: as a zombie it keeps its group's id from others."""
+        return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None
+
+    def finish(self) -> int:
+        """End what the command left running in its group; its exit status (128 + signal if one ended it)."""
+        self._signal(signal.SIGKILL)
+        status = self._process.wait()
+        return status if status >= 0 else 128 - status
+
+    def cancel(self) -> None:
+        """Ask the group to end, and end it after 5 s, so that nobody writes to its output any more."""
+        self._signal(signal.SIGTERM)
         until = time.monotonic() + _GRACE_S
-        while time.monotonic() < until:
-            if os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT | os.WNOHANG) is not None:
-                return
+        while time.monotonic() < until and not self.ended():
             time.sleep(0.02)
+        self.finish()
+
+    def _signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, number)  # macOS answers EPERM for a group of zombies
 
 
 def tail(log: Path, lines: int = TAIL_LINES) -> tuple[str, ...]:

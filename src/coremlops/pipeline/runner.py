@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,6 +24,11 @@ if TYPE_CHECKING:
     from coremlops.pipeline.recording import Recording
 
 GATE_EXIT = 3
+MAX_JOBS = 4
+_POLL_S = 0.01
+
+# A step under way: yields while its process runs, returns (status, key, output).
+_Doing = Generator[None, None, tuple[str, str, Output]]
 
 
 def run(
@@ -36,12 +41,14 @@ def run(
     tracking_uri: str | None = None,
     progress: Progress | None = None,
     check: bool = True,
+    jobs: int | None = None,
 ) -> RunResult:
     """Run a pipeline of the project in the folder `project`.
 
     `overrides`: `{"epochs": "3"}` or `{"train.epochs": "3"}`. `to`: only this step and what it needs.
-    `force`: steps to run whether or not they are done. With `check=False` a step's failure is returned in
-    the result.
+    `force`: steps to run whether or not they are done. `jobs`: how many steps that do not need each other may
+    run at once, by default one a CPU core, 4 at most. With `check=False` a step's failure is returned in the
+    result. When a step fails no other starts, and those that run are waited for and kept.
 
     Raises `ConfigError` before anything runs, `StepError` for a step that failed, `GateError` for a gate that
     said no, `InputError` for an input that is not there, `StoreError` when the disk refuses.
@@ -55,7 +62,9 @@ def run(
     with project_lock(loaded.own, loaded.root, progress.tell):
         clean_work(loaded.own / "work", progress.tell)
         session = Session.open(loaded, ready)
-        result = _Run(session, frozenset(force), tracking_uri, progress, began).execute()
+        result = _Run(session, frozenset(force), tracking_uri, progress, began).execute(
+            jobs or min(MAX_JOBS, os.cpu_count() or 1)
+        )
     if check and result.error is not None:
         raise result.error
     return result
@@ -92,12 +101,12 @@ class _Run:
             )
         return self._recording
 
-    def execute(self) -> RunResult:
+    def execute(self, jobs: int) -> RunResult:
         error: CoremlopsError | None = None
         status = "KILLED"
         try:
             with terminable():
-                self._steps()
+                self._steps(jobs)
             status = "FINISHED"
         except CoremlopsError as caught:
             error, status = caught, "FAILED"
@@ -106,34 +115,72 @@ class _Run:
                 self._recording.run_finished(status, {name: out.path for name, out in self.outputs.items()})
             self.session.remember_last(self.keys)
             self.session.code.save()
-        result = RunResult(
-            self.run_id, time.perf_counter() - self.began, tuple(self.results), error, self.logs
-        )
+        order = list(self.steps)
+        results = tuple(sorted(self.results, key=lambda step: order.index(step.name)))
+        result = RunResult(self.run_id, time.perf_counter() - self.began, results, error, self.logs)
         if result.work:
             write_json(self.logs / "run.json", result.as_json())
         return result
 
-    def _steps(self) -> None:
-        total = len(self.steps)
-        for index, ready in enumerate(self.steps.values()):
-            began = time.perf_counter()
-            try:
-                inputs = self.session.inputs(ready, self.outputs)
-                do = self._effect if ready.effect else self._pure
-                status, key, output = do(ready, inputs, index)
-            except CoremlopsError:
-                failed = StepResult(ready.name, "failed", time.perf_counter() - began, "", None)
-                self.results.append(failed)
-                self.progress.finished(failed, index, total)
-                raise
-            self.outputs[ready.name] = output
-            result = StepResult(ready.name, status, time.perf_counter() - began, key, output.path)
-            self.results.append(result)
-            self.progress.finished(result, index, total)
+    def _steps(self, jobs: int) -> None:
+        """Start each step when what it needs is there, at most `jobs` at once.
+
+        Everything but the steps' processes happens in this thread.
+        """
+        waiting = dict(self.steps)
+        doing: dict[str, Generator[None]] = {}
+        failure: CoremlopsError | None = None
+        try:
+            while doing or (waiting and failure is None):
+                for name, ready in list(waiting.items()):
+                    if failure is None and len(doing) < jobs and self._needs(ready) <= self.outputs.keys():
+                        del waiting[name]
+                        doing[name] = self._step(ready)
+                ended = False
+                for name, step in list(doing.items()):
+                    try:
+                        next(step)
+                    except StopIteration:
+                        ended = True
+                        del doing[name]
+                    except CoremlopsError as error:
+                        ended = True
+                        del doing[name]
+                        failure = failure or error
+                if not ended:
+                    time.sleep(_POLL_S)
+        finally:
+            for step in doing.values():
+                step.close()
+        if failure is not None:
+            raise failure
+
+    def _needs(self, ready: ReadyStep) -> set[str]:
+        """The steps of this run that must be done before a step can start."""
+        sources = {source.step for source in ready.step.inputs if source.step is not None}
+        return (sources | set(ready.step.after)) & self.steps.keys()
+
+    def _step(self, ready: ReadyStep) -> Generator[None]:
+        """One step from its inputs to its result."""
+        index, total = list(self.steps).index(ready.name), len(self.steps)
+        began = time.perf_counter()
+        try:
+            inputs = self.session.inputs(ready, self.outputs)
+            do = self._effect if ready.effect else self._pure
+            status, key, output = yield from do(ready, inputs, index)
+        except CoremlopsError:
+            failed = StepResult(ready.name, "failed", time.perf_counter() - began, "", None)
+            self.results.append(failed)
+            self.progress.finished(failed, index, total)
+            raise
+        self.outputs[ready.name] = output
+        result = StepResult(ready.name, status, time.perf_counter() - began, key, output.path)
+        self.results.append(result)
+        self.progress.finished(result, index, total)
 
     # pure steps
 
-    def _pure(self, ready: ReadyStep, inputs: Mapping[str, Output], index: int) -> tuple[str, str, Output]:
+    def _pure(self, ready: ReadyStep, inputs: Mapping[str, Output], index: int) -> _Doing:
         ingredients = self._ingredients(ready, inputs)
         key = ingredients.key()
         found = None if ready.name in self.force else self.session.store.find(key)
@@ -149,7 +196,7 @@ class _Run:
         status = "KILLED"
         try:
             try:
-                self._process(ready, inputs, work)
+                yield from self._process(ready, inputs, work)
                 self._check_output(ready, work / "out")
                 self._check_inputs(ready, inputs)
             except CoremlopsError:
@@ -241,7 +288,7 @@ class _Run:
 
     # effects
 
-    def _effect(self, ready: ReadyStep, inputs: Mapping[str, Output], index: int) -> tuple[str, str, Output]:
+    def _effect(self, ready: ReadyStep, inputs: Mapping[str, Output], index: int) -> _Doing:
         if ready.name not in self.force:
             receipt = self.session.present(ready, inputs, self.uri)
             if receipt is not None:
@@ -259,7 +306,7 @@ class _Run:
         output: Output | None = None
         try:
             try:
-                self._process(ready, inputs, work)
+                yield from self._process(ready, inputs, work)
                 if read_object(work / "out", "receipt.json", ready.name) is None:
                     write_json(work / "out" / "receipt.json", {"action": "done"})
                 read_metrics(work / "out", ready.name)
@@ -307,22 +354,26 @@ class _Run:
 
     # what both share
 
-    def _process(self, ready: ReadyStep, inputs: Mapping[str, Output], work: Path) -> None:
+    def _process(self, ready: ReadyStep, inputs: Mapping[str, Output], work: Path) -> Generator[None]:
         from coremlops.pipeline.findings import failed_gates
-        from coremlops.pipeline.process import run_logged, tail
+        from coremlops.pipeline.process import Job, tail
 
         out = work / "out"
         values = ready.values(self.project.root)
         values |= {name: str(item.path) for name, item in inputs.items()}
         values[DOWNSTREAM] = str(out)
         log = self._log(ready)
-        status = run_logged(
-            ready.mlproject.render(values),
-            folder=ready.folder,
-            environment=self._environment(ready),
-            log=log,
-            started=lambda group: claim(work, group),
+        job = Job(
+            ready.mlproject.render(values), folder=ready.folder, environment=self._environment(ready), log=log
         )
+        try:
+            claim(work, job.pid)
+            while not job.ended():
+                yield
+        except BaseException:
+            job.cancel()
+            raise
+        status = job.finish()
         if status == 0:
             return
         lines = tail(log)
