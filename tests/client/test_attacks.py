@@ -245,6 +245,32 @@ def test_an_engine_that_raises_anything_is_a_refusal(world: World, monkeypatch: 
     assert_refused(world, world.device.update(), "RuntimeError: the engine fell over")
 
 
+def test_a_reason_with_half_a_character_leaves_the_device_readable(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What an engine says goes into state.json, which is read strictly: a lone surrogate is replaced."""
+    from coremlops import golden
+
+    def fails(model: Path, folder: Path) -> None:
+        raise RuntimeError("bad op \udcff")
+
+    world.publish_two()
+    monkeypatch.setattr(golden, "check", fails, raising=False)
+    assert_refused(world, world.device.update(), "bad op ?")
+    assert [each.version for each in world.again().status().refused] == [2]
+
+
+@pytest.mark.parametrize("url", ["https://u:hunter2@models.example/r", "http://hunter2@models.example"])
+def test_a_url_with_a_password_is_refused_and_not_repeated(tmp_path: Path, url: str) -> None:
+    """It would stand in state.json, which others may read, and in every message."""
+    from coremlops.errors import UsageError
+
+    with pytest.raises(UsageError, match="no user name or password") as caught:
+        Device.install(tmp_path / "phone", url, "faces", "staging", b"{}")
+    assert "hunter2" not in caught.value.message + caught.value.hint
+    assert not (tmp_path / "phone").exists()
+
+
 def test_a_manifest_that_names_another_digest(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A publisher that lies about the digest: the signatures are right, the promise is not."""
     monkeypatch.setattr("coremlops.release.repository.model_digest", lambda path: "d" * 64)

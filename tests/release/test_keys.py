@@ -113,3 +113,51 @@ def test_the_configuration_folder_follows_the_environment(tmp_path: Path) -> Non
     assert config_folder(both) == Path("/a")
     assert config_folder({"XDG_CONFIG_HOME": "/b"}) == Path("/b/coremlops")
     assert config_folder({}) == Path.home() / ".config" / "coremlops"
+
+
+def test_a_link_into_a_work_tree_is_seen_through(tmp_path: Path) -> None:
+    """`<config>/keys` may be a link of the user's: what counts is where the keys are."""
+    tree = tmp_path / "tree"
+    (tree / ".git").mkdir(parents=True)
+    (tree / "keys").mkdir(mode=0o700)
+    config = tmp_path / "config"
+    config.mkdir()
+    (config / "keys").symlink_to(tree / "keys")
+    with pytest.raises(RepositoryError, match="inside the Git work tree"):
+        create_keys(config)
+    assert not list((tree / "keys").iterdir())
+    (config / "keys").unlink()
+    made = create_keys(config)
+    (config / "keys").rename(tree / "moved")
+    (config / "keys").symlink_to(tree / "moved")
+    with pytest.raises(RepositoryError, match="inside the Git work tree"):
+        KeyFolder(config, made.repository_id).signer("release")
+
+
+def test_a_holder_s_folder_that_is_closed_to_us_is_a_key_that_is_not_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keys = create_keys(tmp_path)
+    real = Path.stat
+
+    def closed(path: Path, **options: bool) -> os.stat_result:
+        if path.parent.name == "root":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, **options)
+
+    monkeypatch.setattr(Path, "stat", closed)
+    assert keys.present() == ("release", "staging", "snapshot", "timestamp")
+
+
+def test_keys_that_cannot_all_be_written_leave_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[int] = []
+
+    def full(descriptor: int) -> None:
+        written.append(descriptor)
+        if len(written) == 4:
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        create_keys(tmp_path)
+    assert not list((tmp_path / "keys").iterdir())

@@ -15,7 +15,7 @@ from tuf.api.exceptions import RepositoryError as TufError
 from coremlops.client.models import Models
 from coremlops.client.offer import Judged, Offer, Progress, UpdateResult
 from coremlops.client.offer import result as result_of
-from coremlops.client.state import MAX_REASON, Check, State
+from coremlops.client.state import Check, State, short
 from coremlops.client.trust import MAX_ROOT_BYTES, Trusted, check_root, words
 from coremlops.client.web import Limits, Web, check_url
 from coremlops.collection import check_channel, check_collection
@@ -122,7 +122,7 @@ class Device:
             except OSError as error:
                 result = result_of("refused", state, f"the disk: {error.strerror or error}")
             now = datetime.now(UTC).replace(microsecond=0)
-            state = replace(state, last=Check(now, result.outcome, result.reason[:MAX_REASON]))
+            state = replace(state, last=Check(now, result.outcome, short(result.reason)))
             with contextlib.suppress(OSError):  # A full disk must not hide why the update failed.
                 state.save(self._state_file)
             return result

@@ -10,7 +10,7 @@ from pathlib import Path
 import coremlops
 from coremlops.client.download import Downloads, Wanted
 from coremlops.client.models import Models
-from coremlops.client.state import MAX_REASON, Refused, State
+from coremlops.client.state import Refused, State, short
 from coremlops.client.trust import Trusted
 from coremlops.client.web import Web
 from coremlops.collection import Entry, Manifest
@@ -151,7 +151,8 @@ class Offer:
 
     def _refuse(self, entry: Entry, reason: str) -> None:
         self._tidy(self._state)
-        refused = Refused(entry.version, entry.manifest, reason[:MAX_REASON], coremlops.__version__)
+        reason = short(reason)
+        refused = Refused(entry.version, entry.manifest, reason, coremlops.__version__)
         raise Judged(self._state.refusing(refused), entry, reason)
 
     def _tidy(self, state: State) -> None:

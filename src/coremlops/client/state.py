@@ -35,6 +35,14 @@ class Check:
     reason: str
 
 
+def short(reason: str) -> str:
+    """A reason as `state.json` keeps it: at most `MAX_REASON` characters, all of which can be read back.
+
+    A reason may quote what an engine or a server said; a lone surrogate in it would make the file unreadable.
+    """
+    return reason.encode("utf-8", "replace").decode("utf-8")[:MAX_REASON]
+
+
 @dataclass(frozen=True, slots=True)
 class State:
     """Where a device looks, what it runs, what it ran before, and what it refused."""

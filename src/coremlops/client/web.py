@@ -50,11 +50,17 @@ class Reader(Protocol):
 
 
 def check_url(url: str) -> str:
-    """`url`, when it is http, https or file and has no query. Raises `UsageError`."""
+    """`url`, when it is http, https or file and has no query, user or password. Raises `UsageError`."""
     try:
         parts = urlsplit(url)
     except ValueError:
         parts = SplitResult("", "", "", "", "")
+    if "@" in parts.netloc:
+        # They would not be sent, yet stand in state.json and in every message; so not in this one either.
+        raise UsageError(
+            f"a repository's URL holds no user name or password, got {parts.scheme}://...@{parts.hostname}",
+            hint="the repository is public by design: its files are signed, not secret",
+        )
     rooted = parts.hostname if parts.scheme in ("http", "https") else parts.path.startswith("/")
     if parts.scheme not in ("http", "https", "file") or not rooted or parts.query or parts.fragment:
         raise UsageError(f"a repository's URL is http://, https:// or file:///, got {url!r:.200}")

@@ -7,8 +7,10 @@ releases, `online/` (staging, snapshot, timestamp) to the machine that publishes
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import shutil
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -75,7 +77,12 @@ class KeyFolder:
 
     def present(self) -> tuple[str, ...]:
         """The names of the keys that are here."""
-        return tuple(name for name in HOLDERS if self.path(name).is_file())
+        found = []
+        for name in HOLDERS:
+            with contextlib.suppress(OSError):  # A holder's folder may be closed to us: not our key then.
+                if self.path(name).is_file():
+                    found.append(name)
+        return tuple(found)
 
     def signer(self, name: str) -> CryptoSigner:
         """The signer of one key, read once.
@@ -84,7 +91,7 @@ class KeyFolder:
         be read by others. No message holds a byte of a key.
         """
         if name not in self._signers:
-            refuse_work_tree(self.config)
+            refuse_work_tree(self.path(name))
             self._signers[name] = self._read(name)
         return self._signers[name]
 
@@ -122,25 +129,32 @@ def create_keys(config: Path) -> KeyFolder:
 
     Raises `RepositoryError` when `config` lies in a Git work tree or a folder of ours can be read by others.
     """
-    refuse_work_tree(config)
+    refuse_work_tree(config / "keys")
     signers = {name: CryptoSigner.generate_ed25519() for name in HOLDERS}
     keys = KeyFolder(config, signers["root"].public_key.keyid[:16], signers)
     config.mkdir(parents=True, exist_ok=True)
     _private_folder(config / "keys")
     _private_folder(keys.folder)
-    for holder in dict.fromkeys(HOLDERS.values()):
-        _private_folder(keys.folder / holder)
-    for name, signer in signers.items():
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-        with os.fdopen(os.open(keys.path(name), flags, 0o600), "wb") as file:
-            file.write(signer.private_bytes)
-            file.flush()
-            os.fsync(file.fileno())
+    try:
+        for holder in dict.fromkeys(HOLDERS.values()):
+            _private_folder(keys.folder / holder)
+        for name, signer in signers.items():
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+            with os.fdopen(os.open(keys.path(name), flags, 0o600), "wb") as file:
+                file.write(signer.private_bytes)
+                file.flush()
+                os.fsync(file.fileno())
+    except BaseException:
+        shutil.rmtree(keys.folder, ignore_errors=True)  # Half a set of keys is good for nothing.
+        raise
     return keys
 
 
 def refuse_work_tree(folder: Path) -> None:
-    """Raise `RepositoryError` when a folder lies inside a Git work tree: keys there get committed one day."""
+    """Raise `RepositoryError` when a folder lies inside a Git work tree: keys there get committed one day.
+
+    Links are followed first: what counts is where the bytes are.
+    """
     resolved = folder.resolve()
     for above in (resolved, *resolved.parents):
         if (above / ".git").exists():
