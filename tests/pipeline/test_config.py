@@ -102,8 +102,14 @@ def test_a_step_that_needs_itself_is_a_cycle() -> None:
     [
         ("a: &x 1\nb: *x\n", "coremlops.yaml:2: aliases"),
         ("a: [" + "[" * 30 + "]" * 30 + "]", "nested deeper than 20"),
-        ("a: !!python/object/apply:os.system [id]", "not valid YAML: line 1"),
-        ("a: !!binary aGk=", "a value of type bytes"),
+        ("a: !!python/object/apply:os.system [id]", "coremlops.yaml:1: tags"),
+        ("a: !!binary aGk=", "coremlops.yaml:1: tags"),
+        ('a: !!int ""', "coremlops.yaml:1: tags"),
+        ("a: !!timestamp x", "coremlops.yaml:1: tags"),
+        ("? !!str [a]\n: 1", "coremlops.yaml:1: tags"),
+        ("a: 0x" + "f" * 9000, "a number of more than 64 bits"),
+        ('a: "\\uD800"', "no command line can carry"),
+        ('a: "x\\0y"', "no command line can carry"),
         ("a: b: c", "not valid YAML: line 1"),
         ("- a", "expected `key: value` lines, got list"),
         ("? [a, b]\n: 1", "a key must be text"),
@@ -137,5 +143,13 @@ def test_the_cache_follows_the_bytes_and_survives_damage(tmp_path: Path) -> None
     assert YamlCache(kept).read(path, "x") == {"a": 1}
     path.write_text("a: 2")
     assert YamlCache(kept).read(path, "x") == {"a": 2}
+    for damage in (
+        "{",
+        '{"format": 1}',
+        '{"format": 1, "files": 3}',
+        f'{{"format": 1, "files": {{"{path}": 3}}}}',
+    ):
+        kept.write_text(damage)
+        assert YamlCache(kept).read(path, "x") == {"a": 2}
     kept.write_text("{")
     assert YamlCache(kept).read(path, "x") == {"a": 2}

@@ -184,6 +184,14 @@ def test_a_damaged_cache_is_rebuilt(folder: Path, tmp_path: Path) -> None:
     cache = TreeCache(tmp_path / "cache")
     first = cache.tree(folder)
     (tmp_path / "cache").mkdir(exist_ok=True)
-    for path in (tmp_path / "cache").glob("*"):
-        path.write_text("[")
-    assert cache.tree(folder) == first
+    kept = list((tmp_path / "cache").glob("*"))
+    assert kept
+    for damage in (
+        "[",
+        '{"format": 1}',
+        '{"format": 1, "files": 3}',
+        '{"format": 1, "files": {"a/1.jpg": 3}}',
+    ):
+        for path in kept:
+            path.write_text(damage)
+        assert cache.tree(folder) == first

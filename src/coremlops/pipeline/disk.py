@@ -39,6 +39,13 @@ def read_json(path: Path) -> Any:
         return None
 
 
+def read_table(path: Path, version: int, key: str) -> dict[str, Any]:
+    """The mapping `key` of a JSON file of ours of that format; empty when there is none or it is damaged."""
+    saved = read_json(path)
+    found = saved.get(key) if isinstance(saved, dict) and saved.get("format") == version else None
+    return found if isinstance(found, dict) else {}
+
+
 def cannot_write(path: Path, error: OSError) -> StoreError:
     """Our error for an `OSError` while writing `path`."""
     import errno

@@ -73,7 +73,8 @@ def installed(cache: Path, paths: Sequence[str] | None = None) -> Installed:
     places = _places(sys.path if paths is None else paths)
     listing = blake3(json.dumps(places).encode()).hexdigest()
     saved = read_json(cache)
-    if not (isinstance(saved, dict) and saved.get("format") == FORMAT and saved.get("listing") == listing):
+    sound = isinstance(saved, dict) and {"names", "distributions"} <= saved.keys()
+    if not (sound and saved.get("format") == FORMAT and saved.get("listing") == listing):
         saved = {"format": FORMAT, "listing": listing, **_read_all(places)}
         write_json(cache, saved)
     distributions = {

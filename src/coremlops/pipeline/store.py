@@ -14,17 +14,18 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from coremlops.errors import InputError, StepError, StoreError
-from coremlops.pipeline.disk import cannot_write, read_json, write_json
+from coremlops.pipeline.disk import cannot_write, read_json, read_table, write_json
 from coremlops.pipeline.key import Ingredients
 from coremlops.pipeline.tree import FORMAT as TREE_FORMAT
-from coremlops.pipeline.tree import Tree, scan, skip_nothing, walk
+from coremlops.pipeline.tree import Tree, read_stamps, scan, skip_nothing, walk
 
 FORMAT = 1
+_HEX = frozenset("0123456789abcdef")
 
 
 class Record(NamedTuple):
@@ -64,7 +65,7 @@ class Store:
         """The record of `key`, whether or not its output is still there."""
         value = read_json(self.folder / "steps" / f"{key}.json")
         try:
-            if value["format"] != FORMAT:
+            if value["format"] != FORMAT or not _is_digest(value["output"]):
                 return None
             return Record(
                 step=value["step"],
@@ -75,7 +76,7 @@ class Store:
                 because=tuple(value["because"]),
                 ingredients=Ingredients.from_json(value["ingredients"]),
             )
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, ValueError):
             return None
 
     def write_record(self, key: str, record: Record) -> None:
@@ -88,12 +89,8 @@ class Store:
         """The object `digest`, checked; a damaged one is removed and counts as absent."""
         path = self.folder / "objects" / digest
         manifest = self.folder / "manifests" / f"{digest}.json"
-        saved = read_json(manifest)
-        known: Mapping[str, Any] = {}
-        if isinstance(saved, dict) and saved.get("format") == TREE_FORMAT:
-            known = saved["files"]
         try:
-            tree, stamps, unchanged = scan(path, known)
+            tree, stamps, unchanged = scan(path, read_stamps(manifest))
         except InputError:
             if path.is_symlink() or path.exists():
                 self._discard(path)
@@ -142,14 +139,11 @@ class Store:
 
     def listing(self, digest: str) -> Mapping[str, str] | None:
         """The files of a tree that was once an input or output: path to digest; None when forgotten."""
-        value = read_json(self.folder / "trees" / f"{digest}.json")
-        if isinstance(value, dict):
-            files: Mapping[str, str] = value["files"]
-            return files
-        value = read_json(self.folder / "manifests" / f"{digest}.json")
-        if isinstance(value, dict):
-            return {name: stamp[4] for name, stamp in value["files"].items()}
-        return None
+        files = read_table(self.folder / "trees" / f"{digest}.json", FORMAT, "files")
+        if not files:
+            stamps = read_stamps(self.folder / "manifests" / f"{digest}.json")
+            files = {name: stamp[4] for name, stamp in stamps.items()}
+        return files or None
 
     def _discard(self, path: Path) -> None:
         try:
@@ -167,17 +161,33 @@ def remove(path: Path) -> None:
     if path.is_symlink() or not path.is_dir():
         path.unlink(missing_ok=True)
         return
-    for folder, _, _ in os.walk(path):
-        os.chmod(folder, 0o755)  # noqa: PTH101, S103
+    for _ in _opened(path):
+        pass
     shutil.rmtree(path)
+
+
+def _opened(top: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Each folder of a tree with all its names; those that a step closed, even to us, are opened on the way."""
+    os.chmod(top, 0o755)  # noqa: PTH101, S103
+    for folder, folders, files in os.walk(top):
+        here = Path(folder)
+        for name in folders:
+            if not (here / name).is_symlink():
+                os.chmod(here / name, 0o755)  # noqa: PTH101, S103
+        yield here, [*folders, *files]
+
+
+def _is_digest(value: str) -> bool:
+    """Whether it can name an object: anything else in a record could lead out of the store."""
+    return len(value) == 64 and _HEX.issuperset(value)
 
 
 def _replace_links(work: Path, step: str) -> None:
     """Turn links to files inside the output into files; refuse all others, whose content would be lost."""
     top = work.resolve()
-    for folder, folders, files in os.walk(work):
-        for name in [*folders, *files]:
-            path = Path(folder, name)
+    for folder, names in _opened(work):
+        for name in names:
+            path = folder / name
             if not path.is_symlink():
                 continue
             target = path.resolve()
@@ -193,8 +203,6 @@ def _replace_links(work: Path, step: str) -> None:
 
 def _settle(work: Path) -> None:
     """Make the files read-only and put them on the disk."""
-    for folder, _, _ in os.walk(work):
-        os.chmod(folder, 0o755)  # noqa: PTH101, S103
     for _, path, st in walk(str(work), skip_nothing):
         if st is None:
             continue

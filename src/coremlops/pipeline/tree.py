@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from blake3 import blake3
 
 from coremlops.errors import InputError
-from coremlops.pipeline.disk import read_json, write_json
+from coremlops.pipeline.disk import read_table, write_json
 
 FORMAT = 1
 SETTLED_NS = 2_000_000_000  # the coarsest clocks (FAT) tick every two seconds
@@ -107,6 +107,12 @@ def stamp_of(st: os.stat_result, digest: str) -> Stamp:
     if st.st_mode & stat.S_IXUSR:
         digest += "+x"
     return (st.st_size, st.st_mtime_ns, st.st_ctime_ns, st.st_ino, digest)
+
+
+def read_stamps(path: Path) -> dict[str, Any]:
+    """The stamps kept in `path`, by path; none when the file is missing, of another format or damaged."""
+    found = read_table(path, FORMAT, "files")
+    return found if all(type(stamp) is list and len(stamp) == 5 for stamp in found.values()) else {}
 
 
 def walk(root: str, skip: Skip) -> Iterator[tuple[str, str, os.stat_result | None]]:
@@ -199,10 +205,7 @@ class TreeCache:
         """The content of `root` now. Raises `InputError` as `scan` does."""
         name = blake3(f"{root}\0{skip.__name__}".encode("utf-8", "surrogateescape")).hexdigest(length=16)
         path = self._folder / f"{name}.json"
-        saved = read_json(path)
-        known: dict[str, Any] = {}
-        if isinstance(saved, dict) and saved.get("format") == FORMAT:
-            known = saved["files"]
+        known = read_stamps(path)
         limit = time.time_ns() - SETTLED_NS
         tree, stamps, unchanged = scan(root, known, skip)
         if not unchanged:

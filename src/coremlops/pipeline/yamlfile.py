@@ -11,11 +11,12 @@ from typing import Any
 from blake3 import blake3
 
 from coremlops.errors import ConfigError, StoreError
-from coremlops.pipeline.disk import read_json, write_json
+from coremlops.pipeline.disk import read_table, write_json
 
 FORMAT = 1
 MAX_BYTES = 1 << 20
 MAX_DEPTH = 20
+_MAX_BITS = 64
 
 
 def parse_yaml(data: bytes, where: str) -> dict[str, Any]:
@@ -30,9 +31,12 @@ def parse_yaml(data: bytes, where: str) -> dict[str, Any]:
     class Loader(yaml.SafeLoader):
         def compose_node(self, parent: Any, index: Any) -> Any:
             nonlocal depth
-            if self.check_event(yaml.AliasEvent):
-                mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
-                raise ConfigError(f"{where}:{mark.line + 1}: aliases (*name) are not accepted here")
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            line = event.start_mark.line + 1
+            if isinstance(event, yaml.AliasEvent):
+                raise ConfigError(f"{where}:{line}: aliases (*name) are not accepted here")
+            if event.tag is not None:
+                raise ConfigError(f"{where}:{line}: tags (!name) are not accepted here")
             depth += 1
             if depth > MAX_DEPTH:
                 raise ConfigError(f"{where} is nested deeper than {MAX_DEPTH} levels")
@@ -80,15 +84,19 @@ def _one_line(error: Exception) -> str:
 
 
 def _plain(value: Any, where: str) -> None:
-    """Refuse what JSON cannot carry (YAML's !!binary and !!set)."""
+    """Refuse what JSON, a command line or a file name cannot carry."""
     if isinstance(value, dict):
-        for item in value.values():
+        for name, item in value.items():
+            _plain(name, where)
             _plain(item, where)
     elif isinstance(value, list):
         for item in value:
             _plain(item, where)
-    elif not isinstance(value, str | int | float | bool | None):
-        raise ConfigError(f"{where}: a value of type {type(value).__name__} is not accepted")
+    elif isinstance(value, str):
+        if any(c == "\0" or "\ud800" <= c <= "\udfff" for c in value):
+            raise ConfigError(f"{where}: {value[:60]!r} holds a character that no command line can carry")
+    elif isinstance(value, int) and value.bit_length() > _MAX_BITS:
+        raise ConfigError(f"{where}: a number of more than {_MAX_BITS} bits is not accepted")
 
 
 class YamlCache:
@@ -96,9 +104,7 @@ class YamlCache:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        saved = read_json(path)
-        sound = isinstance(saved, dict) and saved.get("format") == FORMAT
-        self._entries: dict[str, dict[str, Any]] = saved["files"] if sound else {}
+        self._entries = read_table(path, FORMAT, "files")
         self._changed = False
 
     def read(self, path: Path, where: str) -> dict[str, Any]:
@@ -112,9 +118,9 @@ class YamlCache:
             raise ConfigError(f"{where} is larger than {MAX_BYTES} bytes")
         digest = blake3(data).hexdigest()
         entry = self._entries.get(str(path))
-        if entry is not None and entry.get("digest") == digest:
-            value: dict[str, Any] = entry["value"]
-            return value
+        if isinstance(entry, dict) and entry.get("digest") == digest and isinstance(entry.get("value"), dict):
+            known: dict[str, Any] = entry["value"]
+            return known
         value = parse_yaml(data, where)
         self._entries[str(path)] = {"digest": digest, "value": value}
         self._changed = True
