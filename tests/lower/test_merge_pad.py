@@ -1,13 +1,15 @@
 """`pad` then `conv` becomes one convolution, and only where that changes nothing."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from coremlops.dialects.mil import Function, Ref
+from coremlops.errors import ModelFormatError
 from coremlops.lower.passes import merge_pad_into_conv
-from tests.lower.programs import function, onnx_ops, operation, run, typed
+from tests.lower.programs import function, lower, onnx_ops, operation, run, typed
 
 RNG = np.random.default_rng(2)
 WEIGHT = RNG.standard_normal((4, 3, 3, 3)).astype(np.float32)
@@ -53,6 +55,10 @@ def test_a_zero_padding_is_merged(pad: dict[str, Any], conv: dict[str, Any]) -> 
         ({"pad": [1, 1, 1, 1]}, {"pad_type": "same"}),
         ({"pad": [0, 0, 0, 0, 1, 1, 1, 1], "constant_val": 5.0}, {}),
         ({"pad": [0, 1, 0, 0, 1, 1, 1, 1]}, {}),
+        # what makes no sense
+        ({"pad": np.int32(1)}, {}),
+        ({"pad": [1, 1, 1, 1], "mode": [1, 2]}, {}),
+        ({"pad": [1, 1, 1, 1]}, {"pad_type": [1, 2]}),
     ],
 )
 def test_another_padding_stays(pad: dict[str, Any], conv: dict[str, Any]) -> None:
@@ -60,3 +66,11 @@ def test_another_padding_stays(pad: dict[str, Any], conv: dict[str, Any]) -> Non
     same, changed = merge_pad_into_conv(program)
     assert not changed
     assert same is program
+
+
+def test_a_padding_of_nothing_is_an_error_of_ours() -> None:
+    program = padded({"pad": [1, 1, 1, 1]}, {})
+    pad, conv = program.block.operations
+    empty = replace(pad, inputs={"pad": pad.inputs["pad"]})
+    with pytest.raises(ModelFormatError, match="no input 'x'"):
+        lower(replace(program, block=replace(program.block, operations=(empty, conv))))

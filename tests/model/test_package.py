@@ -139,3 +139,10 @@ def test_the_normalised_manifest_forgets_the_random_names_alone(package: Path) -
     assert normalised_manifest(renamed) == normalised_manifest(manifest)
     renamed["fileFormatVersion"] = "2.0.0"
     assert normalised_manifest(renamed) != normalised_manifest(manifest)
+
+
+@pytest.mark.parametrize("name", [b"Data/\xff", b"Data/a\x7f"])
+def test_a_member_whose_name_does_not_print(package: Path, name: bytes) -> None:
+    (package / os.fsdecode(name)).write_bytes(b"x")
+    with pytest.raises(ModelFormatError, match="do not print"):
+        open_package(package)

@@ -36,7 +36,12 @@ def resolve(constant: Constant, read_blob: ReadBlob) -> Any:
             f"the blob at {constant.offset} of {constant.file} holds {flat.size} values of {flat.dtype}; "
             f"the program says {type_}"
         )
-    return flat.reshape(shape)
+    try:
+        return flat.reshape(shape)
+    except ValueError as error:  # no elements, and other axes that NumPy cannot hold
+        raise ModelFormatError(
+            f"the blob at {constant.offset} of {constant.file}: {type_}: {error}"
+        ) from error
 
 
 def as_computed(array: np.ndarray[Any, Any], *, round_to_fp16: bool) -> np.ndarray[Any, Any]:

@@ -19,9 +19,8 @@ def read_labels(spec: Any, function: str, *, where: str) -> tuple[str | int, ...
         return _of_program(spec.mlProgram, function, where=where)
     if kind == "pipelineClassifier":
         for model in reversed(spec.pipelineClassifier.pipeline.models):
-            labels = (
-                read_labels(model, function, where=where) if "lassifier" in model.WhichOneof("Type") else ()
-            )
+            kind = model.WhichOneof("Type") or ""
+            labels = read_labels(model, function, where=where) if "lassifier" in kind else ()
             if labels:
                 return labels
         return ()

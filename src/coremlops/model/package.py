@@ -153,8 +153,9 @@ def _relative(name: str, *, what: str) -> PurePosixPath:
     parts = name.split("/")
     if not name or path.is_absolute() or any(part in ("", ".", "..") for part in parts):
         raise ModelFormatError(f"{what} path {name!r} leaves the package or is not a plain relative path")
-    if len(name) > MAX_PATH_CHARS or any(ord(char) < 32 for char in name) or "\\" in name:
-        raise ModelFormatError(f"{what} path {name[:80]!r} is too long or holds control characters")
+    # Not printable: control characters, and bytes of a file name that are no UTF-8, which no digest can hold.
+    if len(name) > MAX_PATH_CHARS or not name.isprintable() or "\\" in name:
+        raise ModelFormatError(f"{what} path {name[:80]!r} is too long or holds characters that do not print")
     return path
 
 

@@ -216,13 +216,22 @@ def test_too_many_operations_and_functions(monkeypatch: pytest.MonkeyPatch) -> N
         ("fp32", (1,), "strings", ["a"], "holds strings; expected numbers"),
         ("string", (), "floats", [1.0], "holds floats; expected 1 strings"),
         ("int32", (1,), "longInts", [1 << 40], "out of range"),
+        ("int32", (1,), "floats", [1.5], "holds floats; expected numbers of that type"),
+        ("bool", (1,), "doubles", [0.5], "holds doubles; expected numbers of that type"),
+        ("fp32", (0, 1 << 40, 1 << 40), "floats", [], "too large to be empty"),
+        ("fp16", (0, 1 << 40, 1 << 40), "bytes", b"", "too large to be empty"),
     ],
 )
 def test_a_constant_that_does_not_fit_its_type(
-    dtype: str, shape: tuple[int, ...], field: str, numbers: list[Any], message: str
+    dtype: str, shape: tuple[int, ...], field: str, numbers: Any, message: str
 ) -> None:
     constant = value(dtype, shape)
-    getattr(constant.immediateValue.tensor, field).values.extend(numbers)
+    entry = getattr(constant.immediateValue.tensor, field)
+    entry.SetInParent()
+    if field == "bytes":
+        entry.values = numbers
+    else:
+        entry.values.extend(numbers)
     with pytest.raises(ModelFormatError, match=message):
         constant_of(constant)
 
@@ -234,3 +243,12 @@ def test_a_constant_of_too_few_bytes_and_one_without_a_value() -> None:
         constant_of(constant)
     with pytest.raises(ModelFormatError, match="has no value"):
         constant_of(value("fp16", (2,)))
+
+
+def test_an_empty_constant() -> None:
+    constant = value("fp32", (2, 0))
+    constant.immediateValue.tensor.SetInParent()
+    assert constant_of(constant).value.shape == (2, 0)
+    constant.type.tensorType.dataType = 25  # int4
+    with pytest.raises(ModelFormatError, match="not decoded yet"):
+        constant_of(constant)

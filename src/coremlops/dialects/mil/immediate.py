@@ -19,6 +19,7 @@ from coremlops.dialects.mil.graph import (
 from coremlops.errors import ModelFormatError
 
 MAX_DEPTH = 16
+MAX_EMPTY = 1 << 31  # the other axes of a tensor with an axis of 0: NumPy cannot hold any number
 _NUMBERS = ("floats", "doubles", "ints", "longInts", "bools")
 
 
@@ -62,8 +63,8 @@ def _tensor(message: Any, type_: TensorType, where: str) -> Any:
     sizes = tuple(axis for axis in shape if axis is not None)
     count = math.prod(sizes)
     kind = message.WhichOneof("value")
-    if kind is None and count == 0:
-        return () if type_.dtype == "string" else np.empty(sizes, NUMPY_DTYPES[type_.dtype])
+    if kind is None and count == 0 and type_.dtype == "string":
+        return ()
     if type_.dtype == "string":
         strings = tuple(message.strings.values) if kind == "strings" else None
         if strings is None or len(strings) != count:
@@ -74,6 +75,10 @@ def _tensor(message: Any, type_: TensorType, where: str) -> Any:
     if type_.dtype not in NUMPY_DTYPES:
         raise ModelFormatError(f"{where}: a constant of type {type_} inside the program is not decoded yet")
     dtype = NUMPY_DTYPES[type_.dtype]
+    if count == 0 and math.prod(filter(None, sizes)) > MAX_EMPTY:
+        raise ModelFormatError(f"{where}: a constant of type {type_}, which is too large to be empty")
+    if kind is None and count == 0:
+        return np.empty(sizes, dtype)
     if kind == "bytes":
         data = message.bytes.values
         # Types of 8 and 16 bits, and unsigned ones, travel as raw little-endian bytes.
@@ -83,8 +88,10 @@ def _tensor(message: Any, type_: TensorType, where: str) -> Any:
                 f"expected {count * dtype.itemsize}"
             )
         return np.frombuffer(data, dtype).reshape(sizes)
-    if kind not in _NUMBERS:
-        raise ModelFormatError(f"{where}: a constant of type {type_} holds {kind}; expected numbers")
+    if kind not in _NUMBERS or (kind in ("floats", "doubles") and dtype.kind != "f"):
+        raise ModelFormatError(
+            f"{where}: a constant of type {type_} holds {kind}; expected numbers of that type"
+        )
     values = getattr(message, kind).values
     if len(values) != count:
         raise ModelFormatError(
@@ -92,7 +99,8 @@ def _tensor(message: Any, type_: TensorType, where: str) -> Any:
         )
     try:
         # From Python numbers: NumPy refuses an integer that does not fit, where astype() would wrap around.
-        array = np.array(list(values), dtype=dtype)
+        with np.errstate(over="ignore"):  # a double beyond fp16 is infinite
+            array = np.array(list(values), dtype=dtype)
     except (OverflowError, ValueError) as error:
         raise ModelFormatError(f"{where}: a constant of type {type_} holds a value out of range") from error
     array = array.reshape(sizes)

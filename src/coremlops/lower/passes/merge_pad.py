@@ -80,13 +80,19 @@ def _padded(conv: Operation, pad: Operation, constants: Mapping[str, Constant]) 
     amounts = known(pad, "pad", None)
     fill = known(pad, "constant_val", np.float32(0))
     kind = known(conv, "pad_type", "valid")
-    if not isinstance(type_, TensorType) or type_.rank is None or not isinstance(amounts, np.ndarray):
+    mode = known(pad, "mode", "constant")
+    # A program that makes no sense is left as it is: the rule of `pad` says what is wrong with it.
+    if not isinstance(type_, TensorType) or type_.rank is None or "x" not in pad.inputs:
         return None
-    if known(pad, "mode", "constant") != "constant" or fill is None or np.any(fill != 0):
+    if not isinstance(amounts, np.ndarray) or amounts.ndim != 1 or amounts.dtype.kind not in "iu":
+        return None
+    if not isinstance(mode, str) or mode != "constant" or fill is None or np.any(fill != 0):
         return None
     spatial = 2 * (type_.rank - 2)
     leading, own = amounts[:-spatial], amounts[-spatial:]
-    if len(own) != spatial or np.any(leading != 0) or kind not in ("valid", "custom"):
+    if len(own) != spatial or np.any(leading != 0):
+        return None
+    if not isinstance(kind, str) or kind not in ("valid", "custom"):
         return None
     before = (
         known(conv, "pad", np.zeros(spatial, np.int32)) if kind == "custom" else np.zeros(spatial, np.int32)
