@@ -74,23 +74,24 @@ def static_server(folder: Path) -> Iterator[str]:
         server.server_close()
 
 
-def command(folder: Path, say: Say, *args: str) -> dict[str, Any]:
+def command(folder: Path, say: Say, *args: str, follow: bool = False) -> dict[str, Any]:
     """Run `coremlops ARGS --json` in the project and return its object.
 
-    Raises CoremlopsError with what the command said when it failed.
+    `follow` shows the command's own progress. Raises CoremlopsError with what it said when it failed.
     """
     say("$ coremlops " + " ".join(args))
     done = subprocess.run(
         [sys.executable, "-m", "coremlops", *args, "--json"],
         cwd=folder,
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=None if follow else subprocess.PIPE,
         text=True,
         check=False,
     )
     if done.returncode:
-        said = done.stderr.strip().splitlines()[-12:]
+        said = (done.stderr or "").strip().splitlines()[-12:]
         raise CoremlopsError(
-            f"`coremlops {' '.join(args)}` ended with exit code {done.returncode}:\n" + "\n".join(said),
+            "\n".join([f"`coremlops {' '.join(args)}` ended with exit code {done.returncode}", *said]),
             hint=f"the project is in {folder}",
         )
     answer: dict[str, Any] = json.loads(done.stdout)
@@ -131,7 +132,7 @@ def tell(folder: Path, say: Say) -> Demo:
     scaffold.create(folder, people=PEOPLE)
     with static_server(folder / "repository") as url:
         _first_model(demo, say, url)
-        _newcomer(demo, say)
+        _newcomer(demo, say, url)
         _rollback(demo, say)
     demo.elapsed_s = time.monotonic() - demo.started
     facts = demo.facts
@@ -148,9 +149,9 @@ def tell(folder: Path, say: Say) -> Demo:
 
 
 def _first_model(demo: Demo, say: Say, url: str) -> None:
-    """Two people become version 1 on staging, then on release; a rerun does nothing."""
+    """Two people become version 1 on staging; a rerun does nothing."""
     facts = demo.facts
-    run = command(demo.folder, say, "run")
+    run = command(demo.folder, say, "run", follow=True)
     demo.steps.update({step["name"]: round(step["elapsed_s"], 2) for step in run["steps"]})
     outputs = {step["name"]: Path(step["output"]) for step in run["steps"]}
     report = _read(outputs["verify"] / "report.json")
@@ -163,24 +164,12 @@ def _first_model(demo: Demo, say: Say, url: str) -> None:
     facts["model"] = {"digest": report["model"]["digest"], "bytes": report["model"]["bytes"]}
 
     photo, person = unseen_photo(demo.folder, outputs["prepare"], next(iter(PEOPLE)))
-    root = "repository/metadata/1.root.json"
-    source = ("--url", url, "--root", root)
     facts["device"] = {
         "channel": "staging",
-        "version": command(demo.folder, say, *device("staging"), *source, "--channel", "staging")["version"],
+        "version": command(demo.folder, say, *install("staging", url))["version"],
         "predicted": ask(demo.folder, say, "staging", photo),
         "expected": person,
         "photo": photo,
-    }
-    before = command(demo.folder, say, *device("release"), *source, "--channel", "release")
-    command(demo.folder, say, "release", "promote")
-    after = command(demo.folder, say, *device("release"))
-    facts["release_device"] = {
-        "channel": "release",
-        "version_before_promote": before["version"],
-        "version": after["version"],
-        "predicted": ask(demo.folder, say, "release", photo),
-        "expected": person,
     }
     started = time.monotonic()
     again = command(demo.folder, say, "run")
@@ -191,14 +180,19 @@ def _first_model(demo: Demo, say: Say, url: str) -> None:
     }
 
 
-def _newcomer(demo: Demo, say: Say) -> None:
-    """A third person's photos arrive while `coremlops watch` runs; the rest happens by itself."""
+def _newcomer(demo: Demo, say: Say, url: str) -> None:
+    """A third person's photos arrive while `coremlops watch` runs; the rest happens by itself.
+
+    While it does, version 1 is promoted to the release channel, as people do not wait for machines.
+    """
     (name,) = NEWCOMER
     started = time.monotonic()
     with watching(demo.folder, say) as watch:
         next_run(watch)  # the photos that are there: nothing to do
-        say(f"ten photos of {name} arrive in photos/")
+        say(f"ten photos of {name} arrive in photos/, and watch starts the pipeline; meanwhile:")
         samples.write_people(demo.folder / "photos", NEWCOMER, PHOTOS)
+        _promotion(demo, say, url)
+        say(f"waiting for the model that knows {name}")
         run = next_run(watch)
     if not run["ok"]:
         raise CoremlopsError(f"the watch's run failed: {run['error']}", hint=f"see {demo.folder}")
@@ -210,6 +204,21 @@ def _newcomer(demo: Demo, say: Say) -> None:
         "predicted": ask(demo.folder, say, "staging", photo),
         "expected": person,
         "elapsed_s": round(time.monotonic() - started, 2),
+    }
+
+
+def _promotion(demo: Demo, say: Say, url: str) -> None:
+    """A device on the release channel sees nothing until version 1 is promoted."""
+    tested = demo.facts["device"]
+    before = command(demo.folder, say, *install("release", url))
+    command(demo.folder, say, "release", "promote", "--version", str(tested["version"]))
+    after = command(demo.folder, say, *device("release"))
+    demo.facts["release_device"] = {
+        "channel": "release",
+        "version_before_promote": before["version"],
+        "version": after["version"],
+        "predicted": ask(demo.folder, say, "release", tested["photo"]),
+        "expected": tested["expected"],
     }
 
 
@@ -227,6 +236,12 @@ def _rollback(demo: Demo, say: Say) -> None:
 def device(channel: str) -> tuple[str, ...]:
     """The start of an update command for the demo's device on `channel`."""
     return ("device", "update", "--device", f"devices/{channel}")
+
+
+def install(channel: str, url: str) -> tuple[str, ...]:
+    """A device's first update: where to ask, and the root of trust that an app embeds."""
+    root = "repository/metadata/1.root.json"
+    return (*device(channel), "--url", url, "--root", root, "--channel", channel)
 
 
 def ask(folder: Path, say: Say, channel: str, photo: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import sys
 from collections.abc import Sequence
@@ -22,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for gate in fields(Gates):
         parser.add_argument(f"--{gate.name}", type=float, default=gate.default)
     args = parser.parse_args(argv)
+    gc.set_threshold(200_000, 20, 100)  # importing torch makes a million objects that stay
     try:
         _verify(args)
     except CoremlopsError as error:
