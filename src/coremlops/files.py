@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import shutil
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -42,6 +45,50 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
             temporary.unlink()
         raise
     sync_folder(path.parent)
+
+
+def replace_folder(new: Path, target: Path) -> None:
+    """Put the folder `new` where the folder `target` may be, and remove what was there.
+
+    Where the system can exchange two names (Linux, macOS), a kill at any moment leaves the old folder at
+    `target` or the new one. Elsewhere there is a moment with neither, and the old one is called
+    `.<name>.old.tmp` meanwhile. Both lie on one file system. Raises `OSError`; then the old one is in place.
+    """
+    aside = target.with_name(f".{target.name}.old{TEMPORARY_SUFFIX}")
+    if not os.path.lexists(target):
+        os.replace(new, target)  # noqa: PTH105 - tests make exactly this call fail
+    elif _exchange(new, target):
+        aside = new
+    else:
+        shutil.rmtree(aside, ignore_errors=True)
+        os.replace(target, aside)  # noqa: PTH105
+        try:
+            os.replace(new, target)  # noqa: PTH105
+        except BaseException:
+            os.replace(aside, target)  # noqa: PTH105
+            raise
+    sync_folder(target.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Let two names change places in one step; False when the system or the file system cannot."""
+    import ctypes
+
+    names = os.fsencode(one), os.fsencode(other)
+    library = ctypes.CDLL(None, use_errno=True)
+    try:
+        if sys.platform == "darwin":
+            failed = library.renamex_np(*names, ctypes.c_uint(2))  # RENAME_SWAP, <sys/stdio.h>
+        else:
+            here = ctypes.c_int(-100)  # AT_FDCWD, <fcntl.h>
+            failed = library.renameat2(here, names[0], here, names[1], ctypes.c_uint(2))  # RENAME_EXCHANGE
+    except AttributeError:  # a C library without the call
+        return False
+    code = ctypes.get_errno()
+    if failed and code not in (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP):
+        raise OSError(code, os.strerror(code), str(one), None, str(other))
+    return not failed
 
 
 @contextlib.contextmanager

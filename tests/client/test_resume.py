@@ -176,3 +176,26 @@ def test_folders_that_somebody_emptied_come_back(world: World) -> None:
         shutil.rmtree(world.device.folder / name)
     assert world.device.update().outcome == "updated"
     world.assert_old_model_works()
+
+
+def test_copied_members_are_on_the_disk_before_the_state_names_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there are no hard links the files are copied; a power cut must not leave empty ones."""
+    synced: set[int] = set()
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.add(os.fstat(descriptor).st_ino)
+        real(descriptor)
+
+    def no_links(*args: object, **options: object) -> None:
+        raise OSError("no hard links here")
+
+    monkeypatch.setattr(os, "link", no_links)
+    monkeypatch.setattr(os, "fsync", fsync)
+    world.publish_two()
+    assert world.device.update().version == 2
+    files = list((world.device.folder / "models" / world.two.digest).rglob("*"))
+    assert len(files) > 5
+    assert [path for path in files if path.stat().st_ino not in synced] == []

@@ -10,7 +10,7 @@ from pathlib import Path
 from coremlops.collection import KINDS, Manifest
 from coremlops.digest import sha256_file
 from coremlops.errors import CoremlopsError, UpdateError
-from coremlops.files import sync_folder
+from coremlops.files import replace_folder, sync_folder
 from coremlops.model import model_digest
 
 
@@ -43,7 +43,9 @@ class Models:
             try:
                 os.link(parts[member.sha256], path)
             except OSError:
-                shutil.copyfile(parts[member.sha256], path)
+                _copy(parts[member.sha256], path)
+        for folder, _, _ in os.walk(incoming):
+            sync_folder(Path(folder))
         return incoming
 
     def check_digest(self, folder: Path, manifest: Manifest) -> None:
@@ -63,13 +65,10 @@ class Models:
         """
         place = self.path(digest)
         if digest == active and self._intact(digest):
-            shutil.rmtree(place / "golden", ignore_errors=True)
-            os.replace(incoming / "golden", place / "golden")  # noqa: PTH105
+            replace_folder(incoming / "golden", place / "golden")
             shutil.rmtree(incoming)
         else:
-            shutil.rmtree(place, ignore_errors=True)
-            os.replace(incoming, place)  # noqa: PTH105 - tests make exactly this call fail
-        sync_folder(self.folder)
+            replace_folder(incoming, place)
 
     def keep_only(self, digests: set[str]) -> None:
         """Remove all other models, and what an unfinished update left."""
@@ -83,6 +82,14 @@ class Models:
             return model is not None and model_digest(model) == digest
         except CoremlopsError:
             return False
+
+
+def _copy(source: Path, target: Path) -> None:
+    """Copy a file that is on the disk when this returns: the state that names it is durable too."""
+    with source.open("rb") as reader, target.open("wb") as writer:
+        shutil.copyfileobj(reader, writer, 1 << 20)
+        writer.flush()
+        os.fsync(writer.fileno())
 
 
 def _matches(folder: Path, manifest: Manifest) -> bool:

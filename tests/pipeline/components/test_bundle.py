@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from coremlops import files
 from coremlops.errors import GateError, InputError, ModelFormatError, UsageError
 from coremlops.model import model_digest
 from coremlops.model.proto import message_class
@@ -256,7 +257,7 @@ def test_a_killed_run_is_repaired(bench: Bench, monkeypatch: pytest.MonkeyPatch)
     bench.install()
     bench.remake(weights=b"others")
     with monkeypatch.context() as patch:
-        patch.setattr(installing, "_swap", die)
+        patch.setattr(installing, "replace_folder", die)
         with pytest.raises(Killed):
             bench.install()
     assert bench.present() is None
@@ -268,17 +269,61 @@ def test_a_failed_move_puts_the_old_model_back(bench: Bench, monkeypatch: pytest
     old = bench.digest
     bench.install()
     bench.remake(weights=b"others")
-    real = Path.rename
+    real = os.replace
 
-    def fail(path: Path, target: Path) -> Path:
-        if path.parent.name == ".Faces.bundling" and path.name == "Faces.mlpackage":
+    def fail(source: Path, target: Path) -> None:
+        if Path(source).parent.name == ".Faces.bundling" and Path(source).name == "Faces.mlpackage":
             raise OSError("no")
-        return real(path, target)
+        real(source, target)
 
-    monkeypatch.setattr(Path, "rename", fail)
+    monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+    monkeypatch.setattr(os, "replace", fail)
     with pytest.raises(OSError, match="no"):
         bench.install()
     assert model_digest(bench.app / "Faces.mlpackage") == old
+
+
+def test_a_kill_at_any_moment_leaves_the_app_with_a_whole_model(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed at each rename in turn, nothing tidied up: the old package or the new one is in its place."""
+
+    class Killed(BaseException):
+        pass
+
+    package = bench.app / "Faces.mlpackage"
+    bench.install()
+    known = {bench.digest, bench.remake(weights=b"others")}
+    calls: list[str] = []
+    monkeypatch.setattr(installing, "_remove", lambda path: None)  # what a killed process does not do
+
+    def dying(name: str, at: int, real: Any) -> Any:
+        def call(*args: Any) -> Any:
+            for moment in ("before", "after"):
+                calls.append(f"{moment} {name}")
+                if len(calls) == at:
+                    raise Killed
+                if moment == "before":
+                    result = real(*args)
+            return result
+
+        return call
+
+    for at in range(1, 40):
+        calls.clear()
+        shutil.rmtree(bench.app / ".Faces.bundling", ignore_errors=True)
+        with monkeypatch.context() as patch:
+            for owner, name in ((os, "replace"), (os, "rename"), (Path, "replace"), (Path, "rename")):
+                patch.setattr(owner, name, dying(name, at, getattr(owner, name)))
+            patch.setattr(files, "_exchange", dying("exchange", at, files._exchange))
+            try:
+                bench.install()
+            except Killed:
+                assert model_digest(package) in known, calls
+                continue
+        break
+    assert at > 4
+    assert model_digest(package) == bench.digest
 
 
 def test_the_command_writes_a_receipt(bench: Bench) -> None:

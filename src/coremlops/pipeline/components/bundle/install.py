@@ -10,6 +10,7 @@ from typing import Any
 
 from coremlops.digest import sha256_bytes, sha256_file
 from coremlops.errors import InputError
+from coremlops.files import replace_folder
 from coremlops.model import ImageFeature, ModelAsset
 from coremlops.model.package import open_package
 from coremlops.pipeline.components.bundle import reconcile, swift
@@ -54,7 +55,7 @@ def install(model: Path, report: Path, place: Place) -> dict[str, Any]:
         )
         # The version file goes first: it says that what follows is ours, also if we are killed in between.
         (draft / place.version.name).replace(place.version)
-        _swap(package, place.package, aside=draft / "old.mlpackage")
+        replace_folder(package, place.package)
         (draft / place.swift.name).replace(place.swift)
     finally:
         _remove(draft)
@@ -132,18 +133,6 @@ def version_file(asset: ModelAsset, facts: swift.Accessor, conversion: dict[str,
         "preparation": preparation(asset),
         "from": made,
     }
-
-
-def _swap(new: Path, target: Path, *, aside: Path) -> None:
-    """Move a folder to where another may be; a folder that is not empty cannot be replaced in one move."""
-    if target.exists():
-        target.rename(aside)
-    try:
-        new.rename(target)
-    except OSError:
-        if aside.exists():
-            aside.rename(target)
-        raise
 
 
 def _remove(path: Path) -> None:

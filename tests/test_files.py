@@ -1,0 +1,69 @@
+"""A folder takes another's place: in one step where the system can, else with the old one put back."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from coremlops import files
+from coremlops.files import replace_folder
+
+
+def folder(path: Path, text: str) -> Path:
+    path.mkdir()
+    (path / "content").write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("exchange", [True, False])
+def test_the_new_folder_is_there_and_the_old_one_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool
+) -> None:
+    if not exchange:
+        monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+    target = tmp_path / "target"
+    for text in ("first", "second"):
+        replace_folder(folder(tmp_path / "new", text), target)
+        assert (target / "content").read_text() == text
+        assert [path.name for path in tmp_path.iterdir()] == ["target"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="macOS exchanges names by another call")
+def test_linux_exchanges_names_in_one_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No rename of ours happens: a kill finds the old folder in its place, or the new one."""
+    old, new = folder(tmp_path / "target", "old"), folder(tmp_path / "new", "new")
+
+    def never(*args: object) -> None:
+        raise AssertionError("two renames leave a moment with no folder")
+
+    monkeypatch.setattr(os, "replace", never)
+    replace_folder(new, old)
+    assert (old / "content").read_text() == "new"
+
+
+def test_what_cannot_be_put_in_place_leaves_the_old_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = folder(tmp_path / "target", "old"), folder(tmp_path / "new", "new")
+    real = os.replace
+
+    def fail(source: Path, target: Path) -> None:
+        if source == new:
+            raise OSError("no")
+        real(source, target)
+
+    monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="no"):
+        replace_folder(new, old)
+    assert (old / "content").read_text() == "old"
+
+
+def test_a_missing_new_folder_is_an_error_with_a_reason(tmp_path: Path) -> None:
+    old = folder(tmp_path / "target", "old")
+    with pytest.raises(FileNotFoundError):
+        replace_folder(tmp_path / "none", old)
+    assert (old / "content").read_text() == "old"
