@@ -100,6 +100,21 @@ def test_an_outbox_that_cannot_be_written_is_our_error(tmp_path: Path) -> None:
         recorder(tmp_path).run_started({}, {})
 
 
+def test_what_may_hold_a_password_is_for_its_owner_alone(tmp_path: Path) -> None:
+    run = recorder(tmp_path)
+    run.run_started({}, {})
+    assert run.path.stat().st_mode & 0o077 == 0
+
+
+def test_a_disk_that_takes_half_a_line_gets_the_rest_or_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda handle, data: write(handle, data[:10]))
+    recorder(tmp_path).run_started({}, {})
+    assert [line["event"] for line in lines(tmp_path)] == ["run_started"]
+
+
 def test_a_process_is_told_from_one_that_has_ended() -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     identity = process_identity(child.pid)

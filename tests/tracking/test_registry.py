@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
+import socket
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -225,6 +226,21 @@ def test_a_server_that_answers_oddly_is_not_known(answers: Answers, status: int,
     answers.status, answers.body = status, body
     assert peek_version(answers.uri, "faces", ONE) is None
     assert peek_alias(answers.uri, "faces", "staging") is None
+
+
+def test_what_is_no_http_is_not_known() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def babble() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.recv(4096)
+                connection.sendall(b"220 mail.example ESMTP\r\n\r\n")
+
+        thread = threading.Thread(target=babble, daemon=True)
+        thread.start()
+        assert peek_alias(f"http://127.0.0.1:{server.getsockname()[1]}", "faces", "staging") is None
+        thread.join(10)
 
 
 def test_only_a_version_of_that_very_digest_counts(answers: Answers) -> None:

@@ -323,6 +323,26 @@ def test_a_sender_whose_project_was_made_anew_ends(project: Project) -> None:
     assert project.runs() == []  # the project's own sender sends it
 
 
+def test_a_project_that_was_deleted_does_not_come_back(project: Project) -> None:
+    record_run(project.recorder(), project.root)
+    sender = Sender(project.root, QUICK)
+    shutil.rmtree(project.root)
+    sender.turn()
+    with pytest.raises(FileNotFoundError):
+        sender._client("sqlite:///" + str(project.root / "mlflow.db"))
+    assert sender_main(project.root, QUICK) == 0
+    assert not project.root.exists()
+
+
+def test_the_log_holds_no_password(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
+    run = project.recorder(uri="nonsense://ada:s3cret@mlflow.example")
+    run.run_started({}, {})
+    project.send()
+    said = capsys.readouterr().out
+    assert "run-1" in said
+    assert "s3cret" not in said
+
+
 def test_a_store_that_was_exchanged_is_noticed(project: Project, empty_store: Path) -> None:
     assert project.client.search_experiments()
     assert not store.replaced()

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from coremlops.cli import main
+from coremlops.tracking import web
 from coremlops.tracking.record import RunRecorder
 
 CONFIG = "project: faces\npipelines: {main: {steps: {train: {path: train}}}}\n"
@@ -58,6 +59,23 @@ def test_a_project_with_a_server_of_its_own_is_told_where_it_is(
 ) -> None:
     assert main(["ui", "--project", str(project), "--tracking-uri", "https://mlflow.example"]) == 0
     assert "this project is tracked at https://mlflow.example" in capsys.readouterr().err
+
+
+def test_a_password_is_neither_shown_nor_an_argument(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(project)
+    begun: list[tuple[list[str], dict[str, str]]] = []
+    monkeypatch.setattr(os, "execve", lambda _, command, environment: begun.append((command, environment)))
+    monkeypatch.setattr(web, "_check_port", lambda host, port: None)
+    for uri in ("https://ada:s3cret@mlflow.example", "postgresql://ada:s3cret@db.example/mlflow"):
+        web.serve(project, uri, host="127.0.0.1", port=1, wait_s=0)
+    said = capsys.readouterr().err
+    assert "https://***@mlflow.example" in said
+    assert "s3cret" not in said
+    [(command, environment)] = begun
+    assert "s3cret" not in " ".join(command)
+    assert environment["MLFLOW_BACKEND_STORE_URI"] == "postgresql://ada:s3cret@db.example/mlflow"
 
 
 @pytest.mark.slow

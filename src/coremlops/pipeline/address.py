@@ -6,19 +6,17 @@ import os
 from pathlib import Path
 
 from coremlops.pipeline.project import Project
+from coremlops.tracking.address import DEFAULT_URI, absolute_uri
 
 
 def tracking_uri(project: Project, flag: str | None = None) -> str:
     """Where runs go: the project's SQLite < the file < MLFLOW_TRACKING_URI < the flag. SQLite is absolute."""
-    uri, base = project.config.tracking_uri or "sqlite:///mlflow.db", project.root
+    uri, base = project.config.tracking_uri or DEFAULT_URI, project.root
     if os.environ.get("MLFLOW_TRACKING_URI"):
         uri, base = os.environ["MLFLOW_TRACKING_URI"], Path.cwd()
     if flag:
         uri, base = flag, Path.cwd()
-    head = "sqlite:///"
-    if uri.startswith(head) and not uri.startswith(f"{head}/"):
-        return f"{head}{base / uri.removeprefix(head)}"
-    return uri
+    return absolute_uri(uri, base)
 
 
 def experiment_name(project: Project) -> str:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from coremlops.collection import Entry, Index
-from coremlops.errors import CoremlopsError, GateError, InputError, RepositoryError
+from coremlops.errors import CoremlopsError, RepositoryError
 from coremlops.model import model_digest
+from coremlops.pipeline.components.proven import check_report
 from coremlops.pipeline.shipping import Shipping
-from coremlops.tracking.address import sqlite_file
+from coremlops.tracking.address import shown, sqlite_file
 
-_MAX_REPORT_BYTES = 64 << 20
 _ANSWER_S = 3.0
 
 
@@ -61,7 +60,7 @@ def publish(
     repository = _open(where)
     digest = model_digest(model)
     if report is not None:
-        check_report(report, digest)
+        check_report(report, digest, done="published")
     if not again:
         before = repository.index(channel)
         if digest in {entry.model for entry in (before.latest, before.current) if entry is not None}:
@@ -109,36 +108,6 @@ def listing(where: Shipping) -> tuple[Index, ...]:
     return indexes
 
 
-def check_report(report: Path, digest: str) -> None:
-    """Raise unless a `report.json` is ok and speaks of the model with this digest.
-
-    `InputError` for a file that is no report or is about another model, `GateError` for one that says no.
-    """
-    try:
-        if report.stat().st_size > _MAX_REPORT_BYTES:
-            raise InputError(f"{report}: larger than {_MAX_REPORT_BYTES} bytes")
-        said = json.loads(report.read_bytes())
-    except OSError as error:
-        raise InputError(f"cannot read the report {report}: {error.strerror}") from None
-    except (ValueError, RecursionError):
-        raise InputError(f"{report} is no JSON") from None
-    about = said.get("model") if isinstance(said, dict) else None
-    proven = about.get("digest") if isinstance(about, dict) else None
-    if proven != digest:
-        raise InputError(
-            f"the report is about another model: expected {digest}, got {str(proven)[:64]}",
-            hint="run `coremlops verify` on this very model",
-        )
-    if said.get("ok") is not True:
-        gates = said.get("gates")
-        failed = tuple(
-            f"{gate.get('name')}: {gate.get('value')} (limit {gate.get('limit')})"
-            for gate in (gates if isinstance(gates, list) else [])
-            if isinstance(gate, dict) and gate.get("ok") is not True
-        )
-        raise GateError("the report does not say that the model is proven, so it is not published", failed)
-
-
 def mirror(where: Shipping, collection: str, channel: str, digest: str) -> tuple[bool, str]:
     """Point MLflow's alias at the version with this digest; whether it is there now, and a warning if not.
 
@@ -155,7 +124,7 @@ def mirror(where: Shipping, collection: str, channel: str, digest: str) -> tuple
     if peek_alias(uri, name, channel) == digest:
         return True, ""
     if not _answers(uri):
-        return False, f"MLflow's alias {name}@{channel} is not set: nothing answers at {uri}"
+        return False, f"MLflow's alias {name}@{channel} is not set: nothing answers at {shown(uri)}"
     try:
         if mirror_alias(uri, name, channel, digest):
             return True, ""
@@ -164,13 +133,14 @@ def mirror(where: Shipping, collection: str, channel: str, digest: str) -> tuple
         why = error.message
     except Exception as error:  # MLflow and its transports raise anything; none of it concerns the release.
         why = f"{type(error).__name__}: {error}"
-    return False, f"MLflow's alias {name}@{channel} is not set: {why}"
+    return False, shown(f"MLflow's alias {name}@{channel} is not set: {why}")
 
 
 def _answers(uri: str) -> bool:
     """Whether a server answers at all: MLflow itself would go on trying for minutes."""
     if not uri.startswith(("http://", "https://")):
         return True
+    from http.client import HTTPException
     from urllib.error import HTTPError
     from urllib.request import urlopen
 
@@ -179,7 +149,7 @@ def _answers(uri: str) -> bool:
             return True
     except HTTPError:
         return True
-    except (OSError, ValueError):
+    except (OSError, ValueError, HTTPException):
         return False
 
 

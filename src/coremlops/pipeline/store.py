@@ -167,7 +167,7 @@ def remove(path: Path) -> None:
 
 
 def _opened(top: Path) -> Iterator[tuple[Path, list[str]]]:
-    """Each folder of a tree with all its names; those that a step closed, even to us, are opened on the way."""
+    """Each folder of a tree with all its names; one that a step closed, even to us, is opened on the way."""
     os.chmod(top, 0o755)  # noqa: PTH101, S103
     for folder, folders, files in os.walk(top):
         here = Path(folder)

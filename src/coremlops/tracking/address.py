@@ -15,6 +15,13 @@ def absolute_uri(uri: str, project: Path) -> str:
     return f"{_SQLITE}{project.absolute() / uri.removeprefix(_SQLITE)}"
 
 
+def shown(text: str) -> str:
+    """`text` without the passwords of the addresses in it, for messages and logs."""
+    import re  # not on the way of a run with nothing to do
+
+    return re.sub(r"(://)[^/\s@]*@", r"\1***@", text)
+
+
 def sqlite_file(uri: str) -> Path | None:
     """The file of a `sqlite:///` URI; None for any other URI and for a store in memory."""
     path = uri.removeprefix(_SQLITE).partition("?")[0]

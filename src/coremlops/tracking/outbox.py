@@ -91,6 +91,7 @@ class Outbox:
         recorded, sent = self.recorded(run_id), self.sent / f"{run_id}.jsonl"
         if sent.exists():  # a run that was taken up again after its first part was sent
             earlier = sent.with_suffix(".earlier")
+            earlier.touch(0o600)
             earlier.write_bytes(sent.read_bytes() + recorded.read_bytes())
             earlier.replace(sent)
             recorded.unlink()
@@ -101,7 +102,9 @@ class Outbox:
     @contextlib.contextmanager
     def lock(self, name: str, *, wait: bool) -> Iterator[bool]:
         """Hold the lock of that name; yields False at once when another holds it and we would not wait."""
-        self.folder.mkdir(parents=True, exist_ok=True)
+        # Never the project itself: one that was deleted under a sender must not come back.
+        for folder in (self.folder.parent, self.folder):
+            folder.mkdir(exist_ok=True)
         with (self.folder / f"{name}.lock").open("a") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))

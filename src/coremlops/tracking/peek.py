@@ -107,6 +107,7 @@ def _query(file: Path, sql: str, values: Sequence[str]) -> list[tuple[Any, ...]]
 def _ask(tracking_uri: str, path: str, query: Mapping[str, str]) -> object:
     if not tracking_uri.startswith(("http://", "https://")):
         return None
+    from http.client import HTTPException
     from urllib.parse import urlencode, urlsplit
     from urllib.request import Request, urlopen
 
@@ -125,7 +126,7 @@ def _ask(tracking_uri: str, path: str, query: Mapping[str, str]) -> object:
         request = Request(url, headers=headers)  # noqa: S310 - http and https alone, see above
         with urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310
             return json.loads(response.read(_MAX_ANSWER_BYTES))
-    except (OSError, ValueError):
+    except (OSError, ValueError, HTTPException):
         return None
 
 

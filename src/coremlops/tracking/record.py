@@ -9,7 +9,8 @@ One file a run, `<project>/.coremlops/outbox/<run id>.jsonl`, one JSON object a 
     {"seq": 3, ..., "event": "run_finished", "status", "metrics", "datasets"}
 
 A line is appended by one `write`, so a reader sees whole lines and at worst a torn last one, which the next
-writer closes with a line break of its own. This module is on the pipeline's hot path: standard library
+writer closes with a line break of its own. The file is for its owner alone: a tracking URI may hold a
+password. This module is on the pipeline's hot path: standard library
 alone, and nothing that waits.
 """
 
@@ -131,13 +132,15 @@ class RunRecorder:
         with self._lock:
             try:
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+                handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
                 try:
                     prefix = self._continue(handle)
                     self._sequence += 1
                     head = {"seq": self._sequence, "time_ms": time.time_ns() // 1_000_000, "event": event}
                     line = json.dumps({**head, **fields}, separators=(",", ":"), default=str)
-                    os.write(handle, prefix + line.encode() + b"\n")
+                    rest = prefix + line.encode() + b"\n"
+                    while rest:  # a disk that fills up takes a part, and says so at the next
+                        rest = rest[os.write(handle, rest) :]
                 finally:
                     os.close(handle)
             except OSError as error:

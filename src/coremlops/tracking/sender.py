@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coremlops.errors import CoremlopsError, MissingExtraError
-from coremlops.tracking.address import absolute_uri
+from coremlops.tracking.address import absolute_uri, shown
 from coremlops.tracking.errand import pending, run_errands
 from coremlops.tracking.outbox import Outbox, alive
 from coremlops.tracking.record import start_sender
@@ -195,8 +195,11 @@ class Sender:
         return bool(events)
 
     def _client(self, uri: str) -> MlflowClient:
-        from coremlops.tracking.store import connect
+        from coremlops.tracking.store import connect, import_mlflow
 
+        import_mlflow()  # seconds, in which the project may go; opening its store would bring it back
+        if not self.project.is_dir():
+            raise FileNotFoundError(self.project)
         if uri not in self._clients:
             self._clients[uri] = connect(uri)
         return self._clients[uri]
@@ -207,7 +210,7 @@ def main(project: Path, times: SenderTimes) -> int:
     _step_back()
     outbox = Outbox(project)
     _trim(outbox.folder / "sender.log")
-    while True:
+    while project.is_dir():
         with outbox.lock("sender", wait=False) as ours:
             if not ours:
                 return 0
@@ -218,6 +221,7 @@ def main(project: Path, times: SenderTimes) -> int:
         # A run recorded after our last look found the lock held, so its `start_sender` left it to us.
         if not set(_waiting(outbox)) - given_up and not pending(project):
             return 0
+    return 0
 
 
 def _step_back() -> None:
@@ -242,7 +246,7 @@ def _trim(log: Path) -> None:
 
 
 def _say(line: Any) -> None:
-    print(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {line}", flush=True)
+    print(f"{time.strftime('%Y-%m-%dT%H:%M:%S')} {shown(str(line))}", flush=True)
 
 
 if __name__ == "__main__":

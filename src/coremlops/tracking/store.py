@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coremlops.errors import MissingExtraError, TrackingError
-from coremlops.tracking.address import sqlite_file
+from coremlops.tracking.address import shown, sqlite_file
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -81,7 +81,7 @@ def trouble(what: str) -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, OSError) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise TrackingError(
-            f"{what}: {reason[0]}", hint="is the tracking URI right, and the server up?"
+            shown(f"{what}: {reason[0]}"), hint="is the tracking URI right, and the server up?"
         ) from error
 
 

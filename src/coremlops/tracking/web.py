@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from coremlops.errors import MissingExtraError, UsageError
-from coremlops.tracking.address import sqlite_file
+from coremlops.tracking.address import shown, sqlite_file
 from coremlops.tracking.record import outbox_folder
 
 # Without it MLflow opens on its pages for language models, where a model is called an agent.
@@ -30,23 +30,25 @@ def serve(project: Path, uri: str, *, host: str, port: int, wait_s: float) -> in
         _check_port(host, port)
     _flush(project, wait_s)
     if uri.startswith(("http://", "https://")):
-        print(f"this project is tracked at {uri}", file=sys.stderr)
+        print(f"this project is tracked at {shown(uri)}", file=sys.stderr)
         return 0
     file = sqlite_file(uri)
     if file is not None and not file.exists():
         from coremlops.tracking.store import connect
 
         connect(uri)
-    shown = f"[{host}]" if ":" in host else host
-    print(f"MLflow: http://{shown}:{port}/{_PAGE} (Ctrl-C ends it)", file=sys.stderr, flush=True)
+    name = f"[{host}]" if ":" in host else host
+    print(f"MLflow: http://{name}:{port}/{_PAGE} (Ctrl-C ends it)", file=sys.stderr, flush=True)
     environment = {
         **os.environ,
         # By default MLflow starts four workers and a job queue: 45 s and 1.8 GB against 8 s and 0.4 GB.
         "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
+        # Not an argument: those can be read by everybody on the machine, and a database has a password.
+        "MLFLOW_BACKEND_STORE_URI": uri,
     }
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--workers", "1"]
+    command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
     command += ["--host", host, "--port", str(port)]
     if file is not None:
         command += ["--default-artifact-root", str(file.parent / "mlruns")]
