@@ -202,13 +202,13 @@ def test_an_unproven_model_is_refused(bench: Bench) -> None:
     bench.install()
     write_report(bench.report, bench.digest, ok=False)
     assert bench.present() is None
-    with pytest.raises(GateError, match="the report is not ok"):
+    with pytest.raises(GateError, match="so it is not bundled"):
         bench.install()
 
 
 def test_a_report_about_another_model_is_refused(bench: Bench) -> None:
     write_report(bench.report, "0" * 64)
-    with pytest.raises(InputError, match="the report proves another model"):
+    with pytest.raises(InputError, match="the report is about another model"):
         bench.install()
 
 
@@ -338,8 +338,9 @@ def test_the_command_writes_a_receipt(bench: Bench) -> None:
     write_report(bench.report, bench.digest, ok=False)
     failed = subprocess.run(command, capture_output=True, text=True, check=False)
     assert failed.returncode == 3
-    assert (
-        failed.stderr == "error: bundle: the report is not ok, so the model is not proven (see report.html)\n"
+    assert failed.stderr == (
+        "error: the report does not say that the model is proven, so it is not bundled\n"
+        "  hint: see report.html beside the report\n"
     )
 
 

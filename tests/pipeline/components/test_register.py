@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from coremlops.errors import GateError, InputError
+from coremlops.pipeline.components.proven import read_proven
 from coremlops.pipeline.components.register import reconcile
 from coremlops.pipeline.components.register.__main__ import main
-from coremlops.pipeline.components.register.proven import read_proven
 from coremlops.tracking.record import RunRecorder, process_identity
 from coremlops.tracking.store import connect
 from tests.pipeline.components.test_bundle import write_model
@@ -69,7 +69,7 @@ def test_a_report_that_says_no_is_a_gate(
     gates = [{"name": "snr_db", "limit": 20, "value": 3.5, "ok": False}, {"name": "accuracy", "ok": True}]
     write_report(inputs["report"], digest_of(inputs), ok=False, gates=gates)
     with pytest.raises(GateError) as caught:
-        read_proven(inputs["model"], inputs["report"])
+        read_proven(inputs["model"], inputs["report"], done="registered")
     assert caught.value.failed == ("snr_db: 3.5 (limit 20)",)
     assert main(arguments(inputs, tmp_path)) == 3
     assert "snr_db: 3.5 (limit 20)" in capsys.readouterr().err
@@ -80,27 +80,27 @@ def test_a_report_that_says_no_is_a_gate(
 def test_only_true_is_ok(inputs: dict[str, Path], ok: object) -> None:
     write_report(inputs["report"], digest_of(inputs), ok=ok)
     with pytest.raises(GateError):
-        read_proven(inputs["model"], inputs["report"])
+        read_proven(inputs["model"], inputs["report"], done="registered")
 
 
 def test_a_report_about_another_model_is_refused(inputs: dict[str, Path]) -> None:
     write_report(inputs["report"], "0" * 64)
     with pytest.raises(InputError, match=f"expected {digest_of(inputs)}, got {'0' * 64}"):
-        read_proven(inputs["model"], inputs["report"])
+        read_proven(inputs["model"], inputs["report"], done="registered")
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{", '{"ok": true}', "[" * 100_000])
 def test_a_report_that_is_damaged_is_refused(inputs: dict[str, Path], content: str) -> None:
     (inputs["report"] / "report.json").write_text(content)
     with pytest.raises(InputError):
-        read_proven(inputs["model"], inputs["report"])
+        read_proven(inputs["model"], inputs["report"], done="registered")
 
 
 @pytest.mark.parametrize("name", ["model", "report"])
 def test_an_input_that_is_missing_is_named(inputs: dict[str, Path], tmp_path: Path, name: str) -> None:
     inputs[name] = tmp_path / "nowhere"
     with pytest.raises(InputError, match=r"cannot read .*nowhere/.*\.json: No such file"):
-        read_proven(inputs["model"], inputs["report"])
+        read_proven(inputs["model"], inputs["report"], done="registered")
     assert main(arguments(inputs, tmp_path)) == 1
 
 

@@ -28,7 +28,11 @@ def main() -> int:
 
             receipt = install(args.model, args.report, place)
     except CoremlopsError as error:
-        print(f"error: {error.message}" + (f" ({error.hint})" if error.hint else ""), file=sys.stderr)
+        print(f"error: {error.message}", file=sys.stderr)
+        for line in getattr(error, "failed", ()):
+            print(f"  {line}", file=sys.stderr)
+        if error.hint:
+            print(f"  hint: {error.hint}", file=sys.stderr)
         return error.exit_code
     (args.downstream / "receipt.json").write_text(json.dumps(receipt, indent=2) + "\n", encoding="utf-8")
     print(f"{receipt['action']}: {receipt['model']} is {receipt['digest'][:12]}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from coremlops.model import ImageFeature, ModelAsset
 from coremlops.model.package import open_package
 from coremlops.pipeline.components.bundle import reconcile, swift
 from coremlops.pipeline.components.bundle.reconcile import Place
+from coremlops.pipeline.components.proven import read_proven
 
 METADATA = "com.coremlops."
 PREPARATION = METADATA + "preparation"
@@ -26,26 +28,26 @@ def install(model: Path, report: Path, place: Place) -> dict[str, Any]:
     The folder changes only when everything new lies beside it; a run that was killed is repaired by the next.
     Raises `InputError` for a model that is not proven or is no image classifier, or files that are not ours.
     """
-    digest = reconcile.proven_digest(model, report)
-    conversion = reconcile.read_json(model / "conversion.json")
-    open_package(model / reconcile.PACKAGE)  # plain files alone, before any is copied
+    proven = read_proven(model, report, done="bundled")
+    digest = proven.digest
+    open_package(proven.model)  # plain files alone, before any is copied
     refuse_strangers(place)
     place.app.mkdir(parents=True, exist_ok=True)
     draft = place.app / f".{place.name}.bundling"
     _remove(draft)
     try:
         package = draft / place.package.name
-        shutil.copytree(model / reconcile.PACKAGE, package, symlinks=True)
+        shutil.copytree(proven.model, package, symlinks=True)
         asset = ModelAsset.open(package)
         if asset.digest != digest:
             raise InputError(
-                f"bundle: {model / reconcile.PACKAGE} is not the model that was proven; "
+                f"bundle: {proven.model} is not the model that was proven; "
                 f"expected {digest[:12]}, got {asset.digest[:12]}"
             )
         facts = describe(asset, place.name, digest)
         text = swift.accessor(facts).encode()
         (draft / place.swift.name).write_bytes(text)
-        version = version_file(asset, facts, conversion)
+        version = version_file(asset, facts, proven.conversion)
         version["files"] = {
             f"{package.name}/{name}": {"sha256": sha256_file(package / name), "bytes": size}
             for name, size in asset.package.members.items()
@@ -114,7 +116,7 @@ def preparation(asset: ModelAsset) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def version_file(asset: ModelAsset, facts: swift.Accessor, conversion: dict[str, Any]) -> dict[str, Any]:
+def version_file(asset: ModelAsset, facts: swift.Accessor, conversion: Mapping[str, Any]) -> dict[str, Any]:
     """What `<Name>.version.json` says, but for `files`."""
     made = {
         key.removeprefix(METADATA): value

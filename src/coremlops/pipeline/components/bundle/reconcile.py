@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -11,17 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from coremlops.digest import sha256_file
-from coremlops.errors import CoremlopsError, GateError, InputError, UsageError
+from coremlops.errors import CoremlopsError, InputError, UsageError
+from coremlops.pipeline.components.proven import read_object, read_proven
 
 FORMAT = 0
 MADE_BY = "coremlops bundle"
 # Raised when the generated Swift changes: a folder with an older number is bundled again.
 GENERATOR = 1
-PACKAGE = "model.mlpackage"
-MAX_JSON_BYTES = 16 << 20
 
 _NAME = re.compile(r"[A-Z][A-Za-z0-9]{0,63}")
-_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,49 +55,12 @@ def place_of(app: Path, name: str) -> Place:
     return Place(app, wanted)
 
 
-def proven_digest(model: Path, report: Path) -> str:
-    """The digest of the converted model in `model`, if the report in `report` proves that very model.
-
-    Raises `GateError` for a report that says no, `InputError` for one about another model.
-    """
-    conversion = read_json(model / "conversion.json")
-    digest = conversion.get("digest")
-    if not isinstance(digest, str) or not _SHA256.fullmatch(digest):
-        raise InputError(f"{model / 'conversion.json'}: expected a model's digest, got {digest!r:.80}")
-    proof = read_json(report / "report.json")
-    about = proof.get("model")
-    proved = about.get("digest") if isinstance(about, dict) else None
-    if proved != digest:
-        raise InputError(
-            f"bundle: the report proves another model; expected {digest[:12]}, got {str(proved)[:12]}",
-            hint="give `report` the verify step of this very model",
-        )
-    if proof.get("ok") is not True:
-        raise GateError("bundle: the report is not ok, so the model is not proven", hint="see report.html")
-    return digest
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a file. Raises `InputError`."""
-    try:
-        if path.stat().st_size > MAX_JSON_BYTES:
-            raise InputError(f"{path} is larger than {MAX_JSON_BYTES} bytes")
-        value = json.loads(path.read_bytes())
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{path} is no JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise InputError(f"{path}: expected a JSON object")
-    return value
-
-
 def recorded(place: Place) -> dict[str, Any] | None:
     """What the version file says, or None when there is none of ours."""
     if place.version.is_symlink():
         return None
     try:
-        record = read_json(place.version)
+        record = read_object(place.version)
     except InputError:
         return None
     return record if record.get("made_by") == MADE_BY else None
@@ -140,7 +100,7 @@ def present(inputs: Mapping[str, Path], params: Mapping[str, str], project: Path
     """The receipt if the app's folder holds this proven model already, else None: then the step must run."""
     try:
         place = place_of(project / params["app"], params.get("name", ""))
-        digest = proven_digest(inputs["model"], inputs["report"])
+        digest = read_proven(inputs["model"], inputs["report"], done="bundled").digest
     except (KeyError, CoremlopsError):
         return None  # the step itself says what is wrong
     record = recorded(place)

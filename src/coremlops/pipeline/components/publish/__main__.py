@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from coremlops.errors import CoremlopsError, InputError
-from coremlops.model import model_digest
+from coremlops.errors import CoremlopsError
 from coremlops.pipeline import releases
+from coremlops.pipeline.components.proven import read_proven
 from coremlops.pipeline.shipping import Shipping, shipping
 
 
@@ -26,10 +26,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--name", default="")
     args = parser.parse_args(argv)
     try:
-        model = args.model / "model.mlpackage"
-        _check_conversion(args.model / "conversion.json", model)
+        proven = read_proven(args.model, args.report, done="published")
+        proven.check_package()  # what the pipeline compares is what is published
+        report = args.report / "report.json"
         receipt = releases.publish(
-            model, args.golden, _place(args), channel=args.channel, report=args.report / "report.json"
+            proven.model, args.golden, _place(args), channel=args.channel, report=report
         )
     except CoremlopsError as error:
         print(f"error: {error.message}", file=sys.stderr)
@@ -53,20 +54,6 @@ def _place(args: argparse.Namespace) -> Shipping:
     found = shipping(project)
     repository = project / args.repository
     return replace(found, repository=repository, collection=args.collection, name=args.name or found.name)
-
-
-def _check_conversion(path: Path, model: Path) -> None:
-    """`conversion.json` names the model beside it: what the pipeline compares is what is published."""
-    try:
-        said = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        raise InputError(f"{path} cannot be read: expected what `convert` writes") from None
-    expected = said.get("digest") if isinstance(said, dict) else None
-    digest = model_digest(model)
-    if expected != digest:
-        raise InputError(
-            f"{model} is not the model of conversion.json: expected {str(expected)[:64]}, got {digest}"
-        )
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from coremlops.collection import Index, channel_role, check_channel, check_colle
 from coremlops.collection.names import is_sha256
 from coremlops.digest import sha256_bytes
 from coremlops.errors import CoremlopsError
+from coremlops.pipeline.components.proven import read_proven
 from coremlops.tracking.address import DEFAULT_URI, absolute_uri
 from coremlops.tracking.peek import peek_alias, peek_version
 
@@ -29,7 +30,7 @@ def present(inputs: Mapping[str, Path], params: Mapping[str, str], project: Path
     are not checked. Inputs that `publish` would refuse answer None, so that the step runs and says why.
     """
     try:
-        digest = _proven(inputs["model"], inputs["report"])
+        digest = read_proven(inputs["model"], inputs["report"], done="published").digest
         collection, channel = check_collection(params["collection"]), check_channel(params["channel"])
         index = read_index(Path(params["repository"]), collection, channel)
     except (CoremlopsError, KeyError, OSError, ValueError, TypeError, RecursionError):
@@ -75,15 +76,6 @@ def read_index(repository: Path, collection: str, channel: str, now: datetime | 
     if sha256_bytes(data) != sha256:
         raise ValueError("the index is damaged")
     return Index.from_bytes(data, collection=collection, channel=channel)
-
-
-def _proven(model: Path, report: Path) -> str:
-    """The digest that `convert` wrote, if the report is ok and about it. Raises `ValueError`."""
-    digest = _object(model / "conversion.json")["digest"]
-    said = _object(report / "report.json")
-    if not is_sha256(digest) or said["model"]["digest"] != digest or said["ok"] is not True:
-        raise ValueError("not proven")
-    return str(digest)
 
 
 def _alias(

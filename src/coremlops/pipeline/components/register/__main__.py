@@ -11,8 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from coremlops.errors import CoremlopsError, InputError
-from coremlops.pipeline.components.register.proven import Proven, read_object, read_proven
+from coremlops.errors import CoremlopsError
+from coremlops.pipeline.components.proven import Proven, read_object, read_proven
 from coremlops.tracking.address import DEFAULT_URI, absolute_uri
 from coremlops.tracking.outbox import Outbox
 
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--name", required=True)
     args = parser.parse_args(argv)
     try:
-        proven = read_proven(args.model, args.report)
+        proven = read_proven(args.model, args.report, done="registered")
         receipt = register_proven(proven, args.name, _metrics(proven.report, args.metrics))
     except CoremlopsError as error:
         print(f"error: {error.message}", file=sys.stderr)
@@ -45,13 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def register_proven(proven: Proven, name: str, metrics: Mapping[str, float]) -> dict[str, Any]:
     """Register the model as a version of `name`; returns the receipt. Raises `TrackingError`."""
-    from coremlops.model import model_digest
-
-    found = model_digest(proven.model)
-    if found != proven.digest:
-        raise InputError(
-            f"{proven.model} is not the model of conversion.json: expected {proven.digest}, got {found}"
-        )
+    proven.check_package()
     conversion, report = proven.conversion, proven.report
     about = report.get("data")
     tested = str(about.get("digest") or "") if isinstance(about, dict) else ""

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from coremlops.errors import CoremlopsError
-from coremlops.pipeline.components.register.proven import read_proven
+from coremlops.pipeline.components.proven import read_proven
 from coremlops.tracking.address import DEFAULT_URI, absolute_uri
 from coremlops.tracking.peek import peek_version
 
@@ -20,7 +20,7 @@ def present(inputs: Mapping[str, Path], params: Mapping[str, str], project: Path
     answer None, so that the step runs and says why.
     """
     try:
-        proven = read_proven(inputs["model"], inputs["report"])
+        proven = read_proven(inputs["model"], inputs["report"], done="registered")
         name = params["name"]
     except (CoremlopsError, KeyError):
         return None
