@@ -516,7 +516,7 @@ def test_a_killed_run_resumes_and_ends_its_orphan(tiny: Tiny) -> None:
     assert sorted(path.name for path in output.iterdir()) == ["copy.txt", "half"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_an_interrupt_ends_the_step_and_is_exit_130(tiny: Tiny, number: signal.Signals) -> None:
     slow(tiny)
     process = start(tiny)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from coremlops.errors import DataError, InputError, UsageError
-from coremlops.trigger import Change, FolderTrigger, PictureCheck
+from coremlops.trigger import Change, FolderTrigger, PictureCheck, folder
 
 Make = Callable[..., FolderTrigger]
 
@@ -139,6 +139,43 @@ def test_an_empty_picture_does_not_count(make: Make, photos: Path) -> None:
     (photos / "ada" / "2.jpg").write_bytes(b"")
     with pytest.raises(DataError):
         trigger.check()
+
+
+@pytest.mark.parametrize("name", [".2.jpg.Xy12Zq", "2.jpg.part", "Unconfirmed 4711.crdownload"])
+def test_a_copy_under_way_does_not_count(make: Make, photos: Path, name: str) -> None:
+    trigger = make()
+    assert handled(trigger) is not None
+    (photos / "ada" / name).write_bytes(picture(2)[:100])
+    with pytest.raises(DataError, match="is not whole"):
+        trigger.check()
+    (photos / "ada" / name).write_bytes(picture(2))
+    (photos / "ada" / name).rename(photos / "ada" / "2.jpg")
+    assert handled(trigger) is not None
+
+
+def test_what_lies_beside_a_picture_counts(make: Make, photos: Path) -> None:
+    trigger = make()
+    assert handled(trigger) is not None
+    (photos / "ada" / "1.jpg.json").write_text("{}")
+    (photos / "ada" / ".gitkeep").write_text("")
+    assert handled(trigger) is not None
+
+
+def test_links_in_circles_are_waited_for(make: Make, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(folder, "MAX_ENTRIES", 1000)  # two circles make 2 ** 40 folders
+    trigger = make()
+    for name in ("a", "b"):
+        (photos / name).symlink_to(photos)
+    with pytest.raises(DataError, match="more than 1000 files"):
+        trigger.check()
+    for name in ("a", "b"):
+        (photos / name).unlink()
+    assert handled(trigger) is not None
+
+
+def test_a_pipe_named_as_a_picture_is_not_read(make: Make, photos: Path) -> None:
+    os.mkfifo(photos / "ada" / "2.jpg")
+    assert photos / "ada" / "2.jpg" not in folder.list_files([photos])
 
 
 def test_a_file_that_still_grows_is_waited_for(make: Make, photos: Path) -> None:

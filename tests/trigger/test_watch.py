@@ -60,9 +60,9 @@ def watch(tiny: Tiny) -> Iterator[Callable[[], Watch]]:
             item.end(signal.SIGKILL)
 
 
-def once(root: Path) -> tuple[int, list[str], str]:
+def once(root: Path, *options: str) -> tuple[int, list[str], str]:
     done = subprocess.run(
-        [sys.executable, "-m", "coremlops", "watch", "--once", "--json", "--settle-s", "0.1"],
+        [sys.executable, "-m", "coremlops", "watch", "--once", "--json", "--settle-s", "0.1", *options],
         cwd=root,
         capture_output=True,
         text=True,
@@ -118,6 +118,21 @@ def test_once_looks_once(tiny: Tiny) -> None:
     code, events, _ = once(tiny.root)
     assert (code, events) == (0, ["watching", "started", "finished"])
     assert once(tiny.root)[:2] == (0, ["watching", "unchanged"])
+
+
+def test_a_wrong_override_is_said_at_once_and_costs_no_content(tiny: Tiny) -> None:
+    code, events, said = once(tiny.root, "-P", "wrd=x")
+    assert (code, events) == (2, [])
+    assert "no step has this parameter" in said
+    assert once(tiny.root)[1] == ["watching", "started", "finished"]
+
+
+def test_each_pipeline_has_its_own_contents(tiny: Tiny) -> None:
+    assert once(tiny.root)[1] == ["watching", "started", "finished"]
+    with (tiny.root / "coremlops.yaml").open("a") as file:
+        file.write("  other: {steps: {a: {path: a, inputs: {data: ./data}}}}\n")
+    assert once(tiny.root, "--pipeline", "other")[1] == ["watching", "started", "finished"]
+    assert once(tiny.root, "--pipeline", "other")[1] == ["watching", "unchanged"]
 
 
 def test_once_answers_with_the_runs_exit_code(tiny: Tiny) -> None:

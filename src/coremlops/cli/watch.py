@@ -38,10 +38,11 @@ def run(args: argparse.Namespace) -> int:
     from coremlops.trigger import FolderTrigger, PictureCheck
 
     project = load_project(project_folder(args))
-    paths = watched_paths(project.root, project.ready(args.pipeline).steps)
+    paths = watched_paths(project.root, project.ready(args.pipeline, overrides(args)).steps)
+    state = "watch" if args.pipeline == "main" else f"watch-{args.pipeline}"
     trigger = FolderTrigger(
         paths,
-        project.own / "watch.json",
+        project.own / f"{state}.json",
         settle_s=args.settle_s,
         ready=PictureCheck(),
         digest=lambda roots: _content(project.own, roots),

@@ -95,7 +95,10 @@ def clean_work(folder: Path, tell: Callable[[str], None]) -> None:
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Make SIGTERM end us as Ctrl-C does, so that steps are ended too. Only the main thread can."""
+    """Make SIGTERM, and a terminal that is closed, end us as Ctrl-C does, so that steps are ended too.
+
+    Only the main thread can. What is ignored stays so: `nohup` means to go on without the terminal.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -103,8 +106,10 @@ def terminable() -> Iterator[None]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    ends = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
+    before = [signal.signal(number, interrupt) for number in ends]
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in zip(ends, before, strict=True):
+            signal.signal(number, handler)

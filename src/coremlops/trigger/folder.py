@@ -15,6 +15,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import stat
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,7 @@ from coremlops.errors import DataError, InputError, StoreError, UsageError
 
 FORMAT = 1
 MAX_REMEMBERED = 100_000
+MAX_ENTRIES = 1_000_000
 _POLL_S = 1.0
 _CLUTTER = frozenset((".DS_Store", "Thumbs.db", "desktop.ini"))
 
@@ -51,8 +53,12 @@ def folder_digest(paths: Sequence[Path]) -> str:
 
 
 def list_files(paths: Sequence[Path]) -> Listing:
-    """Every file below `paths` with what tells a change. Files that vanish meanwhile are left out."""
+    """Every file below `paths` with what tells a change. Files that vanish meanwhile are left out.
+
+    Raises `InputError` for folders too deep or too many, as links in circles make them.
+    """
     found: Listing = {}
+    entries = 0
     for top in paths:
         if top.is_file():
             _stamp(top, found)
@@ -60,6 +66,11 @@ def list_files(paths: Sequence[Path]) -> Listing:
             folders.sort()
             if len(Path(folder).relative_to(top).parts) > 64:
                 raise InputError(f"{top} is deeper than 64 folders", hint="do links go in a circle?")
+            entries += 1 + len(files)
+            if entries > MAX_ENTRIES:
+                raise InputError(
+                    f"{top} holds more than {MAX_ENTRIES} files", hint="do links go in a circle?"
+                )
             for name in files:
                 if name not in _CLUTTER:
                     _stamp(Path(folder, name), found)
@@ -71,7 +82,8 @@ def _stamp(path: Path, found: Listing) -> None:
         st = path.stat()
     except OSError:
         return
-    found[path] = (st.st_size, st.st_mtime_ns, st.st_ino)
+    if stat.S_ISREG(st.st_mode):  # reading a pipe would wait for ever
+        found[path] = (st.st_size, st.st_mtime_ns, st.st_ino)
 
 
 class FolderTrigger:
@@ -132,7 +144,7 @@ class FolderTrigger:
                 listing = self._settled(hints)
                 change = self._new(listing)
                 if change is None and self._waiting:
-                    if list_files(self._paths) != listing:
+                    if self._scan() != listing:
                         continue
                     raise DataError(self._waiting, hint="copy it again, or take it out")
                 return change
@@ -150,9 +162,19 @@ class FolderTrigger:
 
     # scanning
 
+    def _scan(self) -> Listing:
+        """The files now; none when they cannot be listed (`_unlisted` then says why)."""
+        try:
+            listing = list_files(self._paths)
+        except InputError as error:
+            self._unlisted = error.message
+            return {}
+        self._unlisted = ""
+        return listing
+
     def _settled(self, hints: _Hints) -> Listing:
         """The listing, once it has not changed for `settle_s`."""
-        listing = list_files(self._paths)
+        listing = self._scan()
         since = time.monotonic()
         # A file written within the last moments may still be being written.
         while (left := self._settle_s - (time.monotonic() - since)) > 0:
@@ -160,7 +182,7 @@ class FolderTrigger:
             if listing == self._last and time.time_ns() - newest > self._settle_s * 1e9:
                 break  # unchanged since the last scan, which was long enough ago
             time.sleep(min(left, 0.25))
-            now = list_files(self._paths)
+            now = self._scan()
             if now != listing:
                 listing, since = now, time.monotonic()
         self._last = listing
@@ -169,10 +191,11 @@ class FolderTrigger:
 
     _last: Listing | None = None
     _waiting: str = ""
+    _unlisted: str = ""
 
     def _new(self, listing: Listing) -> Change | None:
         """The content as a change, None when it is known or not whole (`_waiting` then says why)."""
-        self._waiting = self._problem(listing)
+        self._waiting = self._unlisted or self._problem(listing)
         if not self._waiting:
             try:
                 digest = self._digest(self._paths)
@@ -184,7 +207,7 @@ class FolderTrigger:
                 self._tell(f"waiting: {self._waiting}")
             return None
         self._told.clear()
-        if list_files(self._paths) != listing:
+        if self._scan() != listing:
             self._last = None
             return None  # changed while it was read: the next scan settles again
         if digest in self._done:

@@ -8,12 +8,14 @@ from pathlib import Path
 SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".gif", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm", ".pbm")
 )
+# What browsers, file managers and copying tools call a file until they have all of it.
+_UNFINISHED = (".part", ".partial", ".crdownload", ".download", ".filepart", ".tmp")
 
 
 class PictureCheck:
     """Decodes each picture once, and again only when the file changed.
 
-    Files whose suffix names no picture format are ready as they are.
+    Files whose name says that a copy is under way are not ready, others that are no pictures are.
     """
 
     def __init__(self) -> None:
@@ -21,6 +23,8 @@ class PictureCheck:
 
     def __call__(self, path: Path) -> bool:
         """True when `path` is whole, or is no picture."""
+        if _unfinished(path.name.lower()):
+            return False
         if path.suffix.lower() not in SUFFIXES:
             return True
         try:
@@ -34,6 +38,12 @@ class PictureCheck:
             return False
         self._whole[path] = stamp
         return True
+
+
+def _unfinished(name: str) -> bool:
+    # rsync writes IMG.jpg as .IMG.jpg.Xy12Zq
+    hidden = name.startswith(".") and any(f"{suffix}." in name for suffix in SUFFIXES)
+    return hidden or name.endswith(_UNFINISHED)
 
 
 def _decodes(path: Path) -> bool:
