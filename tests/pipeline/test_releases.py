@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from coremlops import golden
-from coremlops.errors import CoremlopsError, GateError, InputError, RepositoryError
+from coremlops.errors import CoremlopsError, GateError, GoldenError, InputError, RepositoryError
 from coremlops.model import model_digest
 from coremlops.pipeline import releases
 from coremlops.pipeline.shipping import Shipping, shipping
@@ -75,6 +75,44 @@ def test_publish_takes_a_golden_set_as_it_is(where: Shipping, pictures: Path, tm
     stored = [path for path in (where.repository / "targets").rglob("*") if path.is_file()]
     wanted = (tmp_path / "golden" / "golden.json").read_bytes()
     assert wanted in [path.read_bytes() for path in stored]
+
+
+def test_nothing_that_lies_beside_a_golden_set_is_published(
+    where: Shipping, pictures: Path, tmp_path: Path
+) -> None:
+    """All of a golden set goes to every device: a photo that nobody named stays here."""
+    model = write_model(tmp_path / "one.mlpackage")
+    made = tmp_path / "golden"
+    golden.make(model, pictures, made)
+    (made / "private.jpg").write_bytes(b"a photo of somebody")
+    (made / ".DS_Store").write_bytes(b"names of files")
+    releases.publish(model, made, where)
+    repository = Repository.open(where.repository)
+    entry = repository.index("staging").current
+    assert entry is not None
+    paths = {member.path for member in repository.manifest(entry).members if "golden/" in member.path}
+    assert paths == {"golden/golden.json", "golden/0001.png", "golden/0002.png", "golden/0003.png"}
+    stored = [path.read_bytes() for path in (where.repository / "targets").rglob("*") if path.is_file()]
+    assert b"a photo of somebody" not in stored
+
+
+@pytest.mark.parametrize("fault", ["another model", "missing", "link"])
+def test_a_golden_set_that_no_device_would_take_is_not_published(
+    where: Shipping, pictures: Path, tmp_path: Path, fault: str
+) -> None:
+    model = write_model(tmp_path / "one.mlpackage", gain=0.02)
+    made = tmp_path / "golden"
+    golden.make(model, pictures, made)
+    if fault == "another model":
+        model = write_model(tmp_path / "two.mlpackage", gain=0.03)
+    else:
+        (made / "0002.png").unlink()
+    if fault == "link":
+        (made / "0002.png").symlink_to(made / "0001.png")
+    words = "a golden set of model" if fault == "another model" else "0002.png: a file expected"
+    with pytest.raises(GoldenError, match=words):
+        releases.publish(model, made, where)
+    assert Repository.open(where.repository).index("staging").current is None
 
 
 def test_a_report_that_says_no_or_is_about_another_model_publishes_nothing(

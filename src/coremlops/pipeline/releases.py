@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from coremlops.collection import Entry, Index
-from coremlops.errors import CoremlopsError, RepositoryError
+from coremlops.errors import CoremlopsError, GoldenError, RepositoryError
 from coremlops.model import model_digest
 from coremlops.pipeline.components.proven import check_report
 from coremlops.pipeline.shipping import Shipping
@@ -70,11 +71,12 @@ def publish(
             assert known is not None  # noqa: S101 - the digest was found in one of the two
             return _receipt("present", before, known, where)
     with tempfile.TemporaryDirectory(prefix="coremlops-golden-") as scratch:
-        made = golden
-        if not (golden / "golden.json").is_file():
+        made = Path(scratch) / "golden"
+        if (golden / "golden.json").is_file():
+            _copy_named(golden, made, digest)
+        else:
             from coremlops.golden import make
 
-            made = Path(scratch) / "golden"
             make(model, golden, made)
         before = repository.index(channel)
         entry = repository.publish(model, made, channel, again=again)
@@ -106,6 +108,29 @@ def listing(where: Shipping) -> tuple[Index, ...]:
     """Both channels as they stand. Raises `RepositoryError`."""
     indexes: tuple[Index, ...] = _open(where).list()
     return indexes
+
+
+def _copy_named(golden: Path, made: Path, digest: str) -> None:
+    """Copy a golden set of this model: the files that `golden.json` names, and none that lies beside them.
+
+    All of it goes to every device, so nothing is published that nobody named. Raises `GoldenError`.
+    """
+    from coremlops.golden import read_golden
+
+    promised = read_golden(golden)
+    if promised.model != digest:
+        raise GoldenError(
+            f"a golden set of model {digest[:12]} expected, got one of {promised.model[:12]} in {golden}",
+            hint="give the pictures instead, and the set is made from them",
+        )
+    made.mkdir()
+    for name in ("golden.json", *(item.file for item in promised.examples)):
+        if (golden / name).is_symlink() or not (golden / name).is_file():
+            raise GoldenError(f"{golden / name}: a file expected, got none", hint="golden.json names it")
+        try:
+            shutil.copyfile(golden / name, made / name)
+        except OSError as error:
+            raise GoldenError(f"{golden / name} cannot be read: {error.strerror}") from None
 
 
 def mirror(where: Shipping, collection: str, channel: str, digest: str) -> tuple[bool, str]:
