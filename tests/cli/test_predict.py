@@ -104,3 +104,27 @@ def test_inputs_that_cannot_be_right(
     arguments = [part for entry in given for part in ("--input", entry)]
     assert main(["predict", str(tiny_classifier), *arguments]) == code
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x93NUMPY\x01\x00\x12\x00{'descr': 0x(((    ",
+        b"\x93NUMPY\x01\x00\x48\x00"
+        b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000000,), }\n",
+    ],
+)
+def test_a_broken_npy_file(tmp_path: Path, data: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    model = adder(tmp_path / "a.mlpackage")
+    path = tmp_path / "x.npy"
+    path.write_bytes(data)
+    assert main(["predict", str(model), "--input", f"x={path}"]) == 1
+    assert "x.npy cannot be read" in capsys.readouterr().err
+
+
+def test_what_is_no_number_is_null_in_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = adder(tmp_path / "a.mlpackage")
+    np.save(tmp_path / "x.npy", np.array([[np.nan, np.inf, 1], [1, 1, 1]], np.float32))
+    assert main(["predict", str(model), "--input", f"x={tmp_path / 'x.npy'}", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["outputs"] == {"y": [[None, None, 3], [4, 5, 6]]}

@@ -42,6 +42,7 @@ def test_a_good_one_survives_a_round_trip(tmp_path: Path) -> None:
         (("format",), False, "format 0 expected, got False"),
         (("model",), "x" * 64, "model: a SHA-256 expected"),
         (("tolerance",), 0.9, "tolerance: a number from 0 to 0.25 expected, got 0.9"),
+        (("tolerance",), 10**400, "tolerance: a number from 0 to 0.25 expected, got 1000"),
         (("tolerance",), float("nan"), "tolerance: a number expected, got nan"),
         (("tolerance",), "0.1", "tolerance: a number expected, got '0.1'"),
         (("input", "width"), 10**9, "input.width: a whole number 1..4096 expected"),

@@ -157,3 +157,22 @@ def test_arrays() -> None:
     ):
         with pytest.raises(InputError, match="input 'x': an array of"):
             image_from_array(array, name="x")
+
+
+def test_a_kind_that_would_start_another_program_is_not_read(tmp_path: Path) -> None:
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n%%EOF\n")
+    with pytest.raises(InputError, match="of no kind that is known here"):
+        read_image(path)
+
+
+def test_exif_data_that_makes_no_sense(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112], exif[0x010F] = 6, "x"
+    data = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(data, "JPEG", exif=exif)
+    # The maker's name becomes the picture's width: Pillow raises struct.error when it turns the picture.
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(data.getvalue().replace(b"\x01\x0f\x00\x02", b"\x01\x00\x00\x02", 1))
+    with pytest.raises(InputError, match="cannot be decoded"):
+        prepare_image(read_image(path), 4, 4)

@@ -14,9 +14,9 @@ from PIL import Image
 
 import coremlops
 from coremlops.errors import InputError, ModelFormatError, UnsupportedOpsError, UsageError, WeightsError
-from coremlops.model import model_digest
+from coremlops.model import ModelAsset, model_digest
 from coremlops.model.proto import message_class
-from tests.handmade import add_operation, adder, program_spec, tensor_type, write_package
+from tests.handmade import add_operation, adder, array_feature, program_spec, tensor_type, write_package
 
 RED = np.zeros((16, 16, 3), np.uint8) + np.array([255, 0, 0], np.uint8)
 BLUE = RED[:, :, ::-1].copy()
@@ -274,3 +274,51 @@ def test_channels_come_in_the_model_s_order(tmp_path: Path, colour: int, channel
 def test_the_preparation_of_the_fixture_is_what_the_test_says(tiny_classifier: Path) -> None:
     text = coremlops.load(tiny_classifier).description.user_defined["com.coremlops.preparation"]
     assert json.loads(text)["image_option"] == "centerCrop"
+
+
+def test_an_output_that_the_program_does_not_have(tmp_path: Path) -> None:
+    spec, block = program_spec()
+    add_operation(block, "relu", "y", (2, 3), {"x": "x"})
+    array_feature(spec.description.output.add(), "z", (2, 3))
+    with pytest.raises(ModelFormatError, match="the description has an output 'z'; the program has y"):
+        coremlops.load(write_package(tmp_path / "a.mlpackage", spec))
+
+
+@pytest.mark.parametrize("field", ["predictedFeatureName", "predictedProbabilitiesName"])
+def test_a_classifier_s_results_under_other_names(tiny_classifier: Path, tmp_path: Path, field: str) -> None:
+    spec = ModelAsset.open(tiny_classifier).spec
+    setattr(spec.description, field, "other")
+    weights = tiny_classifier / WEIGHTS
+    with pytest.raises(ModelFormatError, match="the description calls 'other' what the program calls"):
+        coremlops.load(write_package(tmp_path / "a.mlpackage", spec, weights.read_bytes()))
+
+
+def test_a_label_twice(tiny_classifier: Path, tmp_path: Path) -> None:
+    spec = ModelAsset.open(tiny_classifier).spec
+    block = spec.mlProgram.functions["main"]
+    classify = block.block_specializations[block.opset].operations[-1]
+    for entry in classify.inputs["classes"].arguments[0].value.immediateValue.list.values:
+        entry.immediateValue.tensor.strings.values[0] = "ada"
+    weights = tiny_classifier / WEIGHTS
+    with pytest.raises(ModelFormatError, match="2 labels, and one of them twice"):
+        coremlops.load(write_package(tmp_path / "a.mlpackage", spec, weights.read_bytes()))
+
+
+@pytest.mark.parametrize("shape", [(-1,), (1 << 40, 1 << 40)])
+def test_an_optional_input_of_impossible_size(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    spec, block = program_spec()
+    add_operation(block, "relu", "y", (2, 3), {"x": "x"})
+    spec.description.input[0].type.isOptional = True
+    spec.description.input[0].type.multiArrayType.shape[:] = shape
+    model = coremlops.load(write_package(tmp_path / "a.mlpackage", spec))
+    with pytest.raises(ModelFormatError, match="the optional input 'x' has the shape"):
+        model.predict({})
+
+
+def test_an_optional_picture_that_is_not_given(tiny_classifier: Path, tmp_path: Path) -> None:
+    spec = ModelAsset.open(tiny_classifier).spec
+    spec.description.input[0].type.isOptional = True
+    weights = tiny_classifier / WEIGHTS
+    model = coremlops.load(write_package(tmp_path / "a.mlpackage", spec, weights.read_bytes()))
+    with pytest.raises(InputError, match="a picture has no default"):
+        model.predict({})

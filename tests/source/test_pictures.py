@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -87,3 +88,16 @@ def test_a_truncated_picture_is_named(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:-900])
     with pytest.raises(DataError, match=r"half\.png"):
         open_picture(path)
+
+
+@pytest.mark.parametrize("name", [b"\xff.png", b"a\n.png"])
+def test_a_name_that_does_not_print_is_refused(tmp_path: Path, name: bytes) -> None:
+    (tmp_path / "ada").mkdir()
+    (tmp_path / "ada" / os.fsdecode(name)).write_bytes(b"x")
+    with pytest.raises(DataError, match="a name that prints expected"):
+        read_labelled(tmp_path)
+
+
+def test_the_name_of_a_mac_s_screenshot_is_fine(tmp_path: Path) -> None:
+    path = _picture(tmp_path / "ada" / "Screenshot at 9.41\u202fAM.png")
+    assert read_labelled(tmp_path).names == (f"ada/{path.name}",)

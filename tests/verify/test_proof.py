@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from coremlops.errors import DataError, InputError, ModelError
-from coremlops.model import model_digest
+from coremlops.model import ModelAsset, model_digest
 from coremlops.source import open_source, read_labelled
 from coremlops.verify import Gates, VerifyOptions, verify
 from tests.verify.fixtures import SIDE, Trained, card, save, tiny_data, tiny_net
@@ -187,3 +187,22 @@ def test_pictures_of_any_kind_and_size_are_prepared(tiny: Trained, tmp_path: Pat
     Image.new("RGBA", (64, 5), (10, 20, 220, 128)).save(data / "blue" / "clear.png")
     report = verify(tiny.float16, tiny.source, data)
     assert report.top1_agreement == 1.0
+
+
+def test_labels_that_are_whole_numbers(tiny: Trained, tmp_path: Path) -> None:
+    spec = ModelAsset.open(tiny.float16).spec
+    function = spec.mlProgram.functions["main"]
+    classes = function.block_specializations[function.opset].operations[-1].inputs["classes"]
+    value = classes.arguments[0].value
+    value.type.listType.type.tensorType.dataType = 24  # int64
+    for number, entry in enumerate(value.immediateValue.list.values):
+        entry.immediateValue.tensor.longInts.values.append(number)
+    package = shutil.copytree(tiny.float16, tmp_path / "m.mlpackage")
+    (package / "Data" / "com.apple.CoreML" / "model.mlmodel").write_bytes(spec.SerializeToString())
+    source = shutil.copytree(tiny.source, tmp_path / "source")
+    about = json.loads((source / "model.json").read_text())
+    (source / "model.json").write_text(json.dumps(about | {"labels": ["0", "1"]}))
+    data = shutil.copytree(tiny.data, tmp_path / "data")
+    for number, label in enumerate(about["labels"]):
+        (data / label).rename(data / str(number))
+    assert verify(package, source, data).ok

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,13 @@ def run(args: argparse.Namespace) -> int:
     if args.json:
         print(
             json.dumps(
-                {"model": args.model, "digest": model.digest, "precision": args.precision, "outputs": plain}
+                {
+                    "model": args.model,
+                    "digest": model.digest,
+                    "precision": args.precision,
+                    "outputs": _json(plain),
+                },
+                allow_nan=False,
             )
         )
     else:
@@ -87,12 +94,23 @@ def _value(name: str, path: Path) -> Any:
         if path.stat().st_size > MAX_JSON_BYTES:
             raise InputError(f"input {name!r}: {path} is larger than {MAX_JSON_BYTES} bytes")
         return json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
+    except InputError:
+        raise
+    except Exception as error:  # NumPy's reader raises EOFError, MemoryError and the tokenizer's errors, too
         raise InputError(f"input {name!r}: {path} cannot be read: {error}") from error
 
 
 def _plain(value: Any) -> Any:
     return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _json(value: Any) -> Any:
+    """A plain value as JSON can hold it: what is infinite or no number becomes null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list):
+        return [_json(entry) for entry in value]
+    return {key: _json(entry) for key, entry in value.items()} if isinstance(value, dict) else value
 
 
 def _lines(name: str, value: Any) -> list[str]:

@@ -58,6 +58,7 @@ def open_classifier(path: Path) -> Classifier:
     if (
         not isinstance(image, ImageFeature)
         or image.colour not in _COLOURS
+        or not about.labels
         or not about.predicted_label
         or not about.predicted_probabilities
     ):

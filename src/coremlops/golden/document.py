@@ -163,7 +163,9 @@ def _word(value: object, where: str) -> str:
 
 
 def _number(value: object, low: float, high: float, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    # A whole number may be beyond all floats, for which math.isfinite has no answer but an error.
+    finite = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
+    if isinstance(value, bool) or not isinstance(value, int | float) or not finite:
         raise GoldenError(f"{where}: a number expected, got {_short(value)}")
     if not low <= value <= high:
         raise GoldenError(f"{where}: a number from {low:g} to {high:g} expected, got {_short(value)}")

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -153,8 +154,9 @@ def _relative(name: str, *, what: str) -> PurePosixPath:
     parts = name.split("/")
     if not name or path.is_absolute() or any(part in ("", ".", "..") for part in parts):
         raise ModelFormatError(f"{what} path {name!r} leaves the package or is not a plain relative path")
-    # Not printable: control characters, and bytes of a file name that are no UTF-8, which no digest can hold.
-    if len(name) > MAX_PATH_CHARS or not name.isprintable() or "\\" in name:
+    # Control characters, and bytes of a file name that are no UTF-8, which no digest can hold.
+    odd = any(unicodedata.category(char) in ("Cc", "Cs") for char in name)
+    if len(name) > MAX_PATH_CHARS or odd or "\\" in name:
         raise ModelFormatError(f"{what} path {name[:80]!r} is too long or holds characters that do not print")
     return path
 

@@ -13,12 +13,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from coremlops.errors import InputError, UsageError
+from coremlops.errors import CoremlopsError, InputError, UsageError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 IMAGE_OPTIONS = ("centerCrop", "scaleFit", "scaleFill")
+# Pillow reads far more, some of it through other programs: an EPS file would start Ghostscript.
+FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "PPM")
 MAX_IMAGE_BYTES = 256 << 20
 MAX_PIXELS = 178_956_970  # Pillow's own warning limit; here it is an error
 
@@ -47,7 +49,9 @@ def prepare_image(
         raise UsageError(f"a picture of {width} x {height} pixels; expected at least 1 x 1")
     try:
         picture = convert_colour(ImageOps.exif_transpose(image), color)
-    except (OSError, SyntaxError, ValueError) as error:
+    except CoremlopsError:
+        raise
+    except Exception as error:  # Pillow lets anything out: odd EXIF data alone raises struct.error
         raise InputError(f"the picture cannot be decoded: {error}") from error
     if picture.size == (width, height):
         return picture
@@ -105,7 +109,7 @@ def read_image(path: str | os.PathLike[str]) -> Image:
         size = place.stat().st_size
         if size > MAX_IMAGE_BYTES:
             raise InputError(f"{place}: {size} bytes; a picture may have {MAX_IMAGE_BYTES}")
-        image = Pillow.open(io.BytesIO(place.read_bytes()))
+        image = Pillow.open(io.BytesIO(place.read_bytes()), formats=FORMATS)
         if image.width * image.height > MAX_PIXELS:
             raise InputError(
                 f"{place}: {image.width} x {image.height} pixels; a picture may have {MAX_PIXELS}"
@@ -118,7 +122,9 @@ def read_image(path: str | os.PathLike[str]) -> Image:
             f"{place} cannot be read as a picture: of no kind that is known here",
             hint="JPEG, PNG, WebP, TIFF, BMP, GIF and PPM are read",
         ) from error
-    except (OSError, SyntaxError, ValueError, Pillow.DecompressionBombError) as error:
+    except CoremlopsError:
+        raise
+    except Exception as error:  # OSError, SyntaxError, struct.error, DecompressionBombError, ...
         raise InputError(
             f"{place} cannot be read as a picture: {error}",
             hint="is the file complete?",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from difflib import get_close_matches
@@ -10,12 +11,15 @@ from typing import Any
 import numpy as np
 
 from coremlops.dialects.mil import BlobRef, Function, TensorType, read_program
-from coremlops.errors import ModelFormatError, UnsupportedOpsError, UsageError
+from coremlops.errors import InputError, ModelFormatError, UnsupportedOpsError, UsageError
 from coremlops.lower import Lowered, embed_weights, lower_function
 from coremlops.lower.context import PRECISIONS, Classifier
 from coremlops.model import ArrayFeature, Feature, ImageFeature, ModelAsset, ModelDescription
+from coremlops.model.description import FunctionDescription
 from coremlops.runtime.inputs import array_tensor, check_names, image_tensor, resolve_option
 from coremlops.runtime.session import ENGINES, Session
+
+MAX_DEFAULT = 1 << 28  # elements of an optional input that is not given
 
 
 class Model:
@@ -26,8 +30,10 @@ class Model:
     ) -> None:
         self._asset = asset
         self._lowered = lowered
-        self._inputs, self._outputs = _interface(asset.description, function)
+        interface = _interface(asset.description, function)
+        self._inputs, self._outputs = interface.inputs, interface.outputs
         self._check_interface()
+        self._check_results((interface.predicted_label, interface.predicted_probabilities))
         self._session = Session(lowered, threads=threads)
         self._digest = ""
         self.description: ModelDescription = asset.description
@@ -106,29 +112,50 @@ class Model:
                 f"{self._asset.path}: not supported here: {'; '.join(unsupported)}", tuple(unsupported)
             )
 
+    def _check_results(self, classified: tuple[str, str]) -> None:
+        """What the description promises is what `predict` gives.
+
+        `classified`: what the description calls a classifier's label and probabilities; may be empty.
+        """
+        given = {entry.name for entry in self._lowered.outputs}
+        classifier = self._lowered.classifier
+        if classifier is not None:
+            names = (classifier.label, classifier.probabilities)
+            given.update(names)
+            for said, name in zip(classified, names, strict=True):
+                if said not in ("", name):
+                    raise ModelFormatError(
+                        f"{self._asset.path}: the description calls {said!r} what the program calls {name!r}"
+                    )
+        missing = sorted({feature.name for feature in self._outputs} - given)
+        if missing:
+            raise ModelFormatError(
+                f"{self._asset.path}: the description has an output {missing[0]!r}; the program has "
+                f"{', '.join(sorted(given)) or 'none'}"
+            )
+
     def _is_classifier_output(self, name: str) -> bool:
         classifier = self._lowered.classifier
         return classifier is not None and name in (classifier.label, classifier.probabilities)
 
 
-def _interface(
-    description: ModelDescription, function: str
-) -> tuple[tuple[Feature, ...], tuple[Feature, ...]]:
-    for entry in description.functions:
-        if entry.name == function:
-            return entry.inputs, entry.outputs
-    return description.inputs, description.outputs
+def _interface(description: ModelDescription, function: str) -> ModelDescription | FunctionDescription:
+    return next((entry for entry in description.functions if entry.name == function), description)
 
 
 def _tensor(
     feature: Feature, inputs: Mapping[str, Any], option: str | None, type_: Any
 ) -> np.ndarray[Any, Any]:
     if isinstance(feature, ImageFeature):
+        if feature.name not in inputs:
+            raise InputError(f"input {feature.name!r} is missing: a picture has no default")
         return image_tensor(feature, inputs[feature.name], option)
     assert isinstance(feature, ArrayFeature)  # noqa: S101  checked when the model was loaded
     assert isinstance(type_, TensorType)  # noqa: S101
     if feature.name in inputs:
         return array_tensor(feature, inputs[feature.name], type_)
+    if any(size < 0 for size in feature.shape) or math.prod(feature.shape) > MAX_DEFAULT:
+        raise ModelFormatError(f"the optional input {feature.name!r} has the shape {list(feature.shape)}")
     return array_tensor(feature, np.full(feature.shape, feature.default or 0), type_)
 
 

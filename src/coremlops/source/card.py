@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -26,6 +27,7 @@ MAX_CARD_BYTES = 4 << 20
 MAX_SIDE = 8192
 MAX_LABELS = 100_000
 MAX_LABEL_LENGTH = 200
+MAX_NUMBER = 3.4e38  # float32, in which the tensor is made
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ def parse_image_input(value: object, where: str) -> ImageInput:
     name, color, option = fields["name"], fields["color"], fields["image_option"]
     if not isinstance(name, str) or not name.isidentifier() or len(name) > MAX_LABEL_LENGTH:
         raise InputError(f"{where}.name: a plain name such as 'image' expected, got {_short(name)}")
-    if color not in CHANNELS:
+    if not isinstance(color, str) or color not in CHANNELS:
         raise InputError(f"{where}.color: one of {', '.join(CHANNELS)} expected, got {_short(color)}")
     if option not in IMAGE_OPTIONS:
         raise InputError(
@@ -126,7 +128,7 @@ def parse_labels(value: object, where: str) -> tuple[str, ...]:
         if not isinstance(label, str) or not 0 < len(label) <= MAX_LABEL_LENGTH or not label.isprintable():
             raise InputError(f"{where}: labels: a printable name expected, got {_short(label)}")
     if len(set(value)) != len(value):
-        twice = sorted({label for label in value if value.count(label) > 1})[:5]
+        twice = sorted(label for label, count in Counter(value).items() if count > 1)[:5]
         raise InputError(f"{where}: labels: each name once expected, got twice: {', '.join(twice)}")
     return tuple(value)
 
@@ -146,9 +148,13 @@ def _fields(value: object, names: tuple[str, ...], where: str) -> Mapping[str, A
 
 
 def _number(value: object, where: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    try:
+        number = float(value) if isinstance(value, int | float) and not isinstance(value, bool) else math.nan
+    except OverflowError:  # a whole number beyond all floats
+        number = math.inf
+    if not abs(number) <= MAX_NUMBER:
         raise InputError(f"{where}: a finite number expected, got {_short(value)}")
-    return float(value)
+    return number
 
 
 def _side(value: object, where: str) -> int:

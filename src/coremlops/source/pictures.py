@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -34,7 +35,8 @@ class Labelled:
 def read_labelled(folder: Path) -> Labelled:
     """List the pictures of a labelled folder; hidden files and files that are no pictures are passed over.
 
-    Raises DataError for a folder that is missing, has no labelled subfolder or no picture, or leads outside.
+    Raises DataError for a folder that is missing, has no labelled subfolder or no picture, or leads outside,
+    and for names that do not print.
     """
     if not folder.is_dir():
         raise DataError(f"{folder}: a folder <label>/<picture> expected, got no folder")
@@ -48,7 +50,14 @@ def read_labelled(folder: Path) -> Labelled:
                 continue
             if not path.resolve().is_relative_to(root):
                 raise DataError(f"{path} is a link that leads out of {folder}")
-            names.append(f"{subfolder.name}/{path.name}")
+            name = f"{subfolder.name}/{path.name}"
+            # Control characters, and bytes that are no UTF-8, which no report or digest can hold. Odd spaces
+            # stay: a Mac puts them into the names of its screenshots.
+            if any(unicodedata.category(char) in ("Cc", "Cs") for char in name):
+                raise DataError(
+                    f"{folder}: a name that prints expected, got {name!r}", hint="rename the file"
+                )
+            names.append(name)
             labels.append(subfolder.name)
             if len(names) > MAX_PICTURES:
                 raise DataError(f"{folder}: at most {MAX_PICTURES} pictures expected, got more")

@@ -117,6 +117,8 @@ def source_side(path: Path, model: ModelSide) -> SourceSide:
             f"not in both: {', '.join(differ)}",
             hint="verify against the source that this model was converted from",
         )
+    if len(card.labels) != len(model.labels):
+        raise InputError(f"{model.path}: each label once expected, got one twice")
     if card.labels != model.labels:
         moved = [a for a, b in zip(card.labels, model.labels, strict=True) if a != b]
         notes.append(
@@ -192,7 +194,7 @@ def ask(
     for i, name in enumerate(pictures.names):
         picture = open_picture(pictures.folder / name)
         answer = loaded.predict({model.image.name: for_model(picture)})
-        said = answer[model.probabilities]
+        said = {str(label): share for label, share in answer[model.probabilities].items()}
         got[i] = [said[label] for label in labels]
         named.append(str(answer[model.description.predicted_label]))
         row = program(tensor(for_source(picture), source.card.input))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from coremlops.errors import ModelFormatError
 from coremlops.lower.context import Classifier, Lowering
 from coremlops.lower.registry import Labels, Unsupported, Value, lowers
 
@@ -20,6 +21,8 @@ def classify(ctx: Lowering, probabilities: Value, classes: Labels) -> None:
     shape = probabilities.shape
     if None not in shape and math.prod(axis or 0 for axis in shape) != len(classes):
         raise Unsupported(f"{len(classes)} classes for probabilities of shape {shape}")
+    if len(set(classes)) != len(classes):
+        raise ModelFormatError(f"classify: {len(classes)} labels, and one of them twice")
     label, source = outputs[0].name, outputs[1].name
     ctx.graph.node("Identity", [ctx.use(probabilities)], source, {})
     ctx.classifier = Classifier(label, source, source, shape, classes)
