@@ -178,3 +178,22 @@ def test_promoting_without_the_release_key_names_its_holder(shell: Shell) -> Non
     shell("release", "promote", code=1)
     assert "the release key of repository" in shell.err
     assert "whoever decides about releases" in shell.err
+
+
+def test_a_model_that_answers_no_number_prints_json_all_the_same(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from PIL import Image
+
+    from coremlops.client import Device
+
+    Image.new("RGB", (4, 4)).save(shell.folder / "red.png")
+    answer = {"p": {"red": float("nan"), "blue": 0.5}, "x": [1.0, float("inf")]}
+    monkeypatch.setattr(Device, "predict", lambda *args, **options: answer)
+    out = shell(
+        "device", "predict", "--device", "phone", "--input", f"image={shell.folder / 'red.png'}", "--json"
+    )
+    assert json.loads(out, parse_constant=pytest.fail) == {
+        "p": {"red": None, "blue": 0.5},
+        "x": [1.0, None],
+    }

@@ -64,6 +64,24 @@ def test_unknown_option_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> 
     assert stop.value.code == 2
 
 
+def test_an_option_of_a_group_s_command_has_one_spelling(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["device", "status", "--dev", "phone"])
+    assert stop.value.code == 2
+    assert "--device" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [("device", "update", "--device"), ("repo", "init")])
+def test_what_the_file_system_refuses_is_one_line(
+    command: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command, "a" * 300]) == 1
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert err.startswith("error: ")
+    assert "File name too long" in err
+
+
 def test_no_arguments_prints_the_overview(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     shown = capsys.readouterr().out

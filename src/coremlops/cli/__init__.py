@@ -13,6 +13,7 @@ import argparse
 import importlib
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from coremlops import __version__
 from coremlops.errors import CoremlopsError
@@ -43,14 +44,20 @@ def _overview() -> str:
     return "\n".join(lines)
 
 
+class _Parser(argparse.ArgumentParser):
+    """An option has one spelling, in commands of a group too: argparse would take `--coll` for another."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **options})
+
+
 def parser_for(name: str) -> argparse.ArgumentParser:
     """The parser of one command, with that command's module imported."""
     module = importlib.import_module(f"coremlops.cli.{name.replace('-', '_')}")
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"coremlops {name}",
         description=COMMANDS[name][1],
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
     )
     module.configure(parser)
     parser.set_defaults(run=module.run)
@@ -95,3 +102,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 0
+    except OSError as error:
+        # Rooms turn what they expect into errors of ours; a disk or a file system may still surprise them.
+        name = f"{error.filename}: " if error.filename else ""
+        print(f"error: {name}{error.strerror or error}", file=sys.stderr)
+        return 1

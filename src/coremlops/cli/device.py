@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -127,7 +128,7 @@ def _predict(args: argparse.Namespace, device: Device) -> int:
     outputs = device.predict(inputs, image_option=args.image_option)
     plain = {name: _plain(value) for name, value in outputs.items()}
     if args.json:
-        print(json.dumps(plain))
+        print(json.dumps(_json(plain), allow_nan=False))
         return 0
     for name, value in plain.items():
         if isinstance(value, dict):
@@ -142,6 +143,15 @@ def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {str(key): _plain(item) for key, item in value.items()}
     return value.tolist() if hasattr(value, "tolist") else value
+
+
+def _json(value: Any) -> Any:
+    """A plain value as JSON can hold it: what is infinite or no number becomes null."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, list):
+        return [_json(entry) for entry in value]
+    return {key: _json(entry) for key, entry in value.items()} if isinstance(value, dict) else value
 
 
 def _status(args: argparse.Namespace, device: Device) -> int:
