@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from coremlops.errors import ConfigError, StepError
@@ -98,6 +100,14 @@ def test_a_failed_step_is_still_to_be_done(tiny: Tiny) -> None:
     with pytest.raises(StepError):
         run(tiny.root)
     assert why(tiny.root, "b").reasons == ("code: b/count.sh changed",)
+
+
+def test_asking_needs_no_place_to_write(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tiny.root)
+    cache = tiny.root / ".coremlops" / "cache"
+    shutil.rmtree(cache)
+    cache.write_text("a file where the folder should be, as a read-only disk would refuse it")
+    assert why(tiny.root, "a").status == "up to date"
 
 
 def test_asking_runs_nothing(tiny: Tiny) -> None:

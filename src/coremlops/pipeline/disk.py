@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from pathlib import Path
@@ -28,6 +29,12 @@ def write_json(path: Path, value: Any) -> None:
     except OSError as error:
         Path(temporary).unlink(missing_ok=True)
         raise cannot_write(path, error) from error
+
+
+def keep_json(path: Path, value: Any) -> None:
+    """Write what is only there to be quicker next time; a read-only project does without."""
+    with contextlib.suppress(StoreError):
+        write_json(path, value)
 
 
 def read_json(path: Path) -> Any:

@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 from blake3 import blake3
 
-from coremlops.pipeline.disk import read_json, write_json
+from coremlops.pipeline.disk import keep_json, read_json
 
 FORMAT = 1
 _REQUIREMENT = r"([A-Za-z0-9][A-Za-z0-9._-]*)\s*(?:\[([^\]]*)\])?[^;]*(?:;(.*))?"
@@ -76,7 +76,7 @@ def installed(cache: Path, paths: Sequence[str] | None = None) -> Installed:
     sound = isinstance(saved, dict) and {"names", "distributions"} <= saved.keys()
     if not (sound and saved.get("format") == FORMAT and saved.get("listing") == listing):
         saved = {"format": FORMAT, "listing": listing, **_read_all(places)}
-        write_json(cache, saved)
+        keep_json(cache, saved)
     distributions = {
         name: Distribution(
             name, value["version"], tuple((r[0], tuple(r[1]), r[2]) for r in value["requires"]),

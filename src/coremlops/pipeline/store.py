@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from coremlops.errors import InputError, StepError, StoreError
-from coremlops.pipeline.disk import cannot_write, read_json, read_table, write_json
+from coremlops.pipeline.disk import cannot_write, keep_json, read_json, read_table, write_json
 from coremlops.pipeline.key import Ingredients
 from coremlops.pipeline.tree import FORMAT as TREE_FORMAT
 from coremlops.pipeline.tree import Tree, read_stamps, scan, skip_nothing, walk
@@ -99,7 +99,7 @@ class Store:
             self._discard(path)
             return None
         if not unchanged:
-            write_json(manifest, {"format": TREE_FORMAT, "files": stamps})
+            keep_json(manifest, {"format": TREE_FORMAT, "files": stamps})
         return Output(path, tree)
 
     def commit(self, work: Path, step: str) -> Output:

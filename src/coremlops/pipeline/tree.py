@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from blake3 import blake3
 
 from coremlops.errors import InputError
-from coremlops.pipeline.disk import read_table, write_json
+from coremlops.pipeline.disk import keep_json, read_table
 
 FORMAT = 1
 SETTLED_NS = 2_000_000_000  # the coarsest clocks (FAT) tick every two seconds
@@ -211,5 +211,5 @@ class TreeCache:
         if not unchanged:
             settled = {name: s for name, s in stamps.items() if s[1] < limit and s[2] < limit}
             if settled != known:
-                write_json(path, {"format": FORMAT, "root": str(root), "files": settled})
+                keep_json(path, {"format": FORMAT, "root": str(root), "files": settled})
         return tree

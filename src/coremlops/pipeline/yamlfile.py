@@ -10,8 +10,8 @@ from typing import Any
 
 from blake3 import blake3
 
-from coremlops.errors import ConfigError, StoreError
-from coremlops.pipeline.disk import read_table, write_json
+from coremlops.errors import ConfigError
+from coremlops.pipeline.disk import keep_json, read_table
 
 FORMAT = 1
 MAX_BYTES = 1 << 20
@@ -127,10 +127,7 @@ class YamlCache:
         return value
 
     def save(self) -> None:
-        """Keep what was parsed for the next process; a read-only project is read without it."""
+        """Keep what was parsed for the next process."""
         if self._changed:
-            try:
-                write_json(self._path, {"format": FORMAT, "files": self._entries})
-            except StoreError:
-                return
+            keep_json(self._path, {"format": FORMAT, "files": self._entries})
             self._changed = False
