@@ -28,6 +28,7 @@ class Server:
 
     `change`: gives other bytes for a path. `cut`: path suffix -> the connection is cut after so many bytes.
     `endless`: path suffixes that never end. `hidden`: path suffixes that are answered with 404.
+    `redirect`: path suffix -> where its answer leads to.
     """
 
     folder: Path
@@ -36,6 +37,7 @@ class Server:
     cut: dict[str, int] = field(default_factory=dict)
     endless: set[str] = field(default_factory=set)
     hidden: set[str] = field(default_factory=set)
+    redirect: dict[str, str] = field(default_factory=dict)
     log: list[Request] = field(default_factory=list)
     url: str = ""
 
@@ -75,6 +77,14 @@ def answer(handler: BaseHTTPRequestHandler, server: Server) -> None:
     path = handler.path
     entry = Request(path, handler.headers.get("Range"), 200, 0)
     server.log.append(entry)
+    elsewhere = next((url for suffix, url in server.redirect.items() if path.endswith(suffix)), None)
+    if elsewhere is not None:
+        entry.status = 302
+        handler.send_response(302)
+        handler.send_header("Location", elsewhere)
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+        return
     file = server.folder / path.lstrip("/")
     if not file.is_file() or any(path.endswith(suffix) for suffix in server.hidden):
         entry.status = 404

@@ -271,6 +271,27 @@ def test_a_url_with_a_password_is_refused_and_not_repeated(tmp_path: Path, url: 
     assert not (tmp_path / "phone").exists()
 
 
+@pytest.mark.parametrize("url", ["http://a\nb", "http://models.example/a b", "https://a\x1b[2Jb"])
+def test_a_url_that_would_break_a_line_is_refused(tmp_path: Path, url: str) -> None:
+    from coremlops.errors import UsageError
+
+    with pytest.raises(UsageError, match="a repository's URL is") as caught:
+        Device.install(tmp_path / "phone", url, "faces", "staging", b"{}")
+    assert caught.value.message.isprintable()
+
+
+@pytest.mark.parametrize("scheme", ["file", "ftp"])
+def test_a_redirect_leads_to_no_file_of_the_device(world: World, tmp_path: Path, scheme: str) -> None:
+    """A server that answers "look at file:///..." gets nothing read: redirects are http and https alone."""
+    world.publish_two()
+    target = f"{scheme}://{world.repository.folder}/metadata/timestamp.json"
+    world.server.redirect["timestamp.json"] = target
+    result = world.device.update()
+    assert (result.outcome, result.version) == ("offline", 1)
+    assert world.server.log[-1].status == 302
+    world.assert_old_model_works()
+
+
 def test_a_manifest_that_names_another_digest(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A publisher that lies about the digest: the signatures are right, the promise is not."""
     monkeypatch.setattr("coremlops.release.repository.model_digest", lambda path: "d" * 64)

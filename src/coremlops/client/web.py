@@ -62,7 +62,14 @@ def check_url(url: str) -> str:
             hint="the repository is public by design: its files are signed, not secret",
         )
     rooted = parts.hostname if parts.scheme in ("http", "https") else parts.path.startswith("/")
-    if parts.scheme not in ("http", "https", "file") or not rooted or parts.query or parts.fragment:
+    plain = url.isprintable() and " " not in url  # else it breaks lines in messages, or the request itself
+    if (
+        parts.scheme not in ("http", "https", "file")
+        or not rooted
+        or parts.query
+        or parts.fragment
+        or not plain
+    ):
         raise UsageError(f"a repository's URL is http://, https:// or file:///, got {url!r:.200}")
     return url.rstrip("/")
 

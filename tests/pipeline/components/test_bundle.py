@@ -344,6 +344,19 @@ def test_the_command_writes_a_receipt(bench: Bench) -> None:
     )
 
 
+def test_an_app_folder_that_cannot_be_written_is_one_line(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from coremlops.pipeline.components.bundle.__main__ import main
+
+    bench.app.parent.mkdir()
+    bench.app.write_text("a file")
+    words = {"model": bench.model, "report": bench.report, "downstream": bench.folder, "app": bench.app}
+    monkeypatch.setattr(sys, "argv", ["bundle", *(f"--{name}={path}" for name, path in words.items())])
+    assert main() == 1
+    assert capsys.readouterr().err == f"error: {bench.app} cannot be written: File exists\n"
+
+
 def test_presence_is_found_out_without_heavy_imports(bench: Bench) -> None:
     bench.install()
     code = (

@@ -34,6 +34,9 @@ def main() -> int:
         if error.hint:
             print(f"  hint: {error.hint}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        print(f"error: {args.app} cannot be written: {error.strerror or error}", file=sys.stderr)
+        return 1
     (args.downstream / "receipt.json").write_text(json.dumps(receipt, indent=2) + "\n", encoding="utf-8")
     print(f"{receipt['action']}: {receipt['model']} is {receipt['digest'][:12]}")
     return 0
