@@ -51,7 +51,7 @@ def test_bad_flags_are_named(tiny: Trained, tmp_path: Path, capsys: pytest.Captu
     common = ["convert", str(tiny.source), "-o", str(tmp_path / "m.mlpackage")]
     assert main([*common, "--bias=a,b"]) == 2
     assert "--bias: numbers with commas between" in capsys.readouterr().err
-    assert main([*common, "--labels", "a,a"]) == 1
+    assert main([*common, "--labels", "a,a"]) == 2
     assert "got twice: a" in capsys.readouterr().err
     assert not (tmp_path / "m.mlpackage").exists()
 

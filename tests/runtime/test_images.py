@@ -142,8 +142,10 @@ def test_pictures_beyond_the_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(InputError, match="64 x 64 pixels; a picture may have 100"):
         read_image(path)
     monkeypatch.setattr("coremlops.runtime.images.MAX_IMAGE_BYTES", 100)
-    with pytest.raises(InputError, match="bytes; a picture may have 100"):
+    with pytest.raises(InputError, match="more bytes than the 100 that a picture may have"):
         read_image(path)
+    with pytest.raises(InputError, match="more bytes than the 100"):
+        read_image("/dev/zero")
 
 
 def test_arrays() -> None:

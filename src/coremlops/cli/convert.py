@@ -62,6 +62,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _card(args: argparse.Namespace, found: Card | None) -> Card | None:
     """What `model.json` says with the flags over it; None when there are neither."""
+    from coremlops.errors import InputError, UsageError
     from coremlops.source.card import CHANNELS, Card, parse_image_input, parse_labels
 
     flags = {
@@ -88,7 +89,10 @@ def _card(args: argparse.Namespace, found: Card | None) -> Card | None:
     labels: object = list(found.labels) if found is not None else None
     if args.labels is not None:
         labels = [label.strip() for label in args.labels.split(",")]
-    return Card(parse_image_input(before | given, "flags"), parse_labels(labels, "--labels"))
+    try:
+        return Card(parse_image_input(before | given, "flags"), parse_labels(labels, "--labels"))
+    except InputError as error:  # said on the command line, so a mistake in using it
+        raise UsageError(error.message, hint=error.hint) from error
 
 
 def _number(text: str) -> float:

@@ -106,10 +106,11 @@ def read_image(path: str | os.PathLike[str]) -> Image:
 
     place = Path(path)
     try:
-        size = place.stat().st_size
-        if size > MAX_IMAGE_BYTES:
-            raise InputError(f"{place}: {size} bytes; a picture may have {MAX_IMAGE_BYTES}")
-        image = Pillow.open(io.BytesIO(place.read_bytes()), formats=FORMATS)
+        with place.open("rb") as file:  # a device such as /dev/zero has no size to ask for
+            data = file.read(MAX_IMAGE_BYTES + 1)
+        if len(data) > MAX_IMAGE_BYTES:
+            raise InputError(f"{place}: more bytes than the {MAX_IMAGE_BYTES} that a picture may have")
+        image = Pillow.open(io.BytesIO(data), formats=FORMATS)
         if image.width * image.height > MAX_PIXELS:
             raise InputError(
                 f"{place}: {image.width} x {image.height} pixels; a picture may have {MAX_PIXELS}"

@@ -94,6 +94,8 @@ def _powers(expected: NDArray[Any], got: NDArray[Any]) -> NDArray[np.float64] | 
     """[2, channels]: power of the signal and of the error; None for values that do not correspond."""
     if expected.shape != got.shape or expected.ndim < 2 or expected.shape[0] != 1:
         return None
+    if not np.isfinite(expected).all():  # a mask of infinities, say: no signal to measure an error against
+        return None
     signal = expected[0].reshape(expected.shape[1], -1).astype(np.float64)
     other = got[0].reshape(expected.shape[1], -1).astype(np.float64)
     with np.errstate(invalid="ignore", over="ignore"):
