@@ -102,11 +102,11 @@ def test_a_failed_step_is_still_to_be_done(tiny: Tiny) -> None:
     assert why(tiny.root, "b").reasons == ("code: b/count.sh changed",)
 
 
-def test_asking_needs_no_place_to_write(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_asking_needs_no_place_to_write(tiny: Tiny) -> None:
     run(tiny.root)
-    cache = tiny.root / ".coremlops" / "cache"
-    shutil.rmtree(cache)
-    cache.write_text("a file where the folder should be, as a read-only disk would refuse it")
+    trees = tiny.root / ".coremlops" / "cache" / "trees"
+    shutil.rmtree(trees)
+    trees.write_text("a file where the folder should be, as a read-only disk would refuse it")
     assert why(tiny.root, "a").status == "up to date"
 
 

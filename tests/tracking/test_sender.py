@@ -334,6 +334,34 @@ def test_a_project_that_was_deleted_does_not_come_back(project: Project) -> None
     assert not project.root.exists()
 
 
+@pytest.mark.parametrize(
+    "damage", ["{", "[]", '{"offset": "x"}', '{"offset": -1, "steps": {}}', '{"offset": 0, "steps": 3}']
+)
+def test_a_damaged_cursor_sends_again_and_doubles_nothing(project: Project, damage: str) -> None:
+    run = project.recorder()
+    run.run_started({}, {})
+    run.step_started("train", {"epochs": "3"}, {})
+    project.send()
+    cursor = Outbox(project.root).folder / "run-1.cursor.json"
+    assert cursor.exists()
+    cursor.write_text(damage)
+    assert not flush(project.root, 0)
+    project.send()
+    assert [r.info.run_name for r in project.runs()] == ["faces main", "train"]
+
+
+def test_a_line_of_another_shape_stops_nothing(project: Project) -> None:
+    run = project.recorder()
+    run.run_started({}, {})
+    with run.path.open("a") as file:
+        file.write('["run_started"]\n7\n{"event": "run_started"}\n')
+    outbox = Outbox(project.root)
+    started = outbox.started("run-1")
+    assert started is not None
+    assert alive(started) is None
+    project.send()
+
+
 def test_the_log_holds_no_password(project: Project, capsys: pytest.CaptureFixture[str]) -> None:
     run = project.recorder(uri="nonsense://ada:s3cret@mlflow.example")
     run.run_started({}, {})

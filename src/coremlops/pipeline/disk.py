@@ -27,7 +27,8 @@ def write_json(path: Path, value: Any) -> None:
             file.write(json.dumps(value, separators=(",", ":")))
         os.replace(temporary, path)  # noqa: PTH105
     except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            Path(temporary).unlink(missing_ok=True)
         raise cannot_write(path, error) from error
 
 

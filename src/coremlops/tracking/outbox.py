@@ -64,13 +64,19 @@ class Outbox:
                 for line in file:
                     if b'"run_started"' in line:
                         with contextlib.suppress(ValueError):
-                            found = json.loads(line)
+                            event = json.loads(line)
+                            found = event if isinstance(event, dict) else found
                 if found is not None:
-                    return dict(found)
+                    return found
         return None
 
     def cursor(self, run_id: str) -> dict[str, Any]:
-        return {"offset": 0, "steps": {}, **(_read(self.folder / f"{run_id}.cursor.json") or {})}
+        """How far a run was sent; its beginning when that is not known (sent twice counts once)."""
+        found = _read(self.folder / f"{run_id}.cursor.json") or {}
+        offset = found.get("offset")
+        if not (isinstance(offset, int) and offset >= 0 and isinstance(found.get("steps"), dict)):
+            return {"offset": 0, "steps": {}}
+        return found
 
     def set_cursor(self, run_id: str, cursor: Mapping[str, Any]) -> None:
         _replace(self.folder / f"{run_id}.cursor.json", cursor)
@@ -129,7 +135,7 @@ def alive(started: Mapping[str, Any] | None) -> bool | None:
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         found = json.loads(path.read_bytes())
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
 
