@@ -8,7 +8,7 @@ import pytest
 from coremlops.cli import main
 from coremlops.cli.describe import size_text
 from coremlops.model import model_digest
-from tests.handmade import adder
+from tests.handmade import add_operation, adder, program_spec, write_package
 
 
 def test_the_table(tiny_classifier: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,3 +51,16 @@ def test_what_is_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 )
 def test_sizes(size: int, text: str) -> None:
     assert size_text(size) == text
+
+
+def test_a_model_s_words_do_not_drive_the_terminal(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spec, block = program_spec()
+    add_operation(block, "relu", "y", (2, 3), {"x": "x"})
+    spec.description.metadata.author = "Zo\u00eb\x1b[2J\x9b2J"
+    spec.description.metadata.userDefined["k"] = "\x07"
+    assert main(["describe", str(write_package(tmp_path / "a.mlpackage", spec))]) == 0
+    out = capsys.readouterr().out
+    assert "author    Zo\u00eb\\x1b[2J\\x9b2J" in out
+    assert "  k = \\x07" in out

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import unicodedata
 from typing import Any
 
 
@@ -19,8 +20,16 @@ def run(args: argparse.Namespace) -> int:
     from coremlops.runtime import describe
 
     summary = describe(args.model)
-    print(json.dumps(summary) if args.json else _text(summary))
+    print(json.dumps(summary) if args.json else terminal_text(_text(summary)))
     return 0
+
+
+def terminal_text(text: str) -> str:
+    """A text from a model's file that may go to a terminal: no escape sequence in it takes effect."""
+    return "".join(
+        char if char == "\n" or unicodedata.category(char) not in ("Cc", "Cs") else ascii(char)[1:-1]
+        for char in text
+    )
 
 
 def _text(summary: dict[str, Any]) -> str:

@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 from typing import Any
 
+from coremlops.cli.describe import terminal_text
 from coremlops.errors import InputError, UsageError
 
 MAX_JSON_BYTES = 256 << 20
@@ -63,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
             )
         )
     else:
-        print("\n".join(line for name, value in plain.items() for line in _lines(name, value)))
+        print(terminal_text("\n".join(line for name, value in plain.items() for line in _lines(name, value))))
     return 0
 
 
