@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tuf.api.metadata import Metadata, Targets
 
+from coremlops.collection import Index
 from coremlops.errors import RepositoryError
 from coremlops.files import exclusive_lock
 from coremlops.model import model_digest
@@ -391,3 +392,44 @@ def test_a_folder_that_cannot_be_made_is_our_error(tmp_path: Path, config: Path)
         Repository.init(tmp_path / "file" / "repository")
     with pytest.raises(RepositoryError, match="the keys cannot be written"):
         Repository.init(tmp_path / "repository", config=tmp_path / "file" / "config")
+
+
+@pytest.mark.parametrize("fault", ["no member", "short member", "no manifest", "another's manifest"])
+@pytest.mark.parametrize("act", ["promote", "rollback"])
+def test_a_version_that_is_not_whole_is_not_signed_for(
+    repository: Repository,
+    models: Models,
+    golden: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    act: str,
+    fault: str,
+) -> None:
+    """Whoever holds the release key vouches for the entry that the staging key wrote."""
+    first = repository.publish(models[0], golden)
+    second = repository.publish(models[1], golden)
+    if act == "promote":
+        repository.rollback("staging")
+    targets = repository.folder / "targets" / "faces" / "members"
+    sha256 = next(
+        member.sha256 for member in repository.manifest(first).members if member.path.endswith(".mlmodel")
+    )
+    if fault == "no member":
+        (targets / f"{sha256}.{sha256}").unlink()
+    elif fault == "short member":
+        (targets / f"{sha256}.{sha256}").write_bytes(b"x")
+    elif fault == "no manifest":
+        (targets / f"{first.manifest}.{first.manifest}").unlink()
+    else:
+        wrong = replace(
+            repository.index("staging"), history=(replace(first, manifest=second.manifest), second)
+        )
+        wrong = replace(wrong, current=wrong.history[0] if act == "promote" else second)
+        monkeypatch.setattr(
+            Repository,
+            "_index",
+            lambda self, roles, channel: wrong if channel == "staging" else Index("faces", channel),
+        )
+    before = repository.folder.joinpath("metadata", "timestamp.json").read_bytes()
+    with pytest.raises(RepositoryError, match=r"is not whole|cannot be read|the manifest of version 1"):
+        repository.promote() if act == "promote" else repository.rollback("staging")
+    assert repository.folder.joinpath("metadata", "timestamp.json").read_bytes() == before

@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--golden", type=Path, required=True, help="pictures that may be published, or a golden set"
     )
     publish.add_argument("--report", type=Path, help="report.json, which must be ok and about this model")
-    publish.add_argument("--channel", choices=CHANNELS, default="staging")
+    publish.add_argument("--channel", choices=CHANNELS, default="staging", help="default: staging")
     publish.add_argument(
         "--again",
         action="store_true",
@@ -39,7 +39,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     promote.add_argument("--version", type=int, metavar="N", help="default: staging's current one")
     rollback = commands.add_parser("rollback", help="make an older version current again")
     rollback.epilog = "example: coremlops release rollback --channel release"
-    rollback.add_argument("--channel", choices=CHANNELS, default="release")
+    rollback.add_argument("--channel", choices=CHANNELS, default="release", help="default: release")
     rollback.add_argument("--to", type=int, metavar="N", help="default: the version before the current one")
     listing = commands.add_parser("list", help="the versions of both channels")
     listing.epilog = "example: coremlops release list --json"

@@ -174,6 +174,7 @@ class Repository:
                 )
             role = channel_role(self.collection, to)
             roles.require_keys([role, "snapshot", "timestamp"])
+            self._check_whole(roles, entry)
             self._point(roles, target.with_current(entry))
             roles.commit([role])
             return entry
@@ -204,6 +205,7 @@ class Repository:
                 return entry
             role = channel_role(self.collection, channel)
             roles.require_keys([role, "snapshot", "timestamp"])
+            self._check_whole(roles, entry)
             self._point(roles, index.with_current(entry))
             roles.commit([role])
             return entry
@@ -278,6 +280,28 @@ class Repository:
         if target is None:
             raise RepositoryError(f"version {entry.version} has no manifest in {self.folder}")
         return Manifest.from_bytes(read_target(self._targets, target))
+
+    def _check_whole(self, roles: Roles, entry: Entry) -> None:
+        """Raise `RepositoryError` unless a version's manifest is its own and all its files are here.
+
+        Whoever signs a channel's index vouches for what it names; another key may have written the entry.
+        """
+        manifest = self._manifest(roles, entry)
+        named = (manifest.collection, manifest.version, manifest.model)
+        if named != (self.collection, entry.version, entry.model):
+            raise RepositoryError(
+                f"the manifest of version {entry.version} ({entry.model[:12]}) is of "
+                f"{named[0]} version {named[1]} ({named[2][:12]})"
+            )
+        signed = roles.targets(members_role(self.collection)).signed.targets
+        for member in manifest.members:
+            path = member_path(self.collection, member.sha256)
+            file = self._targets / file_of(path, member.sha256)
+            if path not in signed or not file.is_file() or file.stat().st_size != member.length:
+                raise RepositoryError(
+                    f"version {entry.version}: {member.path} is not whole in the repository: {file}",
+                    hint="publish that model again, or restore the repository's files",
+                )
 
     def _known(
         self, roles: Roles, index: Index, digest: str, members: tuple[Member, ...], *, again: bool
