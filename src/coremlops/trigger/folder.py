@@ -24,6 +24,7 @@ from pathlib import Path
 
 from coremlops.digest import members_digest, sha256_file
 from coremlops.errors import DataError, InputError, StoreError, UsageError
+from coremlops.files import write_atomic
 
 FORMAT = 1
 MAX_REMEMBERED = 100_000
@@ -254,15 +255,9 @@ class FolderTrigger:
     def _write(self) -> None:
         done = dict(list(self._done.items())[-MAX_REMEMBERED:])
         state = {"format": FORMAT, "done": done, "started": self._started}
-        temporary = self._state_file.with_suffix(f".{os.getpid()}.tmp")
         try:
-            with temporary.open("w", encoding="utf-8") as file:
-                json.dump(state, file)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self._state_file)
+            write_atomic(self._state_file, json.dumps(state).encode())
         except OSError as error:
-            temporary.unlink(missing_ok=True)
             raise StoreError(f"cannot write {self._state_file}: {error.strerror}") from error
 
 
