@@ -13,7 +13,14 @@ import pytest
 from PIL import Image
 
 import coremlops
-from coremlops.errors import InputError, ModelFormatError, UnsupportedOpsError, UsageError, WeightsError
+from coremlops.errors import (
+    InputError,
+    ModelError,
+    ModelFormatError,
+    UnsupportedOpsError,
+    UsageError,
+    WeightsError,
+)
 from coremlops.model import ModelAsset, model_digest
 from coremlops.model.proto import message_class
 from tests.handmade import add_operation, adder, array_feature, program_spec, tensor_type, write_package
@@ -322,3 +329,27 @@ def test_an_optional_picture_that_is_not_given(tiny_classifier: Path, tmp_path: 
     model = coremlops.load(write_package(tmp_path / "a.mlpackage", spec, weights.read_bytes()))
     with pytest.raises(InputError, match="a picture has no default"):
         model.predict({})
+
+
+def test_a_result_of_another_shape_than_the_program_declares(tmp_path: Path) -> None:
+    spec, block = program_spec()
+    add_operation(block, "relu", "y", (3, 2), {"x": "x"})
+    model = coremlops.load(write_package(tmp_path / "a.mlpackage", spec))
+    with pytest.raises(
+        ModelFormatError, match=r"declares 'y' as fp32\[3, 2\]; its ops give the shape \[2, 3\]"
+    ):
+        model.predict({"x": np.ones((2, 3))})
+
+
+def test_the_engine_s_failure_is_an_error_of_ours_alone(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    spec, block = program_spec()
+    shape = add_operation(block, "const", "s", (1,), {}, "int32").attributes["val"]
+    tensor_type(shape.type, "int32", (1,))
+    shape.immediateValue.tensor.ints.values.append(7)
+    add_operation(block, "reshape", "y", (7,), {"x": "x", "shape": "s"})
+    model = coremlops.load(write_package(tmp_path / "a.mlpackage", spec))
+    with pytest.raises(ModelError, match="the engine failed"):
+        model.predict({"x": np.ones((2, 3))})
+    assert capfd.readouterr().err == ""

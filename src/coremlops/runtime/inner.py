@@ -12,7 +12,7 @@ from coremlops.model import ImageFeature
 from coremlops.runtime.inputs import check_names, image_tensor
 from coremlops.runtime.model import Model
 
-_QUIET = 3  # errors alone
+_QUIET = 4  # what fails becomes an error of ours; ONNX Runtime need not print it, too
 
 
 class InnerValues:

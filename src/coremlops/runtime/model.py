@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from coremlops.dialects.mil import BlobRef, Function, TensorType, read_program
+from coremlops.dialects.mil import BlobRef, Function, NamedType, TensorType, read_program
 from coremlops.errors import InputError, ModelFormatError, UnsupportedOpsError, UsageError
 from coremlops.lower import Lowered, embed_weights, lower_function
 from coremlops.lower.context import PRECISIONS, Classifier
@@ -70,7 +70,8 @@ class Model:
         probabilities ({label: float}); other tensors as arrays, fp16 ones as float32 and scalars with shape
         [1], as coremltools gives them.
 
-        Raises InputError for values that do not fit, UsageError for an unknown option.
+        Raises InputError for values that do not fit, UsageError for an unknown option, ModelFormatError for
+        results of another shape than the program declares, ModelError when the engine fails.
         """
         check_names(self._inputs, inputs)
         option = resolve_option(image_option, self.description)
@@ -84,8 +85,21 @@ class Model:
         if classifier is not None:
             outputs.update(_classified(classifier, results[classifier.source]))
         for entry in self._lowered.outputs:
-            outputs[entry.name] = np.atleast_1d(results[entry.name])
+            outputs[entry.name] = np.atleast_1d(self._as_declared(entry, results[entry.name]))
         return outputs
+
+    def _as_declared(self, entry: NamedType, value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """`value`, which has the shape that the program declares as far as it declares one."""
+        shape = entry.type.shape if isinstance(entry.type, TensorType) else None
+        if shape is not None and (
+            len(shape) != value.ndim
+            or any(size not in (None, got) for size, got in zip(shape, value.shape, strict=True))
+        ):
+            raise ModelFormatError(
+                f"{self._asset.path}: the program declares {entry.name!r} as {entry.type}; "
+                f"its ops give the shape {list(value.shape)}"
+            )
+        return value
 
     def _check_interface(self) -> None:
         """The description and the program must speak of the same inputs, of kinds that can be given here."""

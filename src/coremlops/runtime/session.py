@@ -11,7 +11,7 @@ import onnxruntime
 from coremlops.errors import ModelError
 from coremlops.lower import Lowered
 
-_QUIET = 3  # errors alone
+_QUIET = 4  # what fails becomes an error of ours; ONNX Runtime need not print it, too
 ENGINES = ("auto", "onnxruntime")
 
 

@@ -17,6 +17,8 @@ _TABLE = {
 
 def _plain(onnx_op: str) -> Callable[..., Value]:
     def rule(ctx: Lowering, x: Value, axes: Ints | None = None, keep_dims: bool = False) -> Value:
+        if axes == ():  # over no axis: each of these is the value itself, and ONNX would take all axes
+            return x
         return ctx.node(onnx_op, x, None if axes is None else ctx.ints(axes), keepdims=int(keep_dims))
 
     rule.__qualname__ = f"reduction.{onnx_op}"
