@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -172,6 +173,23 @@ def test_a_model_folder_that_vanished_is_fetched_again(world: World) -> None:
     shutil.rmtree(world.device.folder / "models" / world.one.digest)
     assert world.device.update().outcome == "updated"
     world.assert_old_model_works()
+
+
+@pytest.mark.parametrize("damage", ["no weights", "no manifest", "empty folder"])
+def test_an_active_model_that_lost_files_is_repaired(world: World, damage: str) -> None:
+    """A folder's existence is not validity: "nothing newer" would leave the app without a model for good."""
+    model = world.device.model()
+    weights = next(model.rglob("weight.bin"))
+    if damage == "no weights":
+        shutil.rmtree(weights.parent)
+    elif damage == "no manifest":
+        (model / "Manifest.json").unlink()
+    else:
+        shutil.rmtree(model)
+        model.mkdir()
+    assert world.again().update().outcome == "updated"
+    world.assert_old_model_works()
+    assert world.again().update().outcome == "current"
 
 
 def test_a_folder_that_cannot_be_written_is_our_error(world: World, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from coremlops.digest import sha256_file
 from coremlops.errors import CoremlopsError, UpdateError
 from coremlops.files import replace_folder, sync_folder
 from coremlops.model import model_digest
+from coremlops.model.package import open_package
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,14 @@ class Models:
         """The model's own file or folder, if it is here."""
         found = (self.path(digest) / f"model.{kind}" for kind in KINDS)
         return next((path for path in found if path.exists()), None)
+
+    def complete(self, digest: str) -> bool:
+        """Whether a model is here with the files that its own manifest names; their content is not read."""
+        model = self.model(digest)
+        try:
+            return model is not None and bool(open_package(model).members)
+        except CoremlopsError:
+            return False
 
     def holds(self, manifest: Manifest) -> bool:
         """Whether this version is here already, every file of it as the manifest says."""

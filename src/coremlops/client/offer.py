@@ -81,7 +81,7 @@ class Offer:
         if entry is None:
             return result("empty", state), state
         active = state.active
-        if active is not None and entry.manifest == active.manifest and self._models.model(active.model):
+        if active is not None and entry.manifest == active.manifest and self._models.complete(active.model):
             return result("current", state, entry=entry), state
         refusal = state.refusal_of(entry, coremlops.__version__)
         if refusal is not None:
