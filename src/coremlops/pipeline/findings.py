@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,19 +33,26 @@ def read_metrics(folder: Path, step: str) -> dict[str, float]:
     """`metrics.json`: name to number. Raises `StepError` for anything else in it."""
     value = read_object(folder, "metrics.json", step) or {}
     for name, number in value.items():
-        if isinstance(number, bool) or not isinstance(number, int | float):
+        if isinstance(number, bool) or not isinstance(number, int | float) or _too_large(number):
             raise StepError(
                 f"step {step}: metrics.json holds numbers, got {name}: {json.dumps(number)[:80]}", step=step
             )
     return {name: float(number) for name, number in value.items()}
 
 
+def _too_large(number: float) -> bool:
+    """Whether a number is an integer beyond every float; JSON has such."""
+    return isinstance(number, int) and abs(number) > sys.float_info.max
+
+
 def read_dataset(folder: Path, step: str) -> dict[str, Any] | None:
-    """`dataset.json`. Raises `StepError` when `name` or `digest` is not text."""
+    """`dataset.json`. Raises `StepError` when `name` or `digest` is not text of printable characters."""
     value = read_object(folder, "dataset.json", step)
     if value is not None:
         for key in ("name", "digest"):
-            if not isinstance(value.get(key), str):
+            text = value.get(key)
+            # The digest goes into the environment of the steps that follow, which cannot carry everything.
+            if not (isinstance(text, str) and text.isprintable()):
                 raise StepError(f"step {step}: dataset.json needs {key!r} as text", step=step)
     return value
 
