@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coremlops.pipeline import load_project
+from coremlops.pipeline import load_project, run
 from coremlops.pipeline.code import CodeReader
 from coremlops.pipeline.distributions import installed
 from coremlops.pipeline.imports import Modules, imported_names
@@ -255,3 +255,12 @@ def test_the_same_pair_in_another_table_is_another_key() -> None:
 def test_the_order_of_names_does_not_count() -> None:
     one = BASE._replace(params={"a": "1", "b": "2"})
     assert one.key() == BASE._replace(params={"b": "2", "a": "1"}).key()
+
+
+@pytest.mark.parametrize("text", ["[]", '{"format": 1, "scans": []}', '{"format": 1, "scans": {"a": 3}}'])
+def test_a_damaged_memory_of_imports_is_made_again(tiny: Tiny, text: str) -> None:
+    run(tiny.root)
+    memory = tiny.root / ".coremlops" / "cache" / "imports.json"
+    memory.parent.mkdir(parents=True, exist_ok=True)
+    memory.write_text(text)
+    assert run(tiny.root).cached_steps == 3

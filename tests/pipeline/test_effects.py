@@ -114,3 +114,14 @@ def test_the_table_of_built_in_components() -> None:
         "publish": True,
         "bundle": True,
     }
+
+
+def test_an_effect_waits_for_all_steps_before_it(tiny: Tiny, project: Tiny) -> None:
+    place = project.steps.pop(-2)
+    project.step("judge", "sleep 0.2 && exit 1", {"x": "./data"})
+    project.steps += [place]
+    project.steps.remove(next(step for step in project.steps if step.startswith("      after")))
+    project.save()
+    result = run(project.root, jobs=4, check=False)
+    assert result.step("judge").status == "failed"
+    assert not (project.root / "there" / "model.txt").exists()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from blake3 import blake3
 
 from coremlops.errors import ConfigError
-from coremlops.pipeline.disk import read_json, write_json
+from coremlops.pipeline.disk import keep_json, read_table
 from coremlops.pipeline.distributions import Distribution, Installed, installed
 from coremlops.pipeline.project import Project, ReadyStep
 from coremlops.pipeline.tree import Tree, TreeCache, skip_not_code
@@ -34,9 +34,12 @@ class CodeReader:
         self._trees = trees
         self._paths = paths
         self._memory = project.own / "cache" / "imports.json"
-        saved = read_json(self._memory)
-        sound = isinstance(saved, dict) and saved.get("format") == FORMAT
-        self._scans: dict[str, list[str]] = saved["scans"] if sound else {}
+        scans = read_table(self._memory, FORMAT, "scans")
+        self._scans: dict[str, list[str]] = {
+            key: names
+            for key, names in scans.items()
+            if isinstance(names, list) and all(isinstance(name, str) for name in names)
+        }
         self._changed = False
         self._installed: Installed | None = None
         self._seen: dict[Path, Tree] = {}
@@ -74,7 +77,7 @@ class CodeReader:
         """Remember what was parsed."""
         if self._changed:
             scans = dict(list(self._scans.items())[-_MAX_SCANS:])
-            write_json(self._memory, {"format": FORMAT, "scans": scans})
+            keep_json(self._memory, {"format": FORMAT, "scans": scans})
             self._changed = False
 
     def _tree(self, folder: Path) -> Tree:

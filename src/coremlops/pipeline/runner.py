@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import time
 from collections.abc import Generator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from coremlops.errors import CoremlopsError, GateError, InputError, StepError
+from coremlops.errors import CoremlopsError, GateError, InputError, StepError, StoreError
 from coremlops.pipeline.address import experiment_name, tracking_uri
 from coremlops.pipeline.code import code_digest
 from coremlops.pipeline.disk import cannot_write, read_json, write_json
@@ -156,7 +157,12 @@ class _Run:
             raise failure
 
     def _needs(self, ready: ReadyStep) -> set[str]:
-        """The steps of this run that must be done before a step can start."""
+        """The steps of this run that must be done before a step can start.
+
+        An effect waits for all that is listed before it: what fails must leave the world as it was.
+        """
+        if ready.effect:
+            return set(itertools.takewhile(lambda name: name != ready.name, self.steps))
         sources = {source.step for source in ready.step.inputs if source.step is not None}
         return (sources | set(ready.step.after)) & self.steps.keys()
 
@@ -167,7 +173,10 @@ class _Run:
         try:
             inputs = self.session.inputs(ready, self.outputs)
             do = self._effect if ready.effect else self._pure
-            status, key, output = yield from do(ready, inputs, index)
+            try:
+                status, key, output = yield from do(ready, inputs, index)
+            except OSError as error:
+                raise StoreError(f"step {ready.name}: {error}", hint=f"see {self._log(ready)}") from error
         except CoremlopsError:
             failed = StepResult(ready.name, "failed", time.perf_counter() - began, "", None)
             self.results.append(failed)
