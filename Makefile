@@ -40,7 +40,7 @@ types: $(STAMP)
 	$(BIN)/mypy
 
 imports: $(STAMP)
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 
 docs: $(STAMP)  ## fail when a generated page is stale; `python tools/generate_docs.py` rewrites them
 	$(BIN)/python tools/generate_docs.py --check

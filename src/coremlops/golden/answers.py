@@ -31,9 +31,9 @@ class Classifier:
 
     def session(self, precision: str) -> Session:
         """The model, loaded to run here in a numeric mode of the runtime."""
-        import coremlops
+        from coremlops.runtime import load
 
-        return Session(self, coremlops.load(self.path, precision=precision))
+        return Session(self, load(self.path, precision=precision))
 
 
 @dataclass(frozen=True, slots=True)

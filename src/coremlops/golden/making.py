@@ -114,9 +114,9 @@ def _prepared(about: Classifier, path: Path) -> Image.Image:
     import numpy as np
     from PIL import Image
 
-    import coremlops
+    from coremlops.runtime import prepare_image
 
-    picture = coremlops.prepare_image(
+    picture = prepare_image(
         open_picture(path), about.input.width, about.input.height, about.image_option, about.color
     )
     return Image.fromarray(np.asarray(picture))
