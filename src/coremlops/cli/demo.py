@@ -27,10 +27,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Tell the story, then show what it came to."""
+    from coremlops.cli import main
     from coremlops.project import demo
 
     folder = (args.dir or _free_folder()).absolute()
-    told = demo.tell(folder, lambda line: print(line, file=sys.stderr, flush=True))
+    told = demo.tell(folder, lambda line: print(line, file=sys.stderr, flush=True), main)
     if args.json:
         print(json.dumps(told.to_dict()))
     if args.picture or not args.json:

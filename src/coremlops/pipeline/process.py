@@ -24,7 +24,9 @@ def step_environment(own: Path, extra: Mapping[str, str]) -> dict[str, str]:
     if not (folder / "python").exists():
         folder = _python_shim(own)
     path = os.environ.get("PATH", os.defpath)
-    return {**os.environ, "PATH": f"{folder}{os.pathsep}{path}", "PYTHONUNBUFFERED": "1", **extra}
+    # Steps share the cores: an OpenMP thread that waits should sleep, not spin. No result depends on it.
+    ours = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, "PYTHONUNBUFFERED": "1"}
+    return {**ours, "PATH": f"{folder}{os.pathsep}{path}", **extra}
 
 
 def _python_shim(own: Path) -> Path:

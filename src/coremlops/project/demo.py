@@ -1,11 +1,11 @@
 """The whole story on real photos: from a folder of faces to a device, and back.
 
-Each line is a command that a user could type, run as a process of its own, so the demo shows what the
-commands do and can do nothing that they cannot.
+Each line is a command that a user could type, and the demo does what it says and no more.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
@@ -13,8 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import chdir, contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -74,37 +74,49 @@ def static_server(folder: Path) -> Iterator[str]:
         server.server_close()
 
 
-def command(folder: Path, say: Say, *args: str, follow: bool = False) -> dict[str, Any]:
-    """Run `coremlops ARGS --json` in the project and return its object.
+@dataclass(frozen=True, slots=True)
+class Shell:
+    """Runs commands in the project's folder and says each before. `call` is the command line's `main`."""
 
-    `follow` shows the command's own progress. Raises CoremlopsError with what it said when it failed.
-    """
-    say("$ coremlops " + " ".join(args))
-    done = subprocess.run(
-        [sys.executable, "-m", "coremlops", *args, "--json"],
-        cwd=folder,
-        stdout=subprocess.PIPE,
-        stderr=None if follow else subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        said = (done.stderr or "").strip().splitlines()[-12:]
-        raise CoremlopsError(
-            "\n".join([f"`coremlops {' '.join(args)}` ended with exit code {done.returncode}", *said]),
-            hint=f"the project is in {folder}",
-        )
-    answer: dict[str, Any] = json.loads(done.stdout)
-    return answer
+    folder: Path
+    say: Say
+    call: Callable[[Sequence[str]], int]
+
+    def run(self, *args: str) -> dict[str, Any]:
+        """Run `coremlops ARGS --json` as a process, its progress shown, and return its object.
+
+        Raises CoremlopsError when it fails.
+        """
+        self.say("$ coremlops " + " ".join(args))
+        argv = [sys.executable, "-m", "coremlops", *args, "--json"]
+        done = subprocess.run(argv, cwd=self.folder, stdout=subprocess.PIPE, text=True, check=False)
+        return self._answer(args, done.returncode, done.stdout, "")
+
+    def here(self, *args: str) -> dict[str, Any]:
+        """The same inside this process, which has imported already what a device's commands need."""
+        self.say("$ coremlops " + " ".join(args))
+        with chdir(self.folder), redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as err:
+            code = self.call([*args, "--json"])
+        return self._answer(args, code, out.getvalue(), err.getvalue())
+
+    def _answer(self, args: tuple[str, ...], code: int, out: str, err: str) -> dict[str, Any]:
+        if code:
+            said = err.strip().splitlines()[-12:]
+            raise CoremlopsError(
+                "\n".join([f"`coremlops {' '.join(args)}` ended with exit code {code}", *said]),
+                hint=f"the project is in {self.folder}",
+            )
+        answer: dict[str, Any] = json.loads(out)
+        return answer
 
 
 @contextmanager
-def watching(folder: Path, say: Say) -> Iterator[subprocess.Popen[str]]:
+def watching(shell: Shell) -> Iterator[subprocess.Popen[str]]:
     """`coremlops watch`, running beside the story; ended as Ctrl-C would."""
-    say("$ coremlops watch &")
+    shell.say("$ coremlops watch &")
     process = subprocess.Popen(
         [sys.executable, "-m", "coremlops", "watch", "--settle-s", "0.5", "--json"],
-        cwd=folder,
+        cwd=shell.folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
@@ -122,18 +134,19 @@ def watching(folder: Path, say: Say) -> Iterator[subprocess.Popen[str]]:
             process.wait()
 
 
-def tell(folder: Path, say: Say) -> Demo:
+def tell(folder: Path, say: Say, call: Callable[[Sequence[str]], int]) -> Demo:
     """Run the story in `folder`, which must not exist yet, and return what it showed.
 
-    `say` gets one line at a time, for people. Raises CoremlopsError when a part of it fails.
+    `say` gets one line at a time, for people; `call` is `coremlops.cli.main`. Raises CoremlopsError when a
+    part of it fails.
     """
-    demo = Demo(folder)
+    demo, shell = Demo(folder), Shell(folder, say, call)
     say(f"ten photos each of {' and '.join(PEOPLE)}, from AT&T Laboratories Cambridge's faces")
     scaffold.create(folder, people=PEOPLE)
     with static_server(folder / "repository") as url:
-        _first_model(demo, say, url)
-        _newcomer(demo, say, url)
-        _rollback(demo, say)
+        _first_model(demo, shell, url)
+        _newcomer(demo, shell, url)
+        _rollback(demo, shell)
     demo.elapsed_s = time.monotonic() - demo.started
     facts = demo.facts
     demo.ok = bool(
@@ -148,10 +161,10 @@ def tell(folder: Path, say: Say) -> Demo:
     return demo
 
 
-def _first_model(demo: Demo, say: Say, url: str) -> None:
+def _first_model(demo: Demo, shell: Shell, url: str) -> None:
     """Two people become version 1 on staging; a rerun does nothing."""
     facts = demo.facts
-    run = command(demo.folder, say, "run", follow=True)
+    run = shell.run("run")
     demo.steps.update({step["name"]: round(step["elapsed_s"], 2) for step in run["steps"]})
     outputs = {step["name"]: Path(step["output"]) for step in run["steps"]}
     report = _read(outputs["verify"] / "report.json")
@@ -166,13 +179,13 @@ def _first_model(demo: Demo, say: Say, url: str) -> None:
     photo, person = unseen_photo(demo.folder, outputs["prepare"], next(iter(PEOPLE)))
     facts["device"] = {
         "channel": "staging",
-        "version": command(demo.folder, say, *install("staging", url))["version"],
-        "predicted": ask(demo.folder, say, "staging", photo),
+        "version": shell.here(*install("staging", url))["version"],
+        "predicted": ask(shell, "staging", photo),
         "expected": person,
         "photo": photo,
     }
     started = time.monotonic()
-    again = command(demo.folder, say, "run")
+    again = shell.run("run")
     facts["rerun"] = {
         "noop_s": round(time.monotonic() - started, 3),
         "cached_steps": again["cached_steps"],
@@ -180,55 +193,55 @@ def _first_model(demo: Demo, say: Say, url: str) -> None:
     }
 
 
-def _newcomer(demo: Demo, say: Say, url: str) -> None:
+def _newcomer(demo: Demo, shell: Shell, url: str) -> None:
     """A third person's photos arrive while `coremlops watch` runs; the rest happens by itself.
 
     While it does, version 1 is promoted to the release channel, as people do not wait for machines.
     """
     (name,) = NEWCOMER
     started = time.monotonic()
-    with watching(demo.folder, say) as watch:
+    with watching(shell) as watch:
         next_run(watch)  # the photos that are there: nothing to do
-        say(f"ten photos of {name} arrive in photos/, and watch starts the pipeline; meanwhile:")
+        shell.say(f"ten photos of {name} arrive in photos/, and watch starts the pipeline; meanwhile:")
         samples.write_people(demo.folder / "photos", NEWCOMER, PHOTOS)
-        _promotion(demo, say, url)
-        say(f"waiting for the model that knows {name}")
+        _promotion(demo, shell, url)
+        shell.say(f"waiting for the model that knows {name}")
         run = next_run(watch)
     if not run["ok"]:
         raise CoremlopsError(f"the watch's run failed: {run['error']}", hint=f"see {demo.folder}")
     prepared = next(Path(step["output"]) for step in run["steps"] if step["name"] == "prepare")
-    update = command(demo.folder, say, *device("staging"))
+    update = shell.here(*device("staging"))
     photo, person = unseen_photo(demo.folder, prepared, name)
     demo.facts["newcomer"] = {
         "version": update["version"],
-        "predicted": ask(demo.folder, say, "staging", photo),
+        "predicted": ask(shell, "staging", photo),
         "expected": person,
         "elapsed_s": round(time.monotonic() - started, 2),
     }
 
 
-def _promotion(demo: Demo, say: Say, url: str) -> None:
+def _promotion(demo: Demo, shell: Shell, url: str) -> None:
     """A device on the release channel sees nothing until version 1 is promoted."""
     tested = demo.facts["device"]
-    before = command(demo.folder, say, *install("release", url))
-    command(demo.folder, say, "release", "promote", "--version", str(tested["version"]))
-    after = command(demo.folder, say, *device("release"))
+    before = shell.here(*install("release", url))
+    shell.here("release", "promote", "--version", str(tested["version"]))
+    after = shell.here(*device("release"))
     demo.facts["release_device"] = {
         "channel": "release",
         "version_before_promote": before["version"],
         "version": after["version"],
-        "predicted": ask(demo.folder, say, "release", tested["photo"]),
+        "predicted": ask(shell, "release", tested["photo"]),
         "expected": tested["expected"],
     }
 
 
-def _rollback(demo: Demo, say: Say) -> None:
+def _rollback(demo: Demo, shell: Shell) -> None:
     """Staging goes back to version 1, by newer metadata."""
-    command(demo.folder, say, "release", "rollback", "--channel", "staging")
-    update = command(demo.folder, say, *device("staging"))
+    shell.here("release", "rollback", "--channel", "staging")
+    update = shell.here(*device("staging"))
     demo.facts["rollback"] = {
         "version": update["version"],
-        "predicted": ask(demo.folder, say, "staging", demo.facts["device"]["photo"]),
+        "predicted": ask(shell, "staging", demo.facts["device"]["photo"]),
         "expected": demo.facts["device"]["expected"],
     }
 
@@ -244,11 +257,10 @@ def install(channel: str, url: str) -> tuple[str, ...]:
     return (*device(channel), "--url", url, "--root", root, "--channel", channel)
 
 
-def ask(folder: Path, say: Say, channel: str, photo: str) -> str:
+def ask(shell: Shell, channel: str, photo: str) -> str:
     """What the device on `channel` says that `photo` shows."""
-    answer = command(
-        folder, say, "device", "predict", "--device", f"devices/{channel}", "--input", f"image={photo}"
-    )
+    asked = ("device", "predict", "--device", f"devices/{channel}", "--input", f"image={photo}")
+    answer = shell.here(*asked)
     return str(answer["classLabel"])
 
 
