@@ -19,6 +19,7 @@ takes a float32 tensor.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import json
 import os
@@ -206,7 +207,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.work or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        make_models(folder)
+        with contextlib.redirect_stdout(sys.stderr):  # the package that brings the weights prints
+            make_models(folder)
         taken, snr = measure(folder, args.threads, args.repeats, args.rounds)
     found = report(taken, snr, args)
     if args.json:
