@@ -50,13 +50,10 @@ class ConfigError(UsageError):
 
 
 class MissingExtraError(UsageError):
-    """An optional dependency is not installed; the hint names the command that installs it."""
+    """An optional dependency is not installed; the message names the command that installs it."""
 
     def __init__(self, package: str, extra: str) -> None:
-        super().__init__(
-            f"{package} is not installed, and this needs it",
-            hint=f"pip install 'coremlops[{extra}]'",
-        )
+        super().__init__(f"{package} is not installed, and this needs it: pip install 'coremlops[{extra}]'")
         self.package = package
         self.extra = extra
 

@@ -181,7 +181,7 @@ def _coremltools() -> Any:
         import numpy as np
         import torch  # noqa: F401  (coremltools without torch imports, and then cannot convert)
     except ImportError:
-        raise MissingExtraError("torch", "torch") from None
+        raise MissingExtraError("torch", "convert,torch") from None
     if tuple(int(part) for part in np.__version__.split(".")[:2]) >= NUMPY_LIMIT:
         raise UsageError(
             f"coremltools 9 needs numpy below 2.4 to convert (aten::Int fails), got numpy {np.__version__}",
