@@ -88,7 +88,7 @@ def main() -> None:
         raise UsageError(f"expected 1 epoch or more, got {args.epochs}")
 
     # The same data and parameters give the same weights, bit for bit, so that a cached model is the true one.
-    # One thread: with two, a busy machine sums a matrix product in another order now and then.
+    # One thread, and a head trained in double: a sum in another order would show in float32's last bits.
     torch.manual_seed(args.seed)
     torch.use_deterministic_algorithms(True)
     torch.set_num_threads(1)
@@ -101,8 +101,14 @@ def main() -> None:
     with torch.no_grad():  # the backbone is frozen, so each picture goes through it once
         features = torch.cat([model.features(batch) for batch in pictures.split(16)])
     metrics = train_head(
-        model.head, features, targets, epochs=args.epochs, rate=args.learning_rate, decay=args.weight_decay
+        model.head.double(),
+        features.double(),
+        targets,
+        epochs=args.epochs,
+        rate=args.learning_rate,
+        decay=args.weight_decay,
     )
+    model.head.float()
 
     # Zeros for an example: the file keeps its example input, and a photo must not travel in it.
     program = torch.export.export(model, (torch.zeros(1, 3, HEIGHT, WIDTH),))
