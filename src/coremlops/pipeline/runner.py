@@ -196,39 +196,7 @@ class _Run:
         if found is not None:
             self.keys[ready.name] = key
             return "cached", key, found[1]
-        because = self._because(ready, ingredients, inputs)
-        began = time.perf_counter()
-        self.progress.started(ready.name, index, len(self.steps), self._log(ready))
-        self.recording.step_started(ready, {"coremlops.step": ready.name, "coremlops.key": key})
-        work = self._work(ready)
-        output: Output | None = None
-        status = "KILLED"
-        try:
-            try:
-                yield from self._process(ready, inputs, work)
-                self._check_output(ready, work / "out")
-                self._check_inputs(ready, inputs)
-            except CoremlopsError:
-                self._keep(ready, work)
-                raise
-            output = self.session.store.commit(work / "out", ready.name)
-            if self._code_changed(ready, ingredients):
-                self.progress.tell(
-                    f"the code of {ready.name} changed while it ran: its output is used now, and not kept"
-                )
-            else:
-                elapsed_s = time.perf_counter() - began
-                self.session.store.write_record(
-                    key, self._record(ready, output.tree.digest, elapsed_s, because, ingredients)
-                )
-                self.keys[ready.name] = key
-            status = "FINISHED"
-        except CoremlopsError:
-            status = "FAILED"
-            raise
-        finally:
-            self.recording.step_finished(ready, status, output.path if output else self._kept(ready))
-            _remove_quietly(work)
+        output = yield from self._done(ready, inputs, index, ingredients)
         return "ran", key, output
 
     def _ingredients(self, ready: ReadyStep, inputs: Mapping[str, Output]) -> Ingredients:
@@ -302,40 +270,15 @@ class _Run:
             receipt = self.session.present(ready, inputs, self.uri)
             if receipt is not None:
                 return "present", "", self._present(ready, receipt)
+        output = yield from self._done(ready, inputs, index, self._ingredients(ready, inputs))
+        return "ran", "", output
+
+    def _check_effect(self, ready: ReadyStep, out: Path) -> None:
         from coremlops.pipeline.findings import read_metrics, read_object
 
-        ingredients = self._ingredients(ready, inputs)
-        key = ingredients.key()
-        because = self._because(ready, ingredients, inputs)
-        began = time.perf_counter()
-        self.progress.started(ready.name, index, len(self.steps), self._log(ready))
-        self.recording.step_started(ready, {"coremlops.step": ready.name, "coremlops.key": key})
-        work = self._work(ready)
-        status = "KILLED"
-        output: Output | None = None
-        try:
-            try:
-                yield from self._process(ready, inputs, work)
-                if read_object(work / "out", "receipt.json", ready.name) is None:
-                    write_json(work / "out" / "receipt.json", {"action": "done"})
-                read_metrics(work / "out", ready.name)
-            except CoremlopsError:
-                self._keep(ready, work)
-                raise
-            output = self._replace_effect(ready, work)
-            elapsed_s = time.perf_counter() - began
-            self.session.store.write_record(
-                key, self._record(ready, output.tree.digest, elapsed_s, because, ingredients)
-            )
-            self.keys[ready.name] = key
-            status = "FINISHED"
-        except CoremlopsError:
-            status = "FAILED"
-            raise
-        finally:
-            self.recording.step_finished(ready, status, output.path if output else self._kept(ready))
-            _remove_quietly(work)
-        return "ran", "", output
+        if read_object(out, "receipt.json", ready.name) is None:
+            write_json(out / "receipt.json", {"action": "done"})
+        read_metrics(out, ready.name)
 
     def _present(self, ready: ReadyStep, receipt: Mapping[str, object]) -> Output:
         """The folder of an effect that is there already; made anew when it tells of another result."""
@@ -362,6 +305,52 @@ class _Run:
         return Output(target, self.session.trees.tree(target))
 
     # what both share
+
+    def _done(
+        self, ready: ReadyStep, inputs: Mapping[str, Output], index: int, ingredients: Ingredients
+    ) -> Generator[None, None, Output]:
+        """Run the step's process, and keep and record what it made."""
+        key = ingredients.key()
+        because = self._because(ready, ingredients, inputs)
+        began = time.perf_counter()
+        self.progress.started(ready.name, index, len(self.steps), self._log(ready))
+        self.recording.step_started(ready, {"coremlops.step": ready.name, "coremlops.key": key})
+        work = self._work(ready)
+        output: Output | None = None
+        status = "KILLED"
+        try:
+            try:
+                yield from self._process(ready, inputs, work)
+                if ready.effect:
+                    self._check_effect(ready, work / "out")
+                else:
+                    self._check_output(ready, work / "out")
+                    self._check_inputs(ready, inputs)
+            except CoremlopsError:
+                self._keep(ready, work)
+                raise
+            if ready.effect:
+                output = self._replace_effect(ready, work)
+            else:
+                output = self.session.store.commit(work / "out", ready.name)
+            if not ready.effect and self._code_changed(ready, ingredients):
+                self.progress.tell(
+                    f"the code of {ready.name} changed while it ran: its output is used now, and not kept"
+                )
+            else:
+                elapsed_s = time.perf_counter() - began
+                self.session.store.write_record(
+                    key, self._record(ready, output.tree.digest, elapsed_s, because, ingredients)
+                )
+                self.keys[ready.name] = key
+            status = "FINISHED"
+        except CoremlopsError:
+            status = "FAILED"
+            raise
+        finally:
+            self.recording.step_finished(ready, status, output.path if output else self._kept(ready))
+            _remove_quietly(work)
+        return output
 
     def _process(self, ready: ReadyStep, inputs: Mapping[str, Output], work: Path) -> Generator[None]:
         from coremlops.pipeline.findings import failed_gates
