@@ -55,13 +55,17 @@ class Lowering:
 
     def node(self, op: str, *inputs: Value | None, **attributes: Any) -> Value:
         """Append an ONNX node and return its output; None stands for an optional input that is not given."""
+        return self.nodes(op, 1, *inputs, **attributes)[0]
+
+    def nodes(self, op: str, count: int, *inputs: Value | None, **attributes: Any) -> tuple[Value, ...]:
+        """Append an ONNX node that has `count` outputs, and return them."""
         label = self.operation.outputs[0].name if self.operation and self.operation.outputs else op
-        output = self.graph.reserve(label)
+        outputs = [self.graph.reserve(label) for _ in range(count)]
         names = [self.use(value) for value in inputs]
         while names and not names[-1]:
             names.pop()
-        self.graph.node(op, names, output, attributes)
-        return Value(output)
+        self.graph.node(op, names, outputs, attributes)
+        return tuple(map(Value, outputs))
 
     def use(self, value: Value | None) -> str:
         """The ONNX name of a value; a constant becomes an initializer when it is first used."""

@@ -256,7 +256,7 @@ class _FunctionLowering:
             value = self._taking(Ref(name))
             if not isinstance(value, Value) or value.type is None:
                 raise ModelFormatError(f"{self.where}: the output {name!r} is no tensor")
-            self.graph.node("Identity", [self.context.use(value)], name, {})
+            self.graph.node("Identity", [self.context.use(value)], [name], {})
             self.graph.output(name, value.type)
             outputs.append(NamedType(name, value.type))
         if classifier:

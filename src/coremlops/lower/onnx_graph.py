@@ -59,10 +59,10 @@ class OnnxGraph:
         self._names.add(free)
         return free
 
-    def node(self, op: str, inputs: list[str], output: str, attributes: Mapping[str, Any]) -> None:
-        """Append a node with one output; attributes that are None are left out."""
+    def node(self, op: str, inputs: list[str], outputs: list[str], attributes: Mapping[str, Any]) -> None:
+        """Append a node, named for its first output; attributes that are None are left out."""
         given = {name: value for name, value in attributes.items() if value is not None}
-        self._nodes.append(helper.make_node(op, inputs, [output], name=output, **given))
+        self._nodes.append(helper.make_node(op, inputs, outputs, name=outputs[0], **given))
 
     def constant(self, name: str, array: np.ndarray[Any, Any]) -> None:
         """Add an initializer; a big one only by reference."""

@@ -24,5 +24,5 @@ def classify(ctx: Lowering, probabilities: Value, classes: Labels) -> None:
     if len(set(classes)) != len(classes):
         raise ModelFormatError(f"classify: {len(classes)} labels, and one of them twice")
     label, source = outputs[0].name, outputs[1].name
-    ctx.graph.node("Identity", [ctx.use(probabilities)], source, {})
+    ctx.graph.node("Identity", [ctx.use(probabilities)], [source], {})
     ctx.classifier = Classifier(label, source, source, shape, classes)
