@@ -65,7 +65,7 @@ class InnerValues:
 
         def read(inputs: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
             check_names(self._images, inputs)
-            feeds = {item.name: image_tensor(item, inputs[item.name], None) for item in self._images}
+            feeds = {item.name: image_tensor(item, inputs[item.name]) for item in self._images}
             try:
                 values = session.run(list(wanted.values()), feeds)
             except Exception as error:

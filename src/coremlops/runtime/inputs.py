@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from coremlops.dialects.mil.graph import NUMPY_DTYPES, TensorType
 from coremlops.errors import InputError, UsageError
 from coremlops.model.description import ArrayFeature, Feature, ImageFeature, ModelDescription
 from coremlops.runtime.images import IMAGE_OPTIONS, convert_colour, image_from_array, prepare_image
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 PREPARATION_KEY = "com.coremlops.preparation"
 DEFAULT_OPTION = "scaleFit"
@@ -70,35 +73,42 @@ def resolve_option(option: str | None, description: ModelDescription) -> str | N
     return option
 
 
-def image_tensor(feature: ImageFeature, value: Any, option: str | None) -> np.ndarray[Any, Any]:
-    """A picture as float32 [1, channels, height, width] with pixels 0 to 255.
-
-    `option` None: the picture must have the model's size, and its pixels are taken as they are stored. Else
-    it is prepared; see `prepare_image`. Raises InputError.
-    """
+def picture_of(feature: ImageFeature, value: Any) -> Image:
+    """What a caller gave for an image, as a PIL image of any size. Raises InputError."""
     from PIL import Image as Pillow
 
     if isinstance(value, np.ndarray):
-        value = image_from_array(value, name=feature.name)
+        return image_from_array(value, name=feature.name)
     if not isinstance(value, Pillow.Image):
         raise InputError(
             f"input {feature.name!r} is an image; expected a PIL image or a uint8 array, "
             f"got {type(value).__name__}",
             hint="read a file with coremlops.runtime.read_image(path)",
         )
-    if option is not None:
-        picture = prepare_image(value, feature.width, feature.height, option, feature.colour)
-    else:
-        if not _size_fits(feature, value.size):
-            raise InputError(
-                f"input {feature.name!r}: expected a picture of {feature.width} x {feature.height} pixels, "
-                f"got {value.width} x {value.height}",
-                hint=f"resize it, or pass image_option: metadata, {', '.join(IMAGE_OPTIONS)}",
-            )
-        try:
-            picture = convert_colour(value, feature.colour)
-        except (OSError, SyntaxError, ValueError) as error:
-            raise InputError(f"input {feature.name!r}: the picture cannot be decoded: {error}") from error
+    return value
+
+
+def prepare_picture(feature: ImageFeature, value: Any, option: str) -> Image:
+    """A picture of any size as one of the declared size; see `prepare_image`. Raises InputError."""
+    return prepare_image(picture_of(feature, value), feature.width, feature.height, option, feature.colour)
+
+
+def image_tensor(feature: ImageFeature, value: Any) -> np.ndarray[Any, Any]:
+    """A picture of the model's size as float32 [1, channels, height, width] with pixels 0 to 255.
+
+    The pixels are taken as they are stored. Raises InputError.
+    """
+    value = picture_of(feature, value)
+    if not _size_fits(feature, value.size):
+        raise InputError(
+            f"input {feature.name!r}: expected a picture of {feature.width} x {feature.height} pixels, "
+            f"got {value.width} x {value.height}",
+            hint=f"resize it, or pass image_option: metadata, {', '.join(IMAGE_OPTIONS)}",
+        )
+    try:
+        picture = convert_colour(value, feature.colour)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(f"input {feature.name!r}: the picture cannot be decoded: {error}") from error
     pixels = np.asarray(picture)
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]

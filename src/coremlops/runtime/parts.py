@@ -1,0 +1,239 @@
+"""What executes one model, or one member of a pipeline: features in, features out.
+
+A *feature* is what `predict` takes and gives: a PIL image or a uint8 array for an image, a NumPy array for a
+tensor, int, float and str for scalars, dictionaries for probabilities. `load` makes the part that a model's
+kind needs; a pipeline is a part that holds others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, MutableMapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, Protocol
+
+import numpy as np
+
+from coremlops.dialects.mil import BlobRef, Function, NamedType, TensorType, read_program
+from coremlops.errors import InputError, ModelFormatError, UnsupportedOpsError, UsageError
+from coremlops.lower import Lowered, lower_function
+from coremlops.lower.context import Classifier
+from coremlops.model import ArrayFeature, Feature, ImageFeature, ModelAsset, ModelDescription
+from coremlops.model.description import FunctionDescription
+from coremlops.runtime.inputs import array_tensor, image_tensor
+from coremlops.runtime.session import Session
+
+MAX_DEFAULT = 1 << 28  # elements of an optional input that is not given
+
+
+class Part(Protocol):
+    """What executes one model (or one member of a pipeline)."""
+
+    def run(
+        self,
+        features: Mapping[str, Any],
+        *,
+        state: MutableMapping[str, np.ndarray[Any, Any]] | None = None,
+        intermediates: Iterable[str] = (),
+    ) -> dict[str, Any]:
+        """The model's outputs by name, from its inputs by name; features that it does not know are ignored.
+
+        Pictures have the declared size. `state`: arrays by name, updated in place. `intermediates`: names
+        of inner values that are wanted, too. Raises InputError, ModelFormatError and ModelError.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PartOptions:
+    """How parts run; the same for all members of a model. See `load`."""
+
+    precision: str = "typed"
+    engine: str = "auto"
+    threads: int | None = None
+
+
+def make_part(asset: ModelAsset, options: PartOptions, function_name: str | None = None) -> Part:
+    """The part that runs a model of this kind.
+
+    A pipeline's member is an asset with the same package and a spec of its own: `replace(asset, spec=...)`.
+    Raises UnsupportedOpsError for a kind that cannot run here, ModelFormatError, WeightsError, and UsageError
+    for an unknown function.
+    """
+    match asset.kind:
+        case "mlProgram":
+            return _program_part(asset, options, function_name)
+    raise UnsupportedOpsError(
+        f"{asset.path} is a {asset.kind} model; expected an ML Program",
+        (asset.kind,),
+        hint="convert it again with a minimum deployment target of iOS15 or later",
+    )
+
+
+def _program_part(asset: ModelAsset, options: PartOptions, function_name: str | None) -> TensorPart:
+    function = _function(asset, function_name)
+
+    def read_blob(reference: BlobRef) -> np.ndarray[Any, Any]:
+        return asset.blobs(reference.file).read(reference.offset)
+
+    lowered = lower_function(function, read_blob, precision=options.precision, where=str(asset.path))
+    return TensorPart(lowered, interface_of(asset.description, function.name), options, str(asset.path))
+
+
+def _function(asset: ModelAsset, name: str | None) -> Function:
+    functions = read_program(asset.spec.mlProgram, where=str(asset.path)).functions
+    wanted = name or default_function(asset)
+    if wanted in functions:
+        return functions[wanted]
+    if name is None:
+        raise ModelFormatError(
+            f"{asset.path}: no function {wanted!r}; the program has {', '.join(functions)}"
+        )
+    near = get_close_matches(name, functions, n=1)
+    raise UsageError(
+        f"{asset.path}: no function {name!r}; the model has {', '.join(functions)}",
+        hint=f"did you mean {near[0]!r}?" if near else "",
+    )
+
+
+def default_function(asset: ModelAsset) -> str:
+    """The name of the function that runs when none is named."""
+    return asset.spec.description.defaultFunctionName or "main"
+
+
+def interface_of(description: ModelDescription, function: str) -> ModelDescription | FunctionDescription:
+    """Inputs, outputs and states of a function; a model of one function has those of the model."""
+    return next((entry for entry in description.functions if entry.name == function), description)
+
+
+class TensorPart:
+    """A model that ONNX holds: tensors through the engine, pictures and labels on the host."""
+
+    def __init__(
+        self,
+        lowered: Lowered,
+        interface: ModelDescription | FunctionDescription,
+        options: PartOptions,
+        where: str,
+    ) -> None:
+        """Check that the description and the program fit, and load the engine.
+
+        `where` names the model in errors. Raises ModelFormatError, UnsupportedOpsError, ModelError.
+        """
+        self.lowered = lowered
+        self._inputs, self._outputs = interface.inputs, interface.outputs
+        self._where = where
+        self._check_interface()
+        self._check_results((interface.predicted_label, interface.predicted_probabilities))
+        self._session = Session(lowered, threads=options.threads)
+
+    def run(
+        self,
+        features: Mapping[str, Any],
+        *,
+        state: MutableMapping[str, np.ndarray[Any, Any]] | None = None,
+        intermediates: Iterable[str] = (),
+    ) -> dict[str, Any]:
+        """See `Part.run`."""
+        types = {entry.name: entry.type for entry in self.lowered.inputs}
+        tensors = {feature.name: _tensor(feature, features, types[feature.name]) for feature in self._inputs}
+        results = self._session.run(tensors)
+        outputs: dict[str, Any] = {}
+        classifier = self.lowered.classifier
+        if classifier is not None:
+            outputs.update(_classified(classifier, results[classifier.source]))
+        for entry in self.lowered.outputs:
+            outputs[entry.name] = np.atleast_1d(self._as_declared(entry, results[entry.name]))
+        return outputs
+
+    def _as_declared(self, entry: NamedType, value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """`value`, which has the shape that the program declares as far as it declares one."""
+        shape = entry.type.shape if isinstance(entry.type, TensorType) else None
+        if shape is not None and (
+            len(shape) != value.ndim
+            or any(size not in (None, got) for size, got in zip(shape, value.shape, strict=True))
+        ):
+            raise ModelFormatError(
+                f"{self._where}: the program declares {entry.name!r} as {entry.type}; "
+                f"its ops give the shape {list(value.shape)}"
+            )
+        return value
+
+    def _check_interface(self) -> None:
+        """The description and the program must speak of the same inputs, of kinds that can be given here."""
+        types = {entry.name: entry.type for entry in self.lowered.inputs}
+        unsupported = []
+        for feature in (*self._inputs, *self._outputs):
+            what = "input" if feature in self._inputs else "output"
+            if what == "input" and feature.name not in types:
+                raise ModelFormatError(
+                    f"{self._where}: the description has an input {feature.name!r}; the program has "
+                    f"{', '.join(sorted(types)) or 'none'}"
+                )
+            runs = isinstance(feature, ArrayFeature) or (
+                what == "input" and isinstance(feature, ImageFeature)
+            )
+            if not runs and not self._is_classifier_output(feature.name):
+                unsupported.append(f"{what} ({feature.name}): {type(feature).__name__}")
+        if len(types) != len(self._inputs):
+            raise ModelFormatError(
+                f"{self._where}: the program has inputs that the description does not have"
+            )
+        if unsupported:
+            raise UnsupportedOpsError(
+                f"{self._where}: not supported here: {'; '.join(unsupported)}", tuple(unsupported)
+            )
+
+    def _check_results(self, classified: tuple[str, str]) -> None:
+        """What the description promises is what `run` gives.
+
+        `classified`: what the description calls a classifier's label and probabilities; may be empty.
+        """
+        given = {entry.name for entry in self.lowered.outputs}
+        classifier = self.lowered.classifier
+        if classifier is not None:
+            names = (classifier.label, classifier.probabilities)
+            given.update(names)
+            for said, name in zip(classified, names, strict=True):
+                if said not in ("", name):
+                    raise ModelFormatError(
+                        f"{self._where}: the description calls {said!r} what the program calls {name!r}"
+                    )
+        missing = sorted({feature.name for feature in self._outputs} - given)
+        if missing:
+            raise ModelFormatError(
+                f"{self._where}: the description has an output {missing[0]!r}; the program has "
+                f"{', '.join(sorted(given)) or 'none'}"
+            )
+
+    def _is_classifier_output(self, name: str) -> bool:
+        classifier = self.lowered.classifier
+        return classifier is not None and name in (classifier.label, classifier.probabilities)
+
+
+def _tensor(feature: Feature, features: Mapping[str, Any], type_: Any) -> np.ndarray[Any, Any]:
+    if isinstance(feature, ImageFeature):
+        if feature.name not in features:
+            raise InputError(f"input {feature.name!r} is missing: a picture has no default")
+        return image_tensor(feature, features[feature.name])
+    assert isinstance(feature, ArrayFeature)  # noqa: S101  checked when the model was loaded
+    assert isinstance(type_, TensorType)  # noqa: S101
+    if feature.name in features:
+        return array_tensor(feature, features[feature.name], type_)
+    if not feature.optional:
+        raise InputError(f"input {feature.name!r} is missing")
+    if any(size < 0 for size in feature.shape) or math.prod(feature.shape) > MAX_DEFAULT:
+        raise ModelFormatError(f"the optional input {feature.name!r} has the shape {list(feature.shape)}")
+    return array_tensor(feature, np.full(feature.shape, feature.default or 0), type_)
+
+
+def _classified(classifier: Classifier, values: np.ndarray[Any, Any]) -> dict[str, Any]:
+    probabilities = values.ravel()
+    if probabilities.size != len(classifier.labels):
+        raise ModelFormatError(
+            f"the model gives {probabilities.size} probabilities for {len(classifier.labels)} labels"
+        )
+    best = classifier.labels[int(np.argmax(probabilities))]
+    by_label = dict(zip(classifier.labels, map(float, probabilities), strict=True))
+    return {classifier.label: best, classifier.probabilities: by_label}
