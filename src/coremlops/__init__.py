@@ -29,6 +29,8 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "bridge":
+        return importlib.import_module("coremlops.bridge")
     if name not in _HOME:
         raise AttributeError(f"module 'coremlops' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME[name]), name)

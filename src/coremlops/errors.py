@@ -7,7 +7,8 @@
     ├── ModelError                             a Core ML file
     │   ├── ModelFormatError                   bytes that are no Core ML model, or break a limit
     │   ├── WeightsError                       weights that are missing, truncated or out of range
-    │   └── UnsupportedOpsError                ops, features or model kinds that we cannot execute
+    │   ├── UnsupportedOpsError                ops, features or model kinds that we cannot execute
+    │   └── BridgeError                        what coremltools asked of Apple's framework
     ├── InputError                             values given to a model, or an input of a step
     ├── DataError                              training or proof data
     ├── ConversionError                        a source that does not convert
@@ -79,6 +80,10 @@ class UnsupportedOpsError(ModelError):
     def __init__(self, message: str, unsupported: tuple[str, ...] = (), *, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.unsupported = unsupported
+
+
+class BridgeError(ModelError, RuntimeError):
+    """What coremltools asked of Apple's framework failed or cannot be done here: a RuntimeError, too."""
 
 
 class InputError(CoremlopsError):

@@ -77,6 +77,12 @@ def test_a_manifest_of_another_shape(package: Path, text: str) -> None:
         open_package(package)
 
 
+def test_weights_of_a_model_that_has_none_are_an_empty_folder(package: Path) -> None:
+    # coremltools writes it so.
+    (package / "Data/com.apple.CoreML/weights/weight.bin").unlink()
+    assert list(open_package(package).members) == ["Data/com.apple.CoreML/model.mlmodel", "Manifest.json"]
+
+
 def test_two_items_with_one_path(package: Path) -> None:
     edit_manifest(package, "com.apple.CoreML/weights", "com.apple.CoreML/model.mlmodel")
     with pytest.raises(ModelFormatError, match="two items name one path"):

@@ -28,6 +28,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "ui": ("project", "open MLflow on the project's experiments"),
     "describe": ("model", "print a model's inputs, outputs, labels, size, digest and ops"),
     "predict": ("model", "run a Core ML model here"),
+    "bridge": ("model", "run a script in which coremltools' own predict works here"),
     "convert": ("model", "turn a PyTorch model into a Core ML classifier"),
     "verify": ("model", "prove a Core ML model against its source"),
     "release": ("groups", "publish, promote, roll back and list versions"),
