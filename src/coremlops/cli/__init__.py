@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "describe": ("model", "print a model's inputs, outputs, labels, size, digest and ops"),
     "predict": ("model", "run a Core ML model here"),
     "bridge": ("model", "run a script in which coremltools' own predict works here"),
+    "export-onnx": ("model", "write a Core ML model as ONNX, for other engines"),
     "convert": ("model", "turn a PyTorch model into a Core ML classifier"),
     "verify": ("model", "prove a Core ML model against its source"),
     "release": ("groups", "publish, promote, roll back and list versions"),
@@ -41,7 +42,7 @@ def _overview() -> str:
     lines = []
     for group in dict.fromkeys(group for group, _ in COMMANDS.values()):
         lines.append(f"{group}:")
-        lines += [f"  {name:10} {line}" for name, (of, line) in COMMANDS.items() if of == group]
+        lines += [f"  {name:11} {line}" for name, (of, line) in COMMANDS.items() if of == group]
     return "\n".join(lines)
 
 

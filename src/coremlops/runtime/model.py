@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from coremlops.errors import UnsupportedOpsError, UsageError
-from coremlops.lower import embed_weights
+from coremlops.lower import Lowered, embed_weights
 from coremlops.lower.context import PRECISIONS
 from coremlops.model import ImageFeature, ModelAsset, ModelDescription
+from coremlops.runtime.engines import ENGINES
 from coremlops.runtime.inputs import check_names, prepare_picture, resolve_option
 from coremlops.runtime.parts import (
     Part,
@@ -19,7 +20,6 @@ from coremlops.runtime.parts import (
     interface_of,
     make_part,
 )
-from coremlops.runtime.session import ENGINES
 
 
 class Model:
@@ -49,11 +49,16 @@ class Model:
         Float tensors are float32; a picture goes in as pixels 0 to 255, [1, channels, height, width], and a
         classifier gives its probabilities. Raises UnsupportedOpsError for a model that is no single graph.
         """
+        return embed_weights(self.lowered.model, self.lowered.weights)
+
+    @property
+    def lowered(self) -> Lowered:
+        """The ONNX graph with its big constants beside it. Raises UnsupportedOpsError as `to_onnx` does."""
         if not isinstance(self._part, TensorPart):
             raise UnsupportedOpsError(
                 f"{self._asset.path}: a {self._asset.kind} model is no single ONNX graph", (self._asset.kind,)
             )
-        return embed_weights(self._part.lowered.model, self._part.lowered.weights)
+        return self._part.lowered
 
     def predict(self, inputs: Mapping[str, Any], *, image_option: str | None = None) -> dict[str, Any]:
         """Run the model once.
@@ -92,9 +97,9 @@ def load(
     """Load an `.mlpackage` or `.mlmodel` to run it here.
 
     `precision`: `typed` (what the file declares: fp16-typed values are rounded once an op), `float32`
-    (nothing is rounded: fast) or `float16` (every float is). `engine`: `auto` or `onnxruntime`.
-    `function_name`: of a model that has several; None for its default. `threads`: in an op; None leaves it
-    to the engine.
+    (nothing is rounded: fast) or `float16` (every float is). `engine`: `auto`, `onnxruntime`, `cuda` or
+    `openvino`; see `coremlops.runtime.engines`. `function_name`: of a model that has several; None for its
+    default. `threads`: in an op; None leaves it to the engine.
 
     Raises ModelFormatError, WeightsError, UnsupportedOpsError (with everything that is not supported, at
     once), and UsageError for an unknown precision, engine or function.

@@ -21,8 +21,8 @@ from coremlops.lower import Lowered, lower_function
 from coremlops.lower.context import Classifier
 from coremlops.model import ArrayFeature, Feature, ImageFeature, ModelAsset, ModelDescription
 from coremlops.model.description import FunctionDescription
+from coremlops.runtime.engines import open_session
 from coremlops.runtime.inputs import array_tensor, image_tensor
-from coremlops.runtime.session import Session
 
 MAX_DEFAULT = 1 << 28  # elements of an optional input that is not given
 
@@ -126,7 +126,7 @@ class TensorPart:
         self._where = where
         self._check_interface()
         self._check_results((interface.predicted_label, interface.predicted_probabilities))
-        self._session = Session(lowered, threads=options.threads)
+        self._session = open_session(lowered, engine=options.engine, threads=options.threads)
 
     def run(
         self,
