@@ -12,6 +12,8 @@ from coremlops.lower.ops import (
     normalization,
     pool,
     reduction,
+    scatter_gather,
+    select,
     tensor_operation,
     tensor_transformation,
 )
@@ -26,6 +28,8 @@ __all__ = [
     "normalization",
     "pool",
     "reduction",
+    "scatter_gather",
+    "select",
     "tensor_operation",
     "tensor_transformation",
 ]
