@@ -1,0 +1,29 @@
+"""Our runtime as the plugin of ../shared/apple-suite asks for one: `backend:predict`."""
+
+from __future__ import annotations
+
+from collections.abc import MutableMapping
+from functools import lru_cache
+from typing import Any
+
+from coremlops.errors import UnsupportedOpsError
+from coremlops.runtime import Model, load
+
+
+@lru_cache(maxsize=2)  # each model has a folder of its own; a test with state predicts many times
+def _loaded(path: str, function_name: str | None) -> Model:
+    return load(path, precision="typed", function_name=function_name, threads=1)
+
+
+def predict(
+    path: str,
+    inputs: dict[str, Any],
+    state: MutableMapping[str, Any] | None = None,
+    function_name: str | None = None,
+) -> dict[str, Any]:
+    """Run once in typed mode. Raises NotImplementedError for what is not supported."""
+    try:
+        model = _loaded(path, function_name)
+    except UnsupportedOpsError as error:
+        raise NotImplementedError(str(error)) from error
+    return model.predict(inputs) if state is None else model.predict(inputs, state=state)

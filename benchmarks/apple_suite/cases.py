@@ -1,0 +1,135 @@
+"""coremltools' test cases, how each one ended, and which endings are allowed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# Where the tests lie below coremltools. A path belongs to the first area that holds it.
+AREAS: dict[str, tuple[str, ...]] = {
+    "ops": ("converters/mil/mil/ops/tests",),
+    "passes": ("converters/mil/mil/passes",),
+    "torch front end": ("converters/mil/frontend/torch",),
+    "backend": ("converters/mil/backend",),
+    "ml_program": ("test/ml_program",),
+    "optimize/coreml": ("test/optimize/coreml",),
+    "optimize/torch": ("test/optimize/torch",),
+    "neural_network": ("test/neural_network",),
+    "trees": ("test/sklearn_tests", "test/xgboost_tests"),
+    "pipelines": ("test/pipeline",),
+    "the rest": ("converters/mil", "test/api", "test/blob", "test/modelpackage", "test/optimize"),
+}
+PREDICTED = ("compared", "predicted-only", "mismatch", "backend-error", "unsupported")
+NEVER = ("mismatch", "backend-error", "crashed", "hung")
+LISTED = ("unsupported", "before-predict", "setup-error")
+
+_ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
+
+
+def keys_of(ids: Iterable[str]) -> list[str]:
+    """Names of cases that are the same in every run: no addresses, and a number where several are equal."""
+    seen: Counter[str] = Counter()
+    keys = []
+    for id_ in ids:
+        name = _ADDRESS.sub("0x", id_)
+        seen[name] += 1
+        keys.append(name if seen[name] == 1 else f"{name} #{seen[name]}")
+    return keys
+
+
+def area_of(key: str) -> str:
+    """The area that a case belongs to."""
+    return next(
+        (area for area, paths in AREAS.items() if any(key.startswith(path + "/") for path in paths)),
+        "the rest",
+    )
+
+
+def read_rows(files: Iterable[Path]) -> dict[str, dict[str, Any]]:
+    """The last result of each case. A case that was begun and has no result is missing.
+
+    A process that was killed may leave half a line.
+    """
+    rows: dict[str, dict[str, Any]] = {}
+    for file in files:
+        for line in file.read_text().splitlines():
+            try:
+                row = json.loads(line)
+            except ValueError:
+                continue
+            if "cls" in row:
+                rows[row["key"]] = row
+    return rows
+
+
+def unfinished(file: Path) -> str | None:
+    """The case that was running when the process of this journal ended."""
+    begun = None
+    for line in file.read_text().splitlines() if file.exists() else ():
+        try:
+            row = json.loads(line)
+        except ValueError:
+            continue
+        begun = row["key"] if "begun" in row else None
+    return begun
+
+
+def counts(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, int]]:
+    """Cases by area and by how they ended."""
+    found: dict[str, Counter[str]] = {area: Counter() for area in AREAS}
+    for key, row in rows.items():
+        found[area_of(key)][row["cls"]] += 1
+    return {area: dict(counter.most_common()) for area, counter in found.items() if counter}
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """One line of `allowed.txt`: cases that may end as `cls`, and why. `*` stands for anything."""
+
+    cls: str
+    pattern: str
+    reason: str
+
+    def holds(self, key: str, cls: str) -> bool:
+        parts = map(re.escape, self.pattern.split("*"))
+        return cls == self.cls and re.fullmatch(".*".join(parts), key, re.DOTALL) is not None
+
+
+def read_allowed(text: str) -> list[Allowed]:
+    """`class | pattern | reason` a line. Raises ValueError for a line of another kind."""
+    allowed = []
+    for line in text.splitlines():
+        if not line.strip() or line.startswith("#"):
+            continue
+        cls, _, rest = line.partition(" | ")
+        pattern, _, reason = rest.partition(" | ")
+        if cls not in LISTED or not pattern.strip() or not reason.strip():
+            raise ValueError(f"expected `class | pattern | reason`, class one of {LISTED}: {line!r}")
+        allowed.append(Allowed(cls, pattern.strip(), reason.strip()))
+    return allowed
+
+
+def judge(rows: Mapping[str, Mapping[str, Any]], allowed: Sequence[Allowed], *, whole: bool) -> list[str]:
+    """What is wrong with these results, one line each; empty when all is well.
+
+    `whole`: these are all cases, so a line of the list that holds for none is wrong, too.
+    """
+    wrong = []
+    used: Counter[Allowed] = Counter()
+    for key, row in rows.items():
+        cls = row["cls"]
+        if cls not in (*NEVER, *LISTED):
+            continue
+        entry = next((entry for entry in allowed if entry.holds(key, cls)), None)
+        if entry is None:
+            wrong.append(f"{cls}: {key}: {row.get('why')}")
+        else:
+            used[entry] += 1
+    if whole:
+        wrong += [f"allowed, and occurs no longer: {e.cls} | {e.pattern}" for e in allowed if not used[e]]
+    return wrong

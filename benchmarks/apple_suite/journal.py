@@ -1,0 +1,77 @@
+"""pytest plugin beside coreml_predict_plugin: runs given cases, and writes each result at once.
+
+SUITE_JOURNAL=file.jsonl   a line when a case begins and one when it has ended
+SUITE_ONLY=file            run these cases alone: one key a line
+SUITE_LIMIT_S=seconds      what a case may take
+SUITE_COMMIT=commit        is written into each result
+SUITE_COLLECT=file.jsonl   run nothing: write each case's key, and each file that cannot be imported
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import coreml_predict_plugin as plugin
+import pytest
+from cases import keys_of
+from coremltools.test import utils as apple_utils
+
+_keys: dict[int, str] = {}
+# The housing data of Boston are downloaded, and no longer where these tests look.
+apple_utils.load_boston = lambda: pytest.skip("asks the network")
+
+
+def _listed() -> set[str]:
+    file = os.environ.get("SUITE_ONLY")
+    return set() if file is None else set(Path(file).read_text().splitlines())
+
+
+def _write(variable: str, *rows: dict[str, Any]) -> None:
+    with Path(os.environ[variable]).open("a") as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+
+
+# Last in, first asked: every case has its key before the plugin takes a shard or a sample.
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    keys = keys_of(item.nodeid for item in items)
+    _keys.update({id(item): key for item, key in zip(items, keys, strict=True)})
+    only = _listed()
+    yield
+    if "SUITE_COLLECT" in os.environ:
+        _write("SUITE_COLLECT", *({"key": key} for key in keys))
+        items.clear()
+    items[:] = [item for item in items if _keys[id(item)] in only]
+
+
+def pytest_collectreport(report: pytest.CollectReport) -> None:
+    if report.failed and "SUITE_COLLECT" in os.environ:
+        _write("SUITE_COLLECT", {"file": report.nodeid, "why": str(report.longrepr).splitlines()[-1]})
+
+
+def _too_long(*_: object) -> None:
+    raise TimeoutError(f"took longer than {os.environ['SUITE_LIMIT_S']} s")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[Any]:
+    key = _keys[id(item)]
+    before, began = len(plugin._rows), time.perf_counter()
+    _write("SUITE_JOURNAL", {"key": key, "begun": True})
+    signal.signal(signal.SIGALRM, _too_long)
+    signal.setitimer(signal.ITIMER_REAL, float(os.environ["SUITE_LIMIT_S"]))
+    try:
+        answer = yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+    # A case that fails in a fixture leaves no row.
+    row = plugin._rows[-1] if len(plugin._rows) > before else {"cls": "setup-error"}
+    seconds = round(time.perf_counter() - began, 3)
+    _write("SUITE_JOURNAL", {**row, "key": key, "seconds": seconds, "commit": os.environ["SUITE_COMMIT"]})
+    return answer

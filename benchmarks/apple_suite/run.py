@@ -1,0 +1,319 @@
+"""coremltools' own tests, with every prediction made by us: the whole suite, or CI's subset.
+
+python benchmarks/apple_suite/run.py whole     all cases: hours; goes on where it stopped (--minutes, --again)
+python benchmarks/apple_suite/run.py control   a spread sample: answered by zeros, and through the bridge
+python benchmarks/apple_suite/run.py report    writes ../apple-suite.json and judges it
+python benchmarks/apple_suite/run.py subset    what `make check` runs: minutes
+
+The plugin that stands in for Apple's framework is `../shared/apple-suite` beside the work tree, or
+$COREMLOPS_APPLE_SUITE. Exits 3 when a case ends otherwise than `allowed.txt` or `subset.txt` say.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import os
+import platform
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from cases import AREAS, PREDICTED, area_of, counts, judge, read_allowed, read_rows, unfinished
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+RESULT = HERE.parent / "apple-suite.json"
+PLUGIN = Path(os.environ.get("COREMLOPS_APPLE_SUITE", ROOT.parent / "shared" / "apple-suite"))
+PACKAGES = ("coremltools", "torch", "numpy", "onnx", "onnxruntime", "pytest")
+BATCH = 400  # cases a process: what a test leaves in memory goes with it
+CASE_LIMIT_S = 300.0
+WATCH_S = 60.0
+SAMPLE = 1200
+# `through`: what answers -> the backend that the plugin is given, and further plugins
+THROUGH = {
+    "ours": ("backend:predict", ()),
+    "zeros": ("zeros_backend:predict", ()),
+    "bridge": ("backend:predict", ("bridged",)),
+}
+
+
+def tests() -> Path:
+    """Where coremltools lies, found without importing it."""
+    spec = importlib.util.find_spec("coremltools")
+    if spec is None or not spec.submodule_search_locations:
+        sys.exit("coremltools is not installed: pip install 'coremlops[convert,dev]'")
+    return Path(spec.submodule_search_locations[0])
+
+
+def commit() -> str:
+    """The commit that is checked out, in short."""
+    asked = ["git", "rev-parse", "--short=12", "HEAD"]
+    return subprocess.run(asked, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def pytest_command(through: str, paths: list[str]) -> list[str]:
+    _, plugins = THROUGH[through]
+    given = [option for plugin in ("coreml_predict_plugin", "journal", *plugins) for option in ("-p", plugin)]
+    quiet = ["-q", "--tb=no", "--disable-warnings", "-p", "no:cacheprovider", "-o", "addopts="]
+    where = ["--rootdir", str(tests()), "--continue-on-collection-errors"]
+    return [sys.executable, "-m", "pytest", *given, *quiet, *where, *(str(tests() / path) for path in paths)]
+
+
+def environment(through: str, folder: str, **settings: str) -> dict[str, str]:
+    ways = (HERE, PLUGIN, PLUGIN / "stubs", ROOT / "src")
+    return {
+        **os.environ,
+        "PYTHONPATH": os.pathsep.join(map(str, ways)),
+        "INCLUDE_MIL_FP32_UNIT_TESTS": "1",
+        "COREML_PREDICT_BACKEND": THROUGH[through][0],
+        "OMP_NUM_THREADS": "1",
+        "TMPDIR": folder,
+        "SUITE_COMMIT": commit(),
+        **settings,
+    }
+
+
+def collect(work: Path) -> dict[str, list[str]]:
+    """The keys of all cases by file, remembered in the work folder."""
+    file = work / "collected.jsonl"
+    if not file.exists():
+        part = work / "collected.part"
+        part.unlink(missing_ok=True)
+        paths = [path for area in AREAS.values() for path in area]
+        with tempfile.TemporaryDirectory() as folder:
+            settings = environment("ours", folder, SUITE_COLLECT=str(part))
+            subprocess.run(
+                pytest_command("ours", paths),
+                cwd=folder,
+                env=settings,
+                check=False,
+                stdout=subprocess.DEVNULL,
+            )
+        part.rename(file)
+    keys: dict[str, list[str]] = {}
+    for line in file.read_text().splitlines():
+        key = json.loads(line).get("key")
+        if key is not None:
+            keys.setdefault(key.split("::")[0], []).append(key)
+    return keys
+
+
+def run_batch(through: str, keys: list[str], journal: Path, log: Path) -> None:
+    """Run these cases in processes of their own until each has a result in the journal.
+
+    A process that dies or no longer moves is ended; the case that it was at is `crashed` or `hung`.
+    """
+    pending = set(keys) - set(read_rows([journal] if journal.exists() else []))
+    while pending:
+        with tempfile.TemporaryDirectory() as folder:
+            only = Path(folder) / "only"
+            only.write_text("\n".join(sorted(pending)))
+            settings = environment(
+                through,
+                folder,
+                SUITE_JOURNAL=str(journal),
+                SUITE_ONLY=str(only),
+                SUITE_LIMIT_S=str(CASE_LIMIT_S),
+            )
+            paths = sorted({key.split("::")[0] for key in pending})
+            with log.open("a") as output:
+                process = subprocess.Popen(
+                    pytest_command(through, paths), cwd=folder, env=settings, stdout=output, stderr=output
+                )
+                ending = watch(process, journal)
+        case = unfinished(journal)
+        if case is not None:
+            with journal.open("a") as file:
+                file.write(
+                    json.dumps({"key": case, "cls": ending, "why": f"exit {process.returncode}"}) + "\n"
+                )
+        left = set(keys) - set(read_rows([journal] if journal.exists() else []))
+        if left == pending:
+            sys.exit(f"the tests do not start or do not find {min(left)}; see {log}")
+        pending = left
+
+
+def watch(process: subprocess.Popen[bytes], journal: Path) -> str:
+    """Wait for a process, and end it when it stands still; says what its unfinished case is, if any."""
+    moved, size = time.monotonic(), -1
+    while True:
+        try:
+            process.wait(timeout=0.5)
+            return "crashed"
+        except subprocess.TimeoutExpired:
+            now = journal.stat().st_size if journal.exists() else 0
+            if now != size:
+                moved, size = time.monotonic(), now
+            elif time.monotonic() - moved > CASE_LIMIT_S + WATCH_S:
+                process.kill()
+                process.wait()
+                return "hung"
+
+
+def run_cases(through: str, keys: list[str], work: Path, *, jobs: int, minutes: float = 1e9) -> bool:
+    """Run cases that have no result yet, file by file; True when all have one."""
+    end = time.monotonic() + 60 * minutes
+    journals = sorted(work.glob(f"{through}-*.jsonl"))
+    done = read_rows(journals)
+    by_file: dict[str, list[str]] = {}
+    for key in keys:
+        if key not in done:
+            by_file.setdefault(key.split("::")[0], []).append(key)
+    batches = [all_[i : i + BATCH] for all_ in by_file.values() for i in range(0, len(all_), BATCH)]
+
+    def run(number: int) -> bool:
+        if time.monotonic() > end:
+            return False
+        stamp = f"{through}-{time.time_ns()}"
+        run_batch(through, batches[number], work / f"{stamp}.jsonl", work / f"{through}.log")
+        print(f"{through}: {number + 1} of {len(batches)} batches", file=sys.stderr, flush=True)
+        return True
+
+    with ThreadPoolExecutor(jobs) as pool:
+        return all(list(pool.map(run, range(len(batches)))))
+
+
+def forget(work: Path, classes: set[str]) -> None:
+    """Drop the results of these classes, so that the cases run again."""
+    for file in work.glob("ours-*.jsonl"):
+        lines = file.read_text().splitlines()
+        kept = [line for line in lines if json.loads(line).get("cls") not in classes]
+        file.write_text("".join(line + "\n" for line in kept))
+
+
+def sample(rows: dict[str, dict[str, Any]], size: int) -> list[str]:
+    """A fixed, spread choice of the cases that compared numbers: each area's share, and at least 40 of it."""
+    by_area: dict[str, list[str]] = {}
+    for key in sorted(key for key, row in rows.items() if row["cls"] == "compared"):
+        by_area.setdefault(area_of(key), []).append(key)
+    total = sum(map(len, by_area.values()))
+    chance = random.Random(1)
+    return [
+        key
+        for keys in by_area.values()
+        for key in chance.sample(keys, min(len(keys), max(40, round(size * len(keys) / total))))
+    ]
+
+
+def report(work: Path) -> int:
+    """Write ../apple-suite.json from the work folder, and judge it."""
+    rows = read_rows(sorted(work.glob("ours-*.jsonl")))
+    keys = {key for found in collect(work).values() for key in found}
+    rows = {key: row for key, row in rows.items() if key in keys}
+    allowed = read_allowed((HERE / "allowed.txt").read_text())
+    wrong = judge(rows, allowed, whole=len(rows) == len(keys))
+    total = Counter(row["cls"] for row in rows.values())
+    predicting = sum(total[cls] for cls in PREDICTED)
+    files = [json.loads(line) for line in (work / "collected.jsonl").read_text().splitlines()]
+    result = {
+        "command": "python benchmarks/apple_suite/run.py whole && ... control && ... report",
+        "settings": {
+            "INCLUDE_MIL_FP32_UNIT_TESTS": "1",
+            "COREML_PREDICT_MACOS": "15.0",
+            "precision": "typed",
+        },
+        "versions": {
+            "coremlops": Counter(row.get("commit", "") for row in rows.values()),
+            "python": platform.python_version(),
+            **{name: version(name) for name in PACKAGES},
+        },
+        "cases": len(keys),
+        "cases_without_a_result_yet": len(keys) - len(rows),
+        "total": dict(total.most_common()),
+        "unsupported_share_of_predicting": round(total["unsupported"] / max(1, predicting), 5),
+        "areas": counts(rows),
+        "not_collected": {entry["file"]: entry["why"] for entry in files if "file" in entry},
+        "allowed_lines": len(allowed),
+        "not_allowed": len(wrong),
+    }
+    for through in ("zeros", "bridge"):
+        found = read_rows(sorted(work.glob(f"{through}-*.jsonl")))
+        if found:
+            tally = Counter(row["cls"] for row in found.values())
+            result[through] = {
+                "cases": len(found),
+                "total": dict(tally.most_common()),
+                "areas": counts(found),
+            }
+    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    print(
+        "\n".join(
+            [*wrong[:200], f"{len(rows)} of {len(keys)} cases; {len(wrong)} lines not allowed; {RESULT}"]
+        )
+    )
+    return 3 if wrong else 0
+
+
+def subset(jobs: int) -> int:
+    """Run CI's cases and compare: each must have predicted, and compared numbers that held."""
+    keys = [line for line in (HERE / "subset.txt").read_text().splitlines() if line and line[0] != "#"]
+    by_file: dict[str, list[str]] = {}
+    for key in keys:
+        by_file.setdefault(key.split("::")[0], []).append(key)
+    shares: list[list[str]] = [[] for _ in range(jobs)]
+    for found in sorted(by_file.values(), key=len, reverse=True):
+        min(shares, key=len).extend(found)
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
+        work = Path(folder)
+        list(
+            pool.map(
+                lambda share: run_batch("ours", share, work / f"{share[0].__hash__()}.jsonl", work / "log"),
+                filter(None, shares),
+            )
+        )
+        rows = read_rows(work.glob("*.jsonl"))
+    wrong = [
+        f"{row['cls']}: {key}: {row.get('why')}" for key, row in rows.items() if row["cls"] != "compared"
+    ]
+    print(
+        "\n".join([*wrong, f"apple-suite: {len(keys) - len(wrong)} of {len(keys)} cases compared and held"])
+    )
+    return 3 if wrong else 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("whole", "control", "report", "subset"))
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "apple-suite", help="results so far")
+    parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--minutes", type=float, default=1e9, help="begin no batch after this time")
+    parser.add_argument("--slice", default="0/1", metavar="I/N", help="every N-th case, from the I-th (0)")
+    parser.add_argument("--area", action="append", choices=tuple(AREAS), help="these areas alone")
+    parser.add_argument("--again", default="", metavar="CLASS,...", help="run cases that ended so once more")
+    args = parser.parse_args()
+    if not (PLUGIN / "coreml_predict_plugin.py").exists():
+        print(f"apple-suite: skipped. {PLUGIN} is not here; coremltools' own tests need the plugin in it")
+        return 0
+    if args.what == "subset":
+        return subset(args.jobs)
+    args.work.mkdir(parents=True, exist_ok=True)
+    if args.what == "report":
+        return report(args.work)
+    if args.what == "control":
+        rows = read_rows(sorted(args.work.glob("ours-*.jsonl")))
+        keys = sample(rows, SAMPLE)
+        ended = [
+            run_cases(way, keys, args.work, jobs=args.jobs, minutes=args.minutes)
+            for way in ("zeros", "bridge")
+        ]
+        return 0 if all(ended) else 1
+    forget(args.work, set(args.again.split(",")) - {""})
+    areas = args.area or list(AREAS)
+    keys = [key for found in collect(args.work).values() for key in found if area_of(key) in areas]
+    first, step = map(int, args.slice.split("/"))
+    return 0 if run_cases("ours", keys[first::step], args.work, jobs=args.jobs, minutes=args.minutes) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

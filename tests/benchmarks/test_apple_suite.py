@@ -1,0 +1,88 @@
+"""How results of coremltools' own tests are read and judged."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.apple_suite.cases import area_of, counts, judge, keys_of, read_allowed, read_rows, unfinished
+
+HERE = Path(__file__).resolve().parents[2] / "benchmarks" / "apple_suite"
+
+
+def test_a_case_has_one_name_in_every_run() -> None:
+    ids = ["t.py::a[<function f at 0x7f001122>]", "t.py::a[<function f at 0x7f334455>]", "t.py::b[0x1]"]
+    assert keys_of(ids) == ["t.py::a[<function f at 0x>]", "t.py::a[<function f at 0x>] #2", "t.py::b[0x1]"]
+
+
+def test_the_last_result_of_a_case_counts_and_half_a_line_does_not(tmp_path: Path) -> None:
+    journal = tmp_path / "j.jsonl"
+    lines = [{"key": "a", "begun": True}, {"key": "a", "cls": "mismatch"}, {"key": "a", "cls": "compared"}]
+    journal.write_text("\n".join(map(json.dumps, lines)) + '\n{"key": "b", "begun": true}\n{"key": "b", "c')
+    assert read_rows([journal]) == {"a": {"key": "a", "cls": "compared"}}
+    assert unfinished(journal) == "b"
+
+
+def test_nothing_is_unfinished_in_a_journal_that_ended_well(tmp_path: Path) -> None:
+    journal = tmp_path / "j.jsonl"
+    assert unfinished(journal) is None
+    journal.write_text('{"key": "a", "begun": true}\n{"key": "a", "cls": "compared"}\n')
+    assert unfinished(journal) is None
+
+
+def test_cases_are_counted_by_area() -> None:
+    rows = {
+        "test/pipeline/test_a.py::x": {"cls": "compared"},
+        "converters/mil/mil/ops/tests/iOS14/test_conv.py::y": {"cls": "mismatch"},
+        "somewhere/test_b.py::z": {"cls": "skipped"},
+    }
+    assert counts(rows) == {
+        "ops": {"mismatch": 1},
+        "pipelines": {"compared": 1},
+        "the rest": {"skipped": 1},
+    }
+    assert area_of("converters/mil/frontend/torch/test/test_torch_ops.py::z") == "torch front end"
+
+
+LIST = "# why\n\nbefore-predict | t.py::a[*] | it asks | the network\nunsupported | t.py::b | Apple's own\n"
+
+
+def test_what_is_not_listed_is_wrong() -> None:
+    rows = {
+        "t.py::a[x-1]": {"cls": "before-predict", "why": "w"},
+        "t.py::b": {"cls": "unsupported", "why": "w"},
+        "t.py::c": {"cls": "compared"},
+    }
+    allowed = read_allowed(LIST)
+    assert judge(rows, allowed, whole=True) == []
+    rows["t.py::a[x-1]"]["cls"] = "unsupported"  # listed, and for another class
+    rows["t.py::d"] = {"cls": "skipped"}
+    assert judge(rows, allowed, whole=False) == ["unsupported: t.py::a[x-1]: w"]
+
+
+def test_a_line_that_holds_for_nothing_is_wrong() -> None:
+    rows = {"t.py::b": {"cls": "unsupported", "why": "w"}}
+    allowed = read_allowed(LIST)
+    assert judge(rows, allowed, whole=False) == []
+    assert judge(rows, allowed, whole=True) == ["allowed, and occurs no longer: before-predict | t.py::a[*]"]
+
+
+@pytest.mark.parametrize("cls", ["mismatch", "backend-error", "crashed", "hung"])
+def test_wrong_numbers_can_never_be_allowed(cls: str) -> None:
+    assert judge({"t.py::b": {"cls": cls, "why": "w"}}, read_allowed(LIST), whole=False) == [
+        f"{cls}: t.py::b: w"
+    ]
+    with pytest.raises(ValueError, match="expected `class"):
+        read_allowed(f"{cls} | t.py::b | a reason")
+
+
+@pytest.mark.parametrize("line", ["unsupported | t.py::b", "unsupported | t.py::b | ", "t.py::b"])
+def test_a_line_needs_a_reason(line: str) -> None:
+    with pytest.raises(ValueError, match="expected `class"):
+        read_allowed(line)
+
+
+def test_the_committed_list_can_be_read() -> None:
+    assert all(entry.reason for entry in read_allowed((HERE / "allowed.txt").read_text()))
