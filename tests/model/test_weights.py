@@ -89,3 +89,17 @@ def test_dtypes_that_are_known_and_not_decoded(tmp_path: Path, code: int) -> Non
     assert file.record(64).dtype == DTYPES[code]
     with pytest.raises(WeightsError, match=f"is {DTYPES[code]}, which is not decoded yet"):
         file.read(64)
+
+
+def test_where_an_array_lies_in_the_file(tmp_path: Path) -> None:
+    data, offsets = blob_bytes([np.arange(6, dtype=np.float32), np.arange(4, dtype=np.float16)])
+    path = tmp_path / "weight.bin"
+    path.write_bytes(data)
+    blobs = BlobFile(path)
+    wide, half = blobs.read(offsets[0]), blobs.read(offsets[1])
+    assert blobs.offset_of(wide) == blobs.record(offsets[0]).offset
+    assert blobs.offset_of(wide.reshape(2, 3)[1]) == blobs.record(offsets[0]).offset + 12
+    assert blobs.offset_of(half) == blobs.record(offsets[1]).offset
+    # what was turned or copied lies nowhere
+    assert blobs.offset_of(wide.reshape(2, 3).T) is None
+    assert blobs.offset_of(half.astype(np.float32)) is None

@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "describe": ("model", "print a model's inputs, outputs, labels, size, digest and ops"),
     "predict": ("model", "run a Core ML model here"),
     "bridge": ("model", "run a script in which coremltools' own predict works here"),
+    "bench": ("model", "measure a model's load, latency, throughput and memory here"),
     "export-onnx": ("model", "write a Core ML model as ONNX, for other engines"),
     "convert": ("model", "turn a PyTorch model into a Core ML classifier"),
     "verify": ("model", "prove a Core ML model against its source"),

@@ -88,7 +88,7 @@ def convert(source: Path, out: Path, options: ConvertOptions | None = None) -> C
 
 def _convert(source: Source, card: Card, options: ConvertOptions) -> Any:
     """The `coremltools.models.MLModel`, not yet saved."""
-    ct = _coremltools()
+    ct = coremltools_here()
     program = source.load()
     _check_program(program, card)
     image = card.input
@@ -119,7 +119,7 @@ def _convert(source: Source, card: Card, options: ConvertOptions) -> Any:
         )
     except Exception as error:  # coremltools lets anything out: ValueError, KeyError, AssertionError, ...
         raise ConversionError(
-            f"{source.path} does not convert: {_useful(error)}",
+            f"{source.path} does not convert: {useful(error)}",
             hint="rewriting the module without the named op is the usual way",
         ) from error
     made.author = options.author
@@ -176,7 +176,8 @@ def _check_names(package: Path, card: Card) -> None:
         raise ConversionError(f"an ML Program expected, got specification {spec.specificationVersion}")
 
 
-def _coremltools() -> Any:
+def coremltools_here() -> Any:
+    """The module, where it can convert. Raises MissingExtraError and UsageError."""
     try:
         import numpy as np
         import torch  # noqa: F401  (coremltools without torch imports, and then cannot convert)
@@ -194,7 +195,8 @@ def _coremltools() -> Any:
     return coremltools
 
 
-def _useful(error: Exception) -> str:
+def useful(error: Exception) -> str:
+    """What an error of coremltools or torch says, in one line."""
     from coremlops.source.program import last_line
 
     return f"{type(error).__name__}: {last_line(error)}"

@@ -1,6 +1,6 @@
 """An ONNX graph under construction: nodes, names, constants.
 
-Only `onnx.helper` is used; `onnx_ir` would pull in sympy (0.6 s).
+The package `onnx` is not imported; see `onnx_ml`. (`onnx_ir` would pull in sympy: 0.6 s.)
 """
 
 from __future__ import annotations
@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper
 
 from coremlops.dialects.mil.graph import TensorType
+from coremlops.lower import onnx_ml as helper
+from coremlops.lower.onnx_ml import TensorProto
 
 IR_VERSION = 9
 DEFAULT_OPSET = 18
@@ -106,7 +106,7 @@ def _value_info(name: str, type_: TensorType) -> Any:
 
 def embed_weights(model: Any, weights: Mapping[str, np.ndarray[Any, Any]]) -> Any:
     """A copy of `model` that holds its big constants itself: what one writes to a file."""
-    whole = onnx.ModelProto()
+    whole = type(model)()
     whole.CopyFrom(model)
     for tensor in whole.graph.initializer:
         if tensor.data_location == TensorProto.EXTERNAL:

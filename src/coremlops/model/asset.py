@@ -13,6 +13,8 @@ from coremlops.model.package import MANIFEST, Package, normalised_manifest, open
 from coremlops.model.proto import MAX_SPEC_BYTES, canonical_bytes, parse_model
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from coremlops.model.description import ModelDescription
     from coremlops.model.weights import BlobFile
 
@@ -83,6 +85,14 @@ class ModelAsset:
         if name not in self._blobs:
             self._blobs[name] = BlobFile(self.package.weight_file(name))
         return self._blobs[name]
+
+    def locate(self, array: np.ndarray[Any, Any]) -> tuple[Path, int] | None:
+        """The weight file that an array is an unchanged piece of, and its offset there; None for others."""
+        for blobs in self._blobs.values():
+            offset = blobs.offset_of(array)
+            if offset is not None:
+                return blobs.path, offset
+        return None
 
 
 def model_digest(path: str | os.PathLike[str]) -> str:

@@ -89,6 +89,13 @@ class BlobFile:
     def __len__(self) -> int:
         return len(self._data)
 
+    def offset_of(self, array: np.ndarray[Any, Any]) -> int | None:
+        """Where in the file the bytes of `array` are; None when it is no view of the file as it stands."""
+        start = array.__array_interface__["data"][0]
+        base = np.frombuffer(self._data, np.uint8).__array_interface__["data"][0]
+        inside = base <= start and start + array.nbytes <= base + len(self._data)
+        return start - base if inside and array.flags.c_contiguous else None
+
     def _truncated(self, detail: str) -> WeightsError:
         return WeightsError(
             f"{self.path}: the weights are truncated: {detail}",

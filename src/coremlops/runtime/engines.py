@@ -8,12 +8,15 @@ openvino            OpenVINO on the CPU (the extra `openvino`); not faithful in 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from coremlops.errors import UsageError
 from coremlops.lower import Lowered
+
+if TYPE_CHECKING:
+    from coremlops.runtime.session import Locate
 
 ENGINES = ("auto", "onnxruntime", "cuda", "openvino")
 _FLOAT16 = 10  # TensorProto.FLOAT16
@@ -27,8 +30,10 @@ class Engine(Protocol):
         ...
 
 
-def open_session(lowered: Lowered, *, engine: str = "auto", threads: int | None = None) -> Engine:
-    """Load `lowered` into an engine. `threads` in an op; None leaves it to the engine.
+def open_session(
+    lowered: Lowered, *, engine: str = "auto", threads: int | None = None, locate: Locate | None = None
+) -> Engine:
+    """Load `lowered` into an engine. `threads` in an op; None leaves it to the engine. `locate`: see Session.
 
     Raises UsageError for an engine that is not here or that cannot do what the model asks for, ModelError
     when the engine refuses the graph.
@@ -43,9 +48,10 @@ def open_session(lowered: Lowered, *, engine: str = "auto", threads: int | None 
         from coremlops.runtime.openvino_session import OpenVinoSession
 
         return OpenVinoSession(lowered, threads=threads)
-    from coremlops.runtime.session import Session
+    from coremlops.runtime.session import Session, nowhere
 
-    return Session(lowered, threads=threads, provider="CUDA" if engine == "cuda" else "CPU")
+    provider = "CUDA" if engine == "cuda" else "CPU"
+    return Session(lowered, threads=threads, provider=provider, locate=locate or nowhere)
 
 
 def rounds_to_fp16(model: Any) -> bool:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
-from difflib import get_close_matches
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -23,6 +22,9 @@ from coremlops.model import ArrayFeature, Feature, ImageFeature, ModelAsset, Mod
 from coremlops.model.description import FunctionDescription
 from coremlops.runtime.engines import open_session
 from coremlops.runtime.inputs import array_tensor, image_tensor
+
+if TYPE_CHECKING:
+    from coremlops.runtime.session import Locate
 
 MAX_DEFAULT = 1 << 28  # elements of an optional input that is not given
 
@@ -78,7 +80,8 @@ def _program_part(asset: ModelAsset, options: PartOptions, function_name: str | 
         return asset.blobs(reference.file).read(reference.offset)
 
     lowered = lower_function(function, read_blob, precision=options.precision, where=str(asset.path))
-    return TensorPart(lowered, interface_of(asset.description, function.name), options, str(asset.path))
+    interface = interface_of(asset.description, function.name)
+    return TensorPart(lowered, interface, options, str(asset.path), locate=asset.locate)
 
 
 def _function(asset: ModelAsset, name: str | None) -> Function:
@@ -90,6 +93,8 @@ def _function(asset: ModelAsset, name: str | None) -> Function:
         raise ModelFormatError(
             f"{asset.path}: no function {wanted!r}; the program has {', '.join(functions)}"
         )
+    from difflib import get_close_matches
+
     near = get_close_matches(name, functions, n=1)
     raise UsageError(
         f"{asset.path}: no function {name!r}; the model has {', '.join(functions)}",
@@ -116,17 +121,20 @@ class TensorPart:
         interface: ModelDescription | FunctionDescription,
         options: PartOptions,
         where: str,
+        *,
+        locate: Locate | None = None,
     ) -> None:
         """Check that the description and the program fit, and load the engine.
 
-        `where` names the model in errors. Raises ModelFormatError, UnsupportedOpsError, ModelError.
+        `where` names the model in errors. `locate`: where a weight lies in a file; see Session. Raises
+        ModelFormatError, UnsupportedOpsError, ModelError.
         """
         self.lowered = lowered
         self._inputs, self._outputs = interface.inputs, interface.outputs
         self._where = where
         self._check_interface()
         self._check_results((interface.predicted_label, interface.predicted_probabilities))
-        self._session = open_session(lowered, engine=options.engine, threads=options.threads)
+        self._session = open_session(lowered, engine=options.engine, threads=options.threads, locate=locate)
 
     def run(
         self,

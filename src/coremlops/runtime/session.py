@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import onnxruntime
@@ -17,13 +18,30 @@ _PROVIDERS: dict[str, list[Any]] = {
     "CPU": ["CPUExecutionProvider"],
     "CUDA": [("CUDAExecutionProvider", {"use_tf32": "0"}), "CPUExecutionProvider"],
 }
+_FOLDER = "session.model_external_initializers_file_folder_path"
+# Where an array lies in a file: (file, offset in bytes); None when it does not.
+Locate: TypeAlias = Callable[[np.ndarray[Any, Any]], tuple[Path, int] | None]
+
+
+def nowhere(_: np.ndarray[Any, Any]) -> None:
+    """A Locate for arrays that lie in no file."""
 
 
 class Session:
     """A loaded model. Safe to use from several threads at once."""
 
-    def __init__(self, lowered: Lowered, *, threads: int | None = None, provider: str = "CPU") -> None:
+    def __init__(
+        self,
+        lowered: Lowered,
+        *,
+        threads: int | None = None,
+        provider: str = "CPU",
+        locate: Locate = nowhere,
+    ) -> None:
         """Load `lowered` with all optimisations. `threads` in an op; None leaves it to the engine.
+
+        Weights that `locate` finds in a file are read there by the engine itself, which rearranges them and
+        needs the originals no more; given as arrays they would stay in memory beside its own.
 
         Raises UsageError when this ONNX Runtime lacks the provider (`CPU` or `CUDA`), ModelError when the
         engine refuses the graph.
@@ -37,15 +55,20 @@ class Session:
         options.log_severity_level = _QUIET
         if threads is not None:
             options.intra_op_num_threads = threads
-        # The engine reads the big constants where they lie, so the arrays must live as long as the session.
+        model, folder, located = _with_references(lowered, locate)
+        if folder is not None:
+            options.add_session_config_entry(_FOLDER, str(folder))
+        # The engine uses these arrays where they are, so they must live as long as the session.
         self._weights = {
-            name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in lowered.weights.items()
+            name: onnxruntime.OrtValue.ortvalue_from_numpy(array)
+            for name, array in lowered.weights.items()
+            if name not in located
         }
         if self._weights:
             options.add_external_initializers(list(self._weights), list(self._weights.values()))
         try:
             self._session = onnxruntime.InferenceSession(
-                lowered.model.SerializeToString(), options, providers=_PROVIDERS[provider]
+                model.SerializeToString(), options, providers=_PROVIDERS[provider]
             )
         except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
             raise ModelError(f"the engine refuses the model: {error}") from error
@@ -58,3 +81,25 @@ class Session:
         except Exception as error:
             raise ModelError(f"the engine failed: {error}") from error
         return dict(zip(self._outputs, values, strict=True))
+
+
+def _with_references(lowered: Lowered, locate: Locate) -> tuple[Any, Path | None, set[str]]:
+    """The model with references into a weight file: (model, the file's folder, the names of those weights).
+
+    The engine takes files of one folder, so weights in another stay arrays.
+    """
+    found = {name: place for name, array in lowered.weights.items() if (place := locate(array))}
+    if not found:
+        return lowered.model, None, set()
+    folder = next(iter(found.values()))[0].parent
+    found = {name: place for name, place in found.items() if place[0].parent == folder}
+    model = type(lowered.model)()
+    model.CopyFrom(lowered.model)
+    for tensor in model.graph.initializer:
+        if tensor.name in found:
+            file, offset = found[tensor.name]
+            size = lowered.weights[tensor.name].nbytes
+            tensor.ClearField("external_data")
+            for key, value in (("location", file.name), ("offset", offset), ("length", size)):
+                tensor.external_data.add(key=key, value=str(value))
+    return model, folder, set(found)
