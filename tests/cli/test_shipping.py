@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from coremlops.cli import main
+from coremlops.model import model_digest
 from coremlops.release import Repository
 from coremlops.release.expiry import utc_now
 from tests.release.models import write_model, write_pictures
@@ -148,6 +149,31 @@ def test_mistakes(shell: Shell, words: tuple[str, ...], code: int, error: str) -
     assert shell(*words, code=code) == ""
     assert shell.err.startswith("error: ")
     assert error in shell.err
+
+
+def test_a_projects_repository_is_made_where_and_as_the_project_says(shell: Shell) -> None:
+    project = (
+        "project: pets\npipelines: {main: {steps: {publish: {uses: publish, "
+        "inputs: {model: ./m, report: ./r, golden: ./g}, "
+        "params: {repository: shipped, collection: pets}}}}}\n"
+    )
+    (shell.folder / "coremlops.yaml").write_text(project)
+    made = shell.json("repo", "init")
+    assert (made["repository"], made["collection"]) == (str(shell.folder / "shipped"), "pets")
+    assert shell.json("repo", "status")["collection"] == "pets"
+    assert shell.json("repo", "init", "other", "--collection", "cats")["collection"] == "cats"
+
+
+def test_the_release_channel_takes_no_model_without_a_report(shell: Shell) -> None:
+    shell("repo", "init")
+    words = ("release", "publish", "one.mlpackage", "--golden", "golden", "--channel", "release")
+    shell(*words, code=2)
+    assert "takes no model without a report" in shell.err
+    assert "hint: give the --report of" in shell.err
+    assert shell.json("release", "list")["channels"]["release"]["current"] is None
+    report = {"ok": True, "model": {"digest": model_digest(shell.folder / "one.mlpackage")}}
+    (shell.folder / "report.json").write_text(json.dumps(report))
+    assert shell.json(*words, "--report", "report.json")["channel"] == "release"
 
 
 def test_a_refused_update_is_exit_1_with_the_reason(shell: Shell) -> None:

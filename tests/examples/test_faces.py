@@ -83,7 +83,7 @@ def test_photos_are_split_by_person_and_described(prepare: Prepare, photos: Path
     assert len(found) == 20
     for person in ("ada", "ben"):
         tests = [name for name, side in found.items() if side == "test" and name.startswith(person)]
-        assert 2 <= len(tests) <= 7
+        assert 3 <= len(tests) <= 5
     for path in (tmp_path / "out").rglob("*.png"):
         with Image.open(path) as image:
             assert (image.mode, image.size) == ("RGB", (224, 224))
@@ -130,6 +130,8 @@ def test_both_sides_have_photos_whatever_the_digests(step_module: Any, count: in
         assert sorted((*train, *test), key=photos.index) == photos
         assert len(train) >= 2
         assert len(test) >= 1
+        if len(train) > 2:  # else the share gives way
+            assert len(test) == pytest.approx(count * holdout, rel=0.26, abs=0.99)
 
 
 def test_a_duplicate_is_used_once(

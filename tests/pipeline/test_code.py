@@ -101,6 +101,38 @@ def test_a_module_on_pythonpath_counts_by_content(
     assert before != after
 
 
+@pytest.mark.parametrize("name", ["Alpha.py", "Alpha/__init__.py"])
+def test_what_pythonpath_puts_before_a_distribution_counts_in_its_place(
+    tiny: Tiny, site: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Python runs the file on PYTHONPATH, so an edit of it must run the step again."""
+    file = tiny.root.parent / "lib" / name
+    file.parent.mkdir(parents=True)
+    file.write_text("import other")
+    monkeypatch.setenv("PYTHONPATH", str(tiny.root.parent / "lib"))
+    (tiny.root / "b" / "main.py").write_text("import Alpha.part")
+    before = versions(tiny, site)
+    assert before.keys() == {"module Alpha", "other"}
+    file.write_text("import other  # edited")
+    after = versions(tiny, site)
+    assert after.keys() == before.keys()
+    assert after["module Alpha"] != before["module Alpha"]
+
+
+def test_a_folder_without_init_on_pythonpath_yields_to_a_distribution(
+    tiny: Tiny, site: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("other", "mine"):
+        (tiny.root.parent / "lib" / name).mkdir(parents=True)
+        (tiny.root.parent / "lib" / name / "x.py").write_text("")
+    monkeypatch.setenv("PYTHONPATH", str(tiny.root.parent / "lib"))
+    (tiny.root / "b" / "main.py").write_text("import mine.x, other")
+    found = versions(tiny, site)
+    assert found.keys() == {"module mine", "other"}
+    assert found["other"] == "0.1"
+    assert found["module mine"].startswith("path ")
+
+
 @pytest.mark.parametrize("mode", ["pth", "finder"])
 def test_an_editable_distribution_counts_by_its_code(tiny: Tiny, site: Path, mode: str) -> None:
     source = tiny.root.parent / "checkout" / "src"

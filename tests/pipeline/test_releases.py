@@ -96,6 +96,31 @@ def test_nothing_that_lies_beside_a_golden_set_is_published(
     assert b"a photo of somebody" not in stored
 
 
+def test_a_golden_set_that_the_model_does_not_answer_is_not_published(
+    where: Shipping, pictures: Path, tmp_path: Path
+) -> None:
+    """Every device would refuse the version: the publisher executes the set first, as they do."""
+    model = write_model(tmp_path / "one.mlpackage")
+    golden.make(model, pictures, tmp_path / "golden")
+    file = tmp_path / "golden" / "golden.json"
+    document = json.loads(file.read_text())
+    for item in document["examples"]:
+        item["probabilities"] = dict.fromkeys(item["probabilities"], 0.5)
+    file.write_text(json.dumps(document))
+    with pytest.raises(GoldenError, match="probability of 'blue' within"):
+        releases.publish(model, tmp_path / "golden", where)
+    assert Repository.open(where.repository).index("staging").current is None
+
+
+def test_a_golden_set_that_no_device_could_read_is_not_published(
+    where: Shipping, pictures: Path, tmp_path: Path
+) -> None:
+    model = write_model(tmp_path / "one.mlpackage", labels=("red\x1b[31m", "green", "blue"))
+    with pytest.raises(GoldenError, match="a printable name expected"):
+        releases.publish(model, pictures, where)
+    assert Repository.open(where.repository).index("staging").current is None
+
+
 @pytest.mark.parametrize("fault", ["another model", "missing", "link"])
 def test_a_golden_set_that_no_device_would_take_is_not_published(
     where: Shipping, pictures: Path, tmp_path: Path, fault: str

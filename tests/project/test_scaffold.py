@@ -73,6 +73,16 @@ def test_golden_pictures_are_those_that_were_named(tmp_path: Path) -> None:
     assert [path.name for path in (made.folder / "golden").iterdir()] == ["2.png"]
 
 
+def test_command_takes_golden_pictures_one_by_one_and_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    samples.write_people(tmp_path, {"dora": "s5"}, range(1, 4))
+    monkeypatch.chdir(tmp_path)
+    words = ["--golden", "dora/1.png", "--golden", "dora/2.png", "dora/3.png"]
+    assert main(["init", "friends", "--no-repository", "--json", *words]) == 0
+    assert json.loads(capsys.readouterr().out)["golden"] == ["1.png", "2.png", "3.png"]
+
+
 def test_repository_is_signed_and_its_keys_are_elsewhere(tmp_path: Path, config: Path) -> None:
     made = scaffold.create(tmp_path / "Our_faces")
     assert (made.folder / "repository" / "metadata" / "1.our-faces-staging.json").is_file()

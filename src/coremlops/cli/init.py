@@ -24,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--golden",
         type=Path,
         nargs="+",
+        action="extend",
         default=[],
         metavar="FILE",
         help="pictures that may be published to every device, which checks a new model with them",

@@ -27,7 +27,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     publish.add_argument(
         "--golden", type=Path, required=True, help="pictures that may be published, or a golden set"
     )
-    publish.add_argument("--report", type=Path, help="report.json, which must be ok and about this model")
+    publish.add_argument(
+        "--report",
+        type=Path,
+        help="report.json, which must be ok and about this model; the release channel needs one",
+    )
     publish.add_argument("--channel", choices=CHANNELS, default="staging", help="default: staging")
     publish.add_argument(
         "--again",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from coremlops.pipeline.shipping import Shipping
     from coremlops.release import Repository, RoleStatus
 
 
@@ -19,15 +20,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="repo_command", metavar="COMMAND", required=True)
     init = commands.add_parser("init", help="a new repository with new keys")
     init.epilog = "example: coremlops repo init repository --collection faces"
-    init.add_argument("folder", type=Path, nargs="?", default=Path("repository"))
-    init.add_argument("--collection", default="faces", help="what its models are called (default: faces)")
+    init.add_argument("--collection", help="what its models are called (default: the project's, or faces)")
     status = commands.add_parser("status", help="roles, versions, ends, keys; exit 3 when something is due")
     status.epilog = "example: coremlops repo status --json"
     renew = commands.add_parser("renew", help="sign anew what is due and whose key is here")
     renew.epilog = "example: coremlops repo renew   (every day, by a scheduler)"
-    for sub in (status, renew):
-        sub.add_argument("folder", type=Path, nargs="?", help="default: the project's, or ./repository")
     for sub in (init, status, renew):
+        sub.add_argument("folder", type=Path, nargs="?", help="default: the project's, or ./repository")
         sub.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -36,13 +35,9 @@ def run(args: argparse.Namespace) -> int:
     from coremlops.release import Repository
 
     if args.repo_command == "init":
-        return _init(args, Repository.init(args.folder, args.collection))
-    folder = args.folder
-    if folder is None:
-        from coremlops.pipeline.shipping import shipping
-
-        folder = shipping(Path.cwd()).repository
-    repository = Repository.open(folder)
+        folder = args.folder or _project().repository
+        return _init(args, Repository.init(folder, args.collection or _project().collection or "faces"))
+    repository = Repository.open(args.folder or _project().repository)
     if args.repo_command == "renew":
         renewed = repository.renew()
         if args.json:
@@ -51,6 +46,13 @@ def run(args: argparse.Namespace) -> int:
             print(f"signed anew: {', '.join(renewed)}" if renewed else "nothing is due")
         return 0
     return _status(args, repository)
+
+
+def _project() -> Shipping:
+    """Where the project that this folder belongs to ships to."""
+    from coremlops.pipeline.shipping import shipping
+
+    return shipping(Path.cwd())
 
 
 def _init(args: argparse.Namespace, repository: Repository) -> int:

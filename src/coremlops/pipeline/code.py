@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from importlib.machinery import all_suffixes
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -44,6 +45,7 @@ class CodeReader:
         self._installed: Installed | None = None
         self._seen: dict[Path, Tree] = {}
         self._modules: dict[Path, Modules] = {}
+        self._path: list[tuple[Path, frozenset[str]]] | None = None
 
     def trees(self, ready: ReadyStep) -> dict[str, Tree]:
         """The first-party code of a step: `step` is its own folder, the others are named by `code:`."""
@@ -105,6 +107,13 @@ class CodeReader:
         while pending:
             name, own = pending.popitem()
             done.add(name)
+            place = self._on_path(_top(name), regular=True)  # before what is installed, as Python looks
+            if place is not None:
+                tree = self._tree(place)
+                found[f"module {_top(name)}"] = f"path {tree.digest[:32]}"
+                reached = self._reached(place, tree, name)
+                pending.update({other: set() for other in reached if other not in done})
+                continue
             providers = known.names.get(_top(name), ())
             for provider in providers:
                 roots.add(provider)
@@ -128,24 +137,48 @@ class CodeReader:
         return [(path, self._tree(path)) for path in map(Path, distribution.sources) if path.exists()]
 
     def _reached(self, package: Path, tree: Tree, start: str) -> list[str]:
-        if not package.is_dir():
+        if not package.is_dir() and package.suffix != ".py":
             return []
         key = blake3(f"{tree.digest} {package.name} {start}".encode()).hexdigest()
         if key not in self._scans:
-            from coremlops.pipeline.imports import Modules
+            from coremlops.pipeline.imports import Modules, names_in
 
-            modules = self._modules.setdefault(package, Modules(package))
-            self._scans[key] = sorted(modules.reached([start]))
+            if package.is_dir():
+                modules = self._modules.setdefault(package, Modules(package))
+                self._scans[key] = sorted(modules.reached([start]))
+            else:
+                self._scans[key] = sorted(names_in([package]))
             self._changed = True
         return self._scans[key]
 
     def _elsewhere(self, name: str) -> Mapping[str, str]:
-        """A module that no distribution provides: from PYTHONPATH, or missing."""
-        for place in os.environ.get("PYTHONPATH", "").split(os.pathsep):
-            for path in (Path(place) / name, Path(place) / f"{name}.py"):
-                if place and path.exists():
-                    return {f"module {name}": f"path {self._tree(path).digest[:32]}"}
-        return {f"module {name}": "not installed"}
+        """A module that no distribution provides: a bare folder on PYTHONPATH, or missing."""
+        place = self._on_path(name, regular=False)
+        return {f"module {name}": f"path {self._tree(place).digest[:32]}" if place else "not installed"}
+
+    def _on_path(self, name: str, *, regular: bool) -> Path | None:
+        """The package or module of this name on PYTHONPATH; without `regular`, a namespace package."""
+        if self._path is None:
+            self._path = [(Path(place), _listing(place)) for place in _python_path()]
+        for place, names in self._path:
+            if name in names and (place / name / "__init__.py").is_file() == regular:
+                return place / name
+            if regular:
+                for suffix in all_suffixes():
+                    if f"{name}{suffix}" in names:
+                        return place / f"{name}{suffix}"
+        return None
+
+
+def _python_path() -> list[str]:
+    return [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place]
+
+
+def _listing(folder: str) -> frozenset[str]:
+    try:
+        return frozenset(os.listdir(folder))  # noqa: PTH208 - names, not paths
+    except OSError:
+        return frozenset()
 
 
 def _top(name: str) -> str:

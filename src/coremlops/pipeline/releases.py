@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from coremlops.collection import Entry, Index
-from coremlops.errors import CoremlopsError, GoldenError, RepositoryError
+from coremlops.errors import CoremlopsError, GoldenError, RepositoryError, UsageError
 from coremlops.model import model_digest
 from coremlops.pipeline.components.proven import check_report
 from coremlops.pipeline.shipping import Shipping
@@ -55,9 +55,16 @@ def publish(
     """Publish a model with its golden set to a channel.
 
     `golden`: a golden set (with `golden.json`), or a folder of pictures to make one from by executing the
-    model. `report`: a `report.json` that must be ok and speak of this very model. Raises `GateError` for a
-    report that says no, `RepositoryError`, `GoldenError` and others for what cannot be published.
+    model. Either is checked here as every device will check it. `report`: a `report.json` that must be ok and
+    speak of this very model; the release channel takes no model without. Raises `UsageError` for a missing
+    report, `GateError` for one that says no, `RepositoryError`, `GoldenError` and others for what cannot be
+    published.
     """
+    if channel == "release" and report is None:
+        raise UsageError(
+            "the release channel takes no model without a report that proves it",
+            hint="give the --report of `coremlops verify`, or publish to staging and promote",
+        )
     repository = _open(where)
     digest = model_digest(model)
     if report is not None:
@@ -70,14 +77,15 @@ def publish(
             known = before.current if before.current and before.current.model == digest else before.latest
             assert known is not None  # noqa: S101 - the digest was found in one of the two
             return _receipt("present", before, known, where)
+    from coremlops.golden import check, make
+
     with tempfile.TemporaryDirectory(prefix="coremlops-golden-") as scratch:
         made = Path(scratch) / "golden"
         if (golden / "golden.json").is_file():
             _copy_named(golden, made, digest)
         else:
-            from coremlops.golden import make
-
             make(model, golden, made)
+        check(model, made)  # a set that the model does not answer would make every device refuse it
         before = repository.index(channel)
         entry = repository.publish(model, made, channel, again=again)
     after = repository.index(channel)

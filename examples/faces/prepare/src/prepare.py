@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections import defaultdict
 from collections.abc import Sequence
@@ -56,12 +57,13 @@ def split(photos: Sequence[Photo], holdout: float) -> tuple[list[Photo], list[Ph
     """One person's photos to train on and to test with.
 
     A photo's own bytes choose its side, so that it stays there when other photos arrive. Only where chance
-    would leave a side with less than half of its share do the photos nearest to the threshold change over.
+    would hold out a quarter more or less than `holdout` do the photos nearest to the threshold change over.
     """
     ranked = sorted(photos, key=lambda photo: photo.digest)
     below = sum(int(photo.digest[:8], 16) < holdout * 2**32 for photo in ranked)
-    fewest = max(1, round(len(ranked) * holdout / 2))
-    most = len(ranked) - max(2, round(len(ranked) * (1 - holdout) / 2))
+    share = len(ranked) * holdout
+    fewest = min(max(1, math.ceil(0.75 * share)), len(ranked) - 2)
+    most = min(max(fewest, math.floor(1.25 * share)), len(ranked) - 2)
     cut = max(fewest, min(below, most))
     return ranked[cut:], ranked[:cut]
 
