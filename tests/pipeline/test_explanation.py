@@ -17,7 +17,7 @@ def test_never_ran_then_up_to_date(tiny: Tiny) -> None:
     run(tiny.root)
     answer = why(tiny.root, "c")
     assert (answer.status, answer.reasons, answer.runs) == ("up to date", (), False)
-    assert answer.last_reasons == ("never ran",)
+    assert answer.last_reasons == ("first run",)
 
 
 def test_a_parameter(tiny: Tiny) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -10,11 +11,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from coremlops.errors import ConfigError, GateError, InputError, StepError, StoreError, UsageError
-from coremlops.pipeline import RunResult, run
+from coremlops.pipeline import RunResult, lock, process, run, runner
 from tests.pipeline.conftest import Tiny
 
 
@@ -530,6 +532,52 @@ def test_an_interrupt_ends_the_step_and_is_exit_130(tiny: Tiny, number: signal.S
     assert list((tiny.root / ".coremlops" / "work").iterdir()) == []
     (record,) = (tiny.root / ".coremlops" / "outbox").glob("*.jsonl")
     assert json.loads(record.read_text().splitlines()[-1])["status"] == "KILLED"
+
+
+@pytest.mark.parametrize("moment", ["starting", "claiming", "ending"])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_while_a_step_starts_or_ends_leaves_none_alive(
+    tiny: Tiny, number: signal.Signals, moment: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The signal comes when a process exists that nobody could name yet, or when its run is ending it."""
+    tiny.steps.clear()
+    tiny.step("d", "sleep 1000", {"x": "./data"})
+    tiny.save()
+    pids: list[int] = []
+    real_popen, real_cancel = subprocess.Popen, process.Job.cancel
+
+    def popen(*args: Any, **options: Any) -> subprocess.Popen[bytes]:
+        started: subprocess.Popen[bytes] = real_popen(*args, **options)
+        pids.append(started.pid)
+        if moment == "starting":
+            os.kill(os.getpid(), number)
+        return started
+
+    def claim(work: Path, pid: int) -> None:
+        if moment != "starting":
+            os.kill(os.getpid(), number)
+        lock.claim(work, pid)
+
+    def cancel(job: process.Job) -> None:
+        if moment == "ending":
+            os.kill(os.getpid(), number)
+        real_cancel(job)
+
+    class Popen:
+        Popen, DEVNULL, STDOUT = staticmethod(popen), subprocess.DEVNULL, subprocess.STDOUT
+
+    monkeypatch.setattr(process, "subprocess", Popen)
+    monkeypatch.setattr(process.Job, "cancel", cancel)
+    monkeypatch.setattr(runner, "claim", claim)
+    with pytest.raises(KeyboardInterrupt):
+        run(tiny.root)
+    (pid,) = pids
+    try:
+        assert not alive(pid)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+    assert list((tiny.root / ".coremlops" / "work").iterdir()) == []
 
 
 def test_two_runs_at_once_wait_for_each_other(tiny: Tiny) -> None:

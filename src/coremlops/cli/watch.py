@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from coremlops.pipeline.lock import terminable
+    from coremlops.pipeline.interrupt import Interrupts
     from coremlops.pipeline.project import load_project
     from coremlops.trigger import FolderTrigger, PictureCheck
 
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     names = [f"./{path.relative_to(project.root)}" for path in paths]
     _event(args, "watching", f"watching {', '.join(names)}", paths=[str(path) for path in paths])
     try:
-        with terminable():
+        with Interrupts().raised():
             if args.once:
                 change = trigger.check()
                 if change is None:

@@ -1,4 +1,4 @@
-"""One run at a time in a project, how it is ended, and what a killed run left behind.
+"""One run at a time in a project, and what a killed run left behind.
 
 The lock is `flock` on `.coremlops/lock`, which the system gives back however a process ends.
 """
@@ -8,11 +8,9 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 from coremlops.errors import StoreError, UsageError
 from coremlops.pipeline.disk import cannot_write, read_json, write_json
@@ -91,25 +89,3 @@ def clean_work(folder: Path, tell: Callable[[str], None]) -> None:
                 except (ProcessLookupError, PermissionError) as error:
                     raise StoreError(f"process {pid} of a killed run cannot be ended: {error}") from error
         remove(work)
-
-
-@contextmanager
-def terminable() -> Iterator[None]:
-    """Make SIGTERM, and a terminal that is closed, end us as Ctrl-C does, so that steps are ended too.
-
-    Only the main thread can. What is ignored stays so: `nohup` means to go on without the terminal.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    ends = [n for n in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(n) is not signal.SIG_IGN]
-    before = [signal.signal(number, interrupt) for number in ends]
-    try:
-        yield
-    finally:
-        for number, handler in zip(ends, before, strict=True):
-            signal.signal(number, handler)

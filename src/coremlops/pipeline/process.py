@@ -78,6 +78,8 @@ class Job:
 
     def cancel(self) -> None:
         """Ask the group to end, and end it after 5 s, so that nobody writes to its output any more."""
+        if self._process.returncode is not None:
+            return  # ended and reaped: its group's id may be another's by now
         self._signal(signal.SIGTERM)
         until = time.monotonic() + _GRACE_S
         while time.monotonic() < until and not self.ended():

@@ -14,8 +14,9 @@ from coremlops.errors import CoremlopsError, GateError, InputError, StepError, S
 from coremlops.pipeline.address import experiment_name, tracking_uri
 from coremlops.pipeline.code import code_digest
 from coremlops.pipeline.disk import cannot_write, read_json, write_json
+from coremlops.pipeline.interrupt import Interrupts
 from coremlops.pipeline.key import Ingredients
-from coremlops.pipeline.lock import claim, clean_work, project_lock, terminable
+from coremlops.pipeline.lock import claim, clean_work, project_lock
 from coremlops.pipeline.project import DOWNSTREAM, ReadyStep, load_project
 from coremlops.pipeline.result import Progress, RunResult, Silence, StepResult
 from coremlops.pipeline.session import Session
@@ -90,6 +91,7 @@ class _Run:
         self.results: list[StepResult] = []
         self.keys: dict[str, str] = {}
         self.steps = {ready.name: ready for ready in session.pipeline.steps}
+        self.interrupts = Interrupts()
 
     @property
     def recording(self) -> Recording:
@@ -106,7 +108,7 @@ class _Run:
         error: CoremlopsError | None = None
         status = "KILLED"
         try:
-            with terminable():
+            with self.interrupts.raised():
                 self._steps(jobs)
             status = "FINISHED"
         except CoremlopsError as caught:
@@ -151,8 +153,9 @@ class _Run:
                 if not ended:
                     time.sleep(_POLL_S)
         finally:
-            for step in doing.values():
-                step.close()
+            with self.interrupts.held():
+                for step in doing.values():
+                    step.close()
         if failure is not None:
             raise failure
 
@@ -216,7 +219,7 @@ class _Run:
             if not (store.folder / "manifests" / f"{tree.digest}.json").exists():
                 store.remember(tree)
         if last is None:
-            return ("never ran",)
+            return ("first run",)
         lines = differences(last.ingredients, ingredients, ready, store, {})
         if lines:
             return tuple(lines)
@@ -361,17 +364,20 @@ class _Run:
         values |= {name: str(item.path) for name, item in inputs.items()}
         values[DOWNSTREAM] = str(out)
         log = self._log(ready)
-        job = Job(
-            ready.mlproject.render(values), folder=ready.folder, environment=self._environment(ready), log=log
-        )
+        command, environment = ready.mlproject.render(values), self._environment(ready)
+        job = None
         try:
-            claim(work, job.pid)
+            with self.interrupts.held():  # between the start and the claim nobody would know the process
+                job = Job(command, folder=ready.folder, environment=environment, log=log)
+                claim(work, job.pid)
             while not job.ended():
                 yield
+            status = job.finish()
         except BaseException:
-            job.cancel()
+            if job is not None:
+                with self.interrupts.held():
+                    job.cancel()
             raise
-        status = job.finish()
         if status == 0:
             return
         lines = tail(log)
