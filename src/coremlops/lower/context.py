@@ -16,9 +16,11 @@ PRECISIONS = ("typed", "float32", "float16")
 
 @dataclass(frozen=True, slots=True)
 class Classifier:
-    """The `classify` op, which the host does: `source` is the graph's output with the probabilities.
+    """What the host does for a classifier: `source` is the graph's output with the probabilities.
 
-    `label`, `probabilities`: what the program calls the two results. `shape`: of the probabilities.
+    `label`, `probabilities`: what the model calls the two results. `shape`: of the probabilities. `chosen`:
+    the graph's output with the place of the label, where that is not the largest probability. What is not
+    there is empty: the probabilities of a model that has none, and then their source.
     """
 
     label: str
@@ -26,6 +28,7 @@ class Classifier:
     source: str
     shape: tuple[int | None, ...]
     labels: Labels
+    chosen: str = ""
 
 
 class Lowering:

@@ -9,7 +9,8 @@ neighbours and the engine fuses them.
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,8 @@ class Lowered:
     """An ONNX model with its big constants beside it.
 
     `inputs`, `outputs`: names and MIL types of what goes in and comes out as tensors; float tensors travel as
-    float32. `classifier`: what the host still has to do.
+    float32. `classifier`: what the host still has to do. `renamed`: what the graph calls an output that
+    has the name of an input.
     """
 
     model: Any
@@ -48,6 +50,7 @@ class Lowered:
     inputs: tuple[NamedType, ...]
     outputs: tuple[NamedType, ...]
     classifier: Classifier | None
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)

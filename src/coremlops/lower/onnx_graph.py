@@ -16,6 +16,8 @@ from coremlops.lower.onnx_ml import TensorProto
 
 IR_VERSION = 9
 DEFAULT_OPSET = 18
+# Operators of other domains, and the version of each that we speak.
+DOMAINS = {"ai.onnx.ml": 5}
 # Constants from this size on stay beside the graph, as the arrays that they are, and are handed to the engine
 # without a copy through the protobuf.
 EXTERNAL_BYTES = 1024
@@ -49,6 +51,7 @@ class OnnxGraph:
         self._inputs: list[Any] = []
         self._outputs: list[Any] = []
         self._names: set[str] = set()
+        self._domains: set[str] = set()
 
     def reserve(self, name: str) -> str:
         """`name`, or `name` with a number when it is taken; taken from now on."""
@@ -62,6 +65,7 @@ class OnnxGraph:
     def node(self, op: str, inputs: list[str], outputs: list[str], attributes: Mapping[str, Any]) -> None:
         """Append a node, named for its first output; attributes that are None are left out."""
         given = {name: value for name, value in attributes.items() if value is not None}
+        self._domains.add(given.get("domain", ""))
         self._nodes.append(helper.make_node(op, inputs, outputs, name=outputs[0], **given))
 
     def constant(self, name: str, array: np.ndarray[Any, Any]) -> None:
@@ -87,15 +91,25 @@ class OnnxGraph:
         """Declare a graph output."""
         self._outputs.append(_value_info(name, type_))
 
-    def build(self, opset: int) -> Any:
-        """The model; its big constants are in `weights`."""
-        graph = helper.make_graph(
+    def inner(self, name: str) -> OnnxGraph:
+        """An empty graph to stand inside this one, such as the body of a loop: names are shared."""
+        inner = OnnxGraph(name)
+        inner._names, inner._domains, inner.weights = self._names, self._domains, self.weights
+        return inner
+
+    def body(self) -> Any:
+        """The graph alone, as an attribute of a node."""
+        return helper.make_graph(
             self._nodes, self.name, self._inputs, self._outputs, initializer=self._initializers
         )
+
+    def build(self, opset: int) -> Any:
+        """The model; its big constants are in `weights`."""
+        others = [helper.make_opsetid(name, DOMAINS[name]) for name in sorted(self._domains - {""})]
         return helper.make_model(
-            graph,
+            self.body(),
             ir_version=IR_VERSION,
-            opset_imports=[helper.make_opsetid("", opset)],
+            opset_imports=[helper.make_opsetid("", opset), *others],
             producer_name="coremlops",
         )
 
