@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from coremlops.errors import ModelFormatError
@@ -28,7 +29,17 @@ def read_labels(spec: Any, function: str, *, where: str) -> tuple[str | int, ...
     if "ClassLabels" not in {oneof.name for oneof in message.DESCRIPTOR.oneofs}:
         return ()
     chosen = message.WhichOneof("ClassLabels")
-    return () if chosen is None else tuple(getattr(message, chosen).vector)
+    labels = () if chosen is None else tuple(getattr(message, chosen).vector)
+    if kind == "kNearestNeighborsClassifier":
+        default = message.WhichOneof("DefaultClassLabel")
+        return unique_labels(labels) or (() if default is None else (getattr(message, default),))
+    return labels
+
+
+def unique_labels(of_samples: Iterable[str | int]) -> tuple[str | int, ...]:
+    """The classes of a nearest-neighbour model, in order; it names one for each of its samples."""
+    kinds: Any = set(of_samples)
+    return tuple(sorted(kinds))
 
 
 def _of_program(program: Any, name: str, *, where: str) -> tuple[str | int, ...]:

@@ -10,7 +10,13 @@ import numpy as np
 
 from coremlops.dialects.mil.graph import NUMPY_DTYPES, TensorType
 from coremlops.errors import InputError, UsageError
-from coremlops.model.description import ArrayFeature, Feature, ImageFeature, ModelDescription
+from coremlops.model.description import (
+    ArrayFeature,
+    Feature,
+    ImageFeature,
+    ModelDescription,
+    ScalarFeature,
+)
 from coremlops.runtime.images import IMAGE_OPTIONS, convert_colour, image_from_array, prepare_image
 
 if TYPE_CHECKING:
@@ -18,6 +24,7 @@ if TYPE_CHECKING:
 
 PREPARATION_KEY = "com.coremlops.preparation"
 DEFAULT_OPTION = "scaleFit"
+MAX_EXACT = 1 << 53  # integers up to here have a double of their own
 
 
 def check_names(features: tuple[Feature, ...], given: Mapping[str, Any]) -> None:
@@ -150,9 +157,30 @@ def array_tensor(feature: ArrayFeature, value: Any, type_: TensorType) -> np.nda
         return np.ascontiguousarray(array.astype(wanted)).reshape(array.shape)
 
 
+def scalar_tensor(feature: ScalarFeature, value: Any) -> np.ndarray[Any, Any]:
+    """A number as a double of rank 0; NaN for an optional one that is not given (None).
+
+    Integers too travel as doubles, so that there is a way to say that one is missing. Raises InputError for
+    what is no number, and for an integer feature's value that is none or that a double cannot hold.
+    """
+    if value is None:
+        if not feature.optional:
+            raise InputError(f"input {feature.name!r} is missing")
+        return np.array(np.nan)
+    array = np.asarray(value)
+    if array.dtype.kind not in "biuf" or array.size != 1:
+        raise InputError(f"input {feature.name!r}: expected one number, got {type(value).__name__}")
+    number = float(array.item())
+    if feature.dtype == "int64" and not (number.is_integer() and abs(number) <= MAX_EXACT):
+        raise InputError(f"input {feature.name!r}: expected an integer of at most 53 bits, got {number!r}")
+    return np.array(number)
+
+
 def _shape_fits(feature: ArrayFeature, shape: tuple[int, ...]) -> bool:
     if shape == feature.shape or shape in feature.shapes:
         return True
+    if not (feature.shape or feature.shapes or feature.ranges):
+        return True  # the format lets a classic model leave it open
     return len(shape) == len(feature.ranges) and all(
         least <= length and (most is None or length <= most)
         for length, (least, most) in zip(shape, feature.ranges, strict=True)

@@ -18,10 +18,17 @@ from coremlops.dialects.mil import BlobRef, Function, NamedType, TensorType, rea
 from coremlops.errors import InputError, ModelFormatError, UnsupportedOpsError, UsageError
 from coremlops.lower import Lowered, lower_function
 from coremlops.lower.context import Classifier
-from coremlops.model import ArrayFeature, Feature, ImageFeature, ModelAsset, ModelDescription
+from coremlops.model import (
+    ArrayFeature,
+    Feature,
+    ImageFeature,
+    ModelAsset,
+    ModelDescription,
+    ScalarFeature,
+)
 from coremlops.model.description import FunctionDescription
 from coremlops.runtime.engines import open_session
-from coremlops.runtime.inputs import array_tensor, image_tensor
+from coremlops.runtime.inputs import array_tensor, image_tensor, scalar_tensor
 
 if TYPE_CHECKING:
     from coremlops.runtime.session import Locate
@@ -49,11 +56,15 @@ class Part(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class PartOptions:
-    """How parts run; the same for all members of a model. See `load`."""
+    """How parts run; the same for all members of a model. See `load`.
+
+    `links`: how many links led here.
+    """
 
     precision: str = "typed"
     engine: str = "auto"
     threads: int | None = None
+    links: int = 0
 
 
 def make_part(asset: ModelAsset, options: PartOptions, function_name: str | None = None) -> Part:
@@ -66,11 +77,20 @@ def make_part(asset: ModelAsset, options: PartOptions, function_name: str | None
     match asset.kind:
         case "mlProgram":
             return _program_part(asset, options, function_name)
-    raise UnsupportedOpsError(
-        f"{asset.path} is a {asset.kind} model; expected an ML Program",
-        (asset.kind,),
-        hint="convert it again with a minimum deployment target of iOS15 or later",
-    )
+    if function_name not in (None, "main"):
+        raise UsageError(f"{asset.path}: no function {function_name!r}; a {asset.kind} model has none")
+    match asset.kind:
+        case "pipeline" | "pipelineClassifier" | "pipelineRegressor":
+            from coremlops.runtime.pipeline import PipelinePart
+
+            return PipelinePart(asset, options)
+        case "linkedModel":
+            from coremlops.runtime.pipeline import linked_part
+
+            return linked_part(asset, options)
+    from coremlops.runtime.classic import classic_part
+
+    return classic_part(asset, options)
 
 
 def _program_part(asset: ModelAsset, options: PartOptions, function_name: str | None) -> TensorPart:
@@ -150,9 +170,12 @@ class TensorPart:
         outputs: dict[str, Any] = {}
         classifier = self.lowered.classifier
         if classifier is not None:
-            outputs.update(_classified(classifier, results[classifier.source]))
+            outputs.update(self._classified(classifier, results))
+        features_out = {feature.name: feature for feature in self._outputs}
         for entry in self.lowered.outputs:
-            outputs[entry.name] = np.atleast_1d(self._as_declared(entry, results[entry.name]))
+            value = self._as_declared(entry, results[self.lowered.renamed.get(entry.name, entry.name)])
+            scalar = isinstance(features_out.get(entry.name), ScalarFeature) and value.size == 1
+            outputs[entry.name] = value.item() if scalar else np.atleast_1d(value)
         return outputs
 
     def _as_declared(self, entry: NamedType, value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -168,6 +191,26 @@ class TensorPart:
             )
         return value
 
+    def _classified(
+        self, classifier: Classifier, results: Mapping[str, np.ndarray[Any, Any]]
+    ) -> dict[str, Any]:
+        """The label, and the probabilities when the model has any, as the description declares them."""
+        values = results[classifier.source].ravel() if classifier.source else np.zeros(len(classifier.labels))
+        if values.size != len(classifier.labels):
+            raise ModelFormatError(
+                f"the model gives {values.size} probabilities for {len(classifier.labels)} labels"
+            )
+        place = int(results[classifier.chosen]) if classifier.chosen else int(np.argmax(values))
+        given: dict[str, Any] = {classifier.label: classifier.labels[place]}
+        if classifier.probabilities:
+            as_array = any(
+                feature.name == classifier.probabilities and isinstance(feature, ArrayFeature)
+                for feature in self._outputs
+            )
+            by_label = dict(zip(classifier.labels, map(float, values), strict=True))
+            given[classifier.probabilities] = values if as_array else by_label
+        return given
+
     def _check_interface(self) -> None:
         """The description and the program must speak of the same inputs, of kinds that can be given here."""
         types = {entry.name: entry.type for entry in self.lowered.inputs}
@@ -179,8 +222,11 @@ class TensorPart:
                     f"{self._where}: the description has an input {feature.name!r}; the program has "
                     f"{', '.join(sorted(types)) or 'none'}"
                 )
-            runs = isinstance(feature, ArrayFeature) or (
-                what == "input" and isinstance(feature, ImageFeature)
+            number = isinstance(feature, ScalarFeature) and feature.dtype != "string"
+            runs = (
+                isinstance(feature, ArrayFeature)
+                or number
+                or (what == "input" and isinstance(feature, ImageFeature))
             )
             if not runs and not self._is_classifier_output(feature.name):
                 unsupported.append(f"{what} ({feature.name}): {type(feature).__name__}")
@@ -225,6 +271,8 @@ def _tensor(feature: Feature, features: Mapping[str, Any], type_: Any) -> np.nda
         if feature.name not in features:
             raise InputError(f"input {feature.name!r} is missing: a picture has no default")
         return image_tensor(feature, features[feature.name])
+    if isinstance(feature, ScalarFeature):
+        return scalar_tensor(feature, features.get(feature.name))
     assert isinstance(feature, ArrayFeature)  # noqa: S101  checked when the model was loaded
     assert isinstance(type_, TensorType)  # noqa: S101
     if feature.name in features:
@@ -234,14 +282,3 @@ def _tensor(feature: Feature, features: Mapping[str, Any], type_: Any) -> np.nda
     if any(size < 0 for size in feature.shape) or math.prod(feature.shape) > MAX_DEFAULT:
         raise ModelFormatError(f"the optional input {feature.name!r} has the shape {list(feature.shape)}")
     return array_tensor(feature, np.full(feature.shape, feature.default or 0), type_)
-
-
-def _classified(classifier: Classifier, values: np.ndarray[Any, Any]) -> dict[str, Any]:
-    probabilities = values.ravel()
-    if probabilities.size != len(classifier.labels):
-        raise ModelFormatError(
-            f"the model gives {probabilities.size} probabilities for {len(classifier.labels)} labels"
-        )
-    best = classifier.labels[int(np.argmax(probabilities))]
-    by_label = dict(zip(classifier.labels, map(float, probabilities), strict=True))
-    return {classifier.label: best, classifier.probabilities: by_label}

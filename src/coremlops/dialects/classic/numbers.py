@@ -9,7 +9,7 @@ import numpy as np
 from coremlops.errors import ModelFormatError
 
 Array: TypeAlias = np.ndarray[Any, Any]
-Labels: TypeAlias = tuple[str, ...] | tuple[int, ...]
+Labels: TypeAlias = tuple[str | int, ...]
 
 
 def vector(values: Any, dtype: Any = np.float64) -> Array:

@@ -111,7 +111,7 @@ def read_support_vector_classifier(message: Any, *, where: str) -> SupportVector
 
 def _kernel(message: Any, *, where: str) -> Kernel:
     chosen = message.kernel.WhichOneof("kernel")
-    kernel = getattr(message.kernel, chosen) if chosen else None
+    kernel: Any = getattr(message.kernel, chosen) if chosen else None
     match chosen:
         case "linearKernel":
             return Kernel("linear")

@@ -95,6 +95,10 @@ class ClassicLowering:
         """As doubles."""
         return self.ctx.node("Cast", value, to=_DOUBLE)
 
+    def product(self, a: Value, b: Value) -> Value:
+        """The product of two matrices: no MatMul, into which ONNX Runtime takes scalar factors as float32."""
+        return self.ctx.node("Gemm", a, b)
+
     def reshape(self, value: Value, shape: list[int]) -> Value:
         """In another shape of as many elements."""
         return self.ctx.node("Reshape", value, self.ctx.ints(shape))
@@ -115,7 +119,8 @@ class ClassicLowering:
                 shape = feature.shape or (size,)
                 if math.prod(shape) != size:
                     raise ModelFormatError(
-                        f"{self.where}: the output {name!r} is declared as {list(shape)}; the model gives {size}"
+                        f"{self.where}: the output {name!r} has the shape {list(shape)}; expected {size} "
+                        f"elements"
                     )
                 value = self.reshape(value, list(shape))
             self._output(name, value, TensorType(_ARRAYS[feature.dtype], None if size is None else shape))
@@ -130,7 +135,7 @@ class ClassicLowering:
         target = graph.reserve(name)  # an output may be called as an input is; a graph's names are unique
         if type_.dtype == "fp16":
             value = self.ctx.node("Cast", value, to=_HALF)
-        graph.node("Cast", [self.ctx.use(value)], target, {"to": _to(type_.dtype)})
+        graph.node("Cast", [self.ctx.use(value)], [target], {"to": _to(type_.dtype)})
         graph.output(target, type_)
         self._outputs[name] = NamedType(name, type_)
         if target != name:
@@ -158,8 +163,6 @@ class ClassicLowering:
         by_label = self.description.predicted_probabilities or next(iter(others), "")
         if not label or label not in scalars:
             raise ModelFormatError(f"{self.where}: the classifier has no output for its label")
-        if by_label and by_label not in others:
-            by_label = ""
         if by_label and probabilities is None:
             raise ModelFormatError(f"{self.where}: an output {by_label!r}, and a model without probabilities")
         source = place = ""
@@ -171,13 +174,13 @@ class ClassicLowering:
 
     def _tensor(self, name: str, value: Value, size: int) -> str:
         target = self.ctx.graph.reserve(name)
-        self.ctx.graph.node("Identity", [self.ctx.use(value)], target, {})
+        self.ctx.graph.node("Identity", [self.ctx.use(value)], [target], {})
         self.ctx.graph.output(target, TensorType("fp64", (size,)))
         return target
 
     def _place(self, chosen: Value) -> str:
         target = self.ctx.graph.reserve("chosen")
-        self.ctx.graph.node("Cast", [self.reshape(chosen, []).name], target, {"to": _INT64})
+        self.ctx.graph.node("Cast", [self.reshape(chosen, []).name], [target], {"to": _INT64})
         self.ctx.graph.output(target, TensorType("int64", ()))
         return target
 

@@ -12,7 +12,7 @@ from coremlops.lower.classic.context import ClassicLowering
 from coremlops.lower.registry import Value
 
 _TERMS = 140
-_ERF_IS_ONE = 5.9  # 1 - erf(5.9) is below half a unit in the last place of 1
+_FAR = 8.3  # beyond it the distribution is one in all bits of a double
 
 
 def lower_linear(low: ClassicLowering, model: LinearModel) -> None:
@@ -20,7 +20,7 @@ def lower_linear(low: ClassicLowering, model: LinearModel) -> None:
     row, width = low.vector()
     if model.weights.shape[1] != width:
         raise ModelFormatError(f"{low.where}: {model.weights.shape[1]} weights for {width} inputs")
-    product = low.ctx.node("MatMul", row, low.constant(model.weights.T))
+    product = low.product(row, low.constant(model.weights.T))
     scores = low.ctx.node("Add", product, low.constant(model.offsets[None]))
     if model.labels is None:
         low.give(low.only_output(), _squashed(low, model.transform, scores), len(model.offsets))
@@ -48,25 +48,15 @@ def _squashed(low: ClassicLowering, transform: str, scores: Value) -> Value:
 def normal_distribution(low: ClassicLowering, x: Value) -> Value:
     """The standard normal distribution function of x [1, n], to about 1e-15.
 
-    ONNX Runtime's Erf has no double. erf(z) = 2 z exp(-z^2) / sqrt(pi) times the sum of (2 z^2)^n / (2n + 1)!!: all terms are positive.
-    Source: Abramowitz and Stegun, 7.1.6.
+    ONNX Runtime's Erf has no double. erf(x / sqrt(2)) = x sqrt(2 / pi) exp(-x^2 / 2) times the sum of
+    x^2n / (2n + 1)!!, in which all terms are positive. Source: Abramowitz and Stegun, 7.1.6.
     """
     node = low.ctx.node
-    z = node("Clip", node("Mul", x, low.constant(math.sqrt(0.5))), *_bounds(low))
-    square = node("Mul", z, z)
-    odd = np.cumprod(1.0 / np.arange(1, 2 * _TERMS, 2))
-    powers = node(
-        "Pow",
-        node("Mul", node("Unsqueeze", square, low.ctx.ints([2])), low.constant(2)),
-        low.constant(np.arange(_TERMS)),
-    )
-    series = node("MatMul", powers, low.constant(odd))
-    scale = node(
-        "Mul", node("Mul", z, low.constant(2 / math.sqrt(math.pi))), node("Exp", node("Neg", square))
-    )
-    erf = node("Mul", scale, series)
+    x = node("Clip", x, low.constant(-_FAR), low.constant(_FAR))
+    square = node("Mul", x, x)
+    powers = node("Pow", node("Unsqueeze", square, low.ctx.ints([2])), low.constant(np.arange(_TERMS)))
+    factors = low.constant(np.cumprod(1.0 / np.arange(1, 2 * _TERMS, 2)))
+    series = node("ReduceSum", node("Mul", powers, factors), low.ctx.ints([2]), keepdims=0)
+    bell = node("Exp", node("Mul", square, low.constant(-0.5)))
+    erf = node("Mul", node("Mul", node("Mul", bell, low.constant(math.sqrt(2 / math.pi))), x), series)
     return node("Mul", node("Add", erf, low.constant(1)), low.constant(0.5))
-
-
-def _bounds(low: ClassicLowering) -> tuple[Value, Value]:
-    return low.constant(-_ERF_IS_ONE), low.constant(_ERF_IS_ONE)

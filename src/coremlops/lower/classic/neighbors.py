@@ -8,6 +8,7 @@ from coremlops.dialects.classic.neighbors import NearestNeighbors
 from coremlops.errors import ModelFormatError
 from coremlops.lower.classic.context import MAX_ELEMENTS, ClassicLowering
 from coremlops.lower.registry import Value
+from coremlops.model.labels import unique_labels
 
 
 def lower_neighbors(low: ClassicLowering, model: NearestNeighbors) -> None:
@@ -19,7 +20,7 @@ def lower_neighbors(low: ClassicLowering, model: NearestNeighbors) -> None:
         assert model.default is not None  # noqa: S101  the reader saw to that
         low.classify((model.default,), low.constant([1]))
         return
-    labels = tuple(sorted(set(model.sample_labels)))
+    labels = unique_labels(model.sample_labels)
     if len(labels) * min(model.k, len(model.samples)) > MAX_ELEMENTS:
         raise ModelFormatError(f"{low.where}: {model.k} neighbours of {len(labels)} classes are too many")
     place = {label: number for number, label in enumerate(labels)}
@@ -28,7 +29,7 @@ def lower_neighbors(low: ClassicLowering, model: NearestNeighbors) -> None:
     votes = low.ctx.node(
         "Equal", low.ctx.node("Gather", classes, nearest), low.ctx.ints(np.arange(len(labels))[:, None])
     )
-    tally = low.ctx.node("MatMul", low.double(votes), weights)
+    tally = low.product(low.double(votes), low.reshape(weights, [-1, 1]))
     total = low.ctx.node("ReduceSum", tally, keepdims=0)
     low.classify(labels, low.ctx.node("Div", tally, total))
 

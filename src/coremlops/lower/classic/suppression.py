@@ -1,7 +1,7 @@
 """Non-maximum suppression by ONNX's operator, which computes in float32.
 
-Core ML leaves open what it computes overlaps in; the boxes and confidences of a detector are float32. What stays
-keeps the values that it came with.
+Core ML leaves open what it computes overlaps in; the boxes and confidences of a detector are float32. What
+stays keeps the values that it came with.
 """
 
 from __future__ import annotations

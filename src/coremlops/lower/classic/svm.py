@@ -28,7 +28,7 @@ _PRECISION = 0.005  # and stops the iteration at this error, divided by the numb
 def lower_svm_regressor(low: ClassicLowering, model: SupportVectorRegressor) -> None:
     """The kernel's values, weighed and summed."""
     kernel = _kernel_values(low, model.kernel, model.vectors)
-    total = low.ctx.node("MatMul", kernel, low.constant(model.coefficients[:, None]))
+    total = low.product(kernel, low.constant(model.coefficients[:, None]))
     low.give(low.only_output(), low.ctx.node("Sub", total, low.constant([[model.rho]])), 1)
 
 
@@ -53,7 +53,7 @@ def _kernel_values(low: ClassicLowering, kernel: Kernel, vectors: SupportVectors
         squares = node("ReduceSum", node("Mul", apart, apart), low.ctx.ints([1]), keepdims=0)
         scaled = node("Mul", squares, low.constant(-kernel.gamma))
         return low.reshape(node("Exp", scaled), [1, vectors.count])
-    dots = low.reshape(node("MatMul", matrix, node("Transpose", row)), [1, vectors.count])
+    dots = low.reshape(low.product(matrix, node("Transpose", row)), [1, vectors.count])
     if kernel.kind == "linear":
         return dots
     inner = node("Add", node("Mul", dots, low.constant(kernel.gamma)), low.constant(kernel.c))
@@ -86,7 +86,7 @@ def _decisions(low: ClassicLowering, model: SupportVectorClassifier) -> Value:
     kernel = _kernel_values(low, model.kernel, model.vectors)
     weighed = node("Mul", low.constant(model.coefficients), kernel)
     owner = np.repeat(np.arange(classes), model.per_class)[:, None] == np.arange(classes)
-    sums = low.reshape(node("MatMul", weighed, low.constant(owner)), [-1])
+    sums = low.reshape(low.product(weighed, low.constant(owner)), [-1])
     first, second = _pairs(classes)
     own = node("Gather", sums, low.ctx.ints((second - 1) * classes + first))
     other = node("Gather", sums, low.ctx.ints(first * classes + second))

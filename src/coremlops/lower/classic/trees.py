@@ -1,8 +1,8 @@
 """Tree ensembles: ONNX's own operator finds the leaves, a table holds their values.
 
 `ai.onnx.ml.TreeEnsemble` (version 5) compares in double, as Core ML does, but adds one number a leaf to one
-target; a leaf of Core ML holds one number for each class. So each tree is a target of its own, and the number of
-a leaf is its row in a table.
+target; a leaf of Core ML holds one number for each class. So each tree is a target of its own, and the
+number of a leaf is its row in a table.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _attributes(model: TreeEnsemble, leaf: Array, lone: Array) -> dict[str, Any]
     modes = np.where(turned, _EQUAL, model.modes[branch])
     missing = model.missing_true[branch] ^ turned
     return {
-        "n_targets": len(model.roots),
+        "n_targets": int((~lone).sum()),
         "aggregate_function": 1,  # SUM
         "post_transform": 0,  # NONE
         "tree_roots": places[model.roots[~lone]].tolist(),
@@ -112,6 +112,7 @@ def _attributes(model: TreeEnsemble, leaf: Array, lone: Array) -> dict[str, Any]
         "nodes_trueleafs": leaf[true].astype(np.int64).tolist(),
         "nodes_falsenodeids": places[false].tolist(),
         "nodes_falseleafs": leaf[false].astype(np.int64).tolist(),
-        "leaf_targetids": model.trees[leaf].tolist(),
+        # No branch leads to a lone leaf, so its target does not matter.
+        "leaf_targetids": np.where(lone, 0, np.cumsum(~lone) - 1)[model.trees[leaf]].tolist(),
         "leaf_weights": numpy_helper.from_array(np.arange(leaf.sum(), dtype=np.float64)),
     }

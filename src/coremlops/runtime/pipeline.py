@@ -1,0 +1,156 @@
+"""Models that hold or name other models: pipelines, and links to a model beside this one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, MutableMapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from coremlops.errors import InputError, ModelFormatError, UnsupportedOpsError
+from coremlops.model import ArrayFeature, Feature, ModelAsset, ModelDescription
+from coremlops.runtime.parts import Part, PartOptions, make_part
+
+MAX_PIPELINE = 1000  # members, each of which may have a session of its own
+MAX_LINKS = 8  # one after another: a chain longer than this is a circle
+MAX_LINK_CHARS = 200
+
+
+class PipelinePart:
+    """Models one after another; features by name, a later one of the same name in the place of an earlier."""
+
+    def __init__(self, asset: ModelAsset, options: PartOptions) -> None:
+        """Load all members.
+
+        Raises UnsupportedOpsError with everything that no member can run, ModelFormatError, WeightsError.
+        """
+        self._where = str(asset.path)
+        members = [replace(asset, spec=spec) for spec in pipeline_members(asset)]
+        if not 1 <= len(members) <= MAX_PIPELINE:
+            raise ModelFormatError(
+                f"{self._where}: a pipeline of {len(members)} models; expected 1 to {MAX_PIPELINE}"
+            )
+        if any(member.kind is None for member in members):
+            raise ModelFormatError(f"{self._where}: a member of the pipeline is of no kind")
+        descriptions = [member.description for member in members]
+        self._outputs = asset.description.outputs
+        self._check(asset.description, descriptions)
+        self._members = list(zip(self._parts(members, options), descriptions, strict=True))
+
+    def _check(self, whole: ModelDescription, descriptions: list[ModelDescription]) -> None:
+        """Every member finds its inputs among those of the pipeline and what earlier members give."""
+        known = {feature.name for feature in whole.inputs}
+        for number, description in enumerate(descriptions):
+            for feature in description.inputs:
+                if feature.name not in known and not feature.optional:
+                    raise ModelFormatError(
+                        f"{self._where}: nothing before member {number} gives its input {feature.name!r}"
+                    )
+            known.update(feature.name for feature in description.outputs)
+        missing = sorted({feature.name for feature in whole.outputs} - known)
+        if missing:
+            raise ModelFormatError(f"{self._where}: no member gives the output {missing[0]!r}")
+
+    def _parts(self, members: list[ModelAsset], options: PartOptions) -> list[Part]:
+        parts, refused = [], []
+        for member in members:
+            try:
+                parts.append(make_part(member, options))
+            except UnsupportedOpsError as error:
+                refused.append(error)
+        if len(refused) == 1:
+            raise refused[0]
+        if refused:
+            raise UnsupportedOpsError(
+                "\n".join(error.message for error in refused),
+                tuple(line for error in refused for line in error.unsupported),
+                hint=refused[0].hint,
+            )
+        return parts
+
+    def run(
+        self,
+        features: Mapping[str, Any],
+        *,
+        state: MutableMapping[str, np.ndarray[Any, Any]] | None = None,
+        intermediates: Iterable[str] = (),
+    ) -> dict[str, Any]:
+        """See `Part.run`; the inner values of a pipeline are the features between its members."""
+        values = dict(features)
+        for part, description in self._members:
+            given = {
+                feature.name: _fitted(feature, values[feature.name])
+                for feature in description.inputs
+                if feature.name in values
+            }
+            own = None if state is None or not description.states else state
+            values.update(part.run(given, state=own))
+        wanted = [feature.name for feature in self._outputs]
+        for name in intermediates:
+            if name not in values:
+                raise InputError(f"{self._where}: no feature {name!r} between the members of the pipeline")
+            wanted.append(name)
+        return {name: values[name] for name in wanted}
+
+
+def pipeline_members(asset: ModelAsset) -> Any:
+    """The messages of a pipeline's models, in their order."""
+    message = getattr(asset.spec, asset.kind)
+    return (message if asset.kind == "pipeline" else message.pipeline).models
+
+
+def _fitted(feature: Feature, value: Any) -> Any:
+    """A value as the next member declares it: networks give [1, 1, n] where a classic model takes [n]."""
+    if not isinstance(feature, ArrayFeature) or not isinstance(value, np.ndarray | float | int):
+        return value
+    array = np.asarray(value)
+    fixed = feature.shape and not feature.ranges and not feature.shapes
+    if fixed and array.shape != feature.shape and array.size == math.prod(feature.shape):
+        return array.reshape(feature.shape)
+    return array
+
+
+def linked_part(asset: ModelAsset, options: PartOptions) -> Part:
+    """The part of the model that a link names. Raises ModelFormatError for a path that leads elsewhere."""
+    if options.links >= MAX_LINKS:
+        raise ModelFormatError(f"{asset.path}: more than {MAX_LINKS} links, one to the next")
+    link = asset.spec.linkedModel.linkedModelFile
+    name, search = link.linkedModelFileName.defaultValue, link.linkedModelSearchPath.defaultValue
+    found = _find(asset, name, search)
+    return make_part(ModelAsset.open(found), replace(options, links=options.links + 1))
+
+
+def _find(asset: ModelAsset, name: str, search: str) -> Path:
+    """The file, in one of the folders of `search` (between colons; empty: beside this model)."""
+    folders = [folder or "." for folder in search.split(":")]
+    if any(folder.startswith("$") for folder in folders):
+        raise UnsupportedOpsError(
+            f"{asset.path}: it links to {name!r} in an app's bundle ({search}); here is no bundle",
+            (f"linkedModel ({name})",),
+            hint="load the model that it links to",
+        )
+    home = asset.path.parent
+    for folder in folders:
+        place = home / _inside(folder, asset) / _inside(name, asset)
+        # An app links to the compiled form, which does not run here; what it was compiled from does.
+        for path in (place, place.with_suffix(".mlpackage"), place.with_suffix(".mlmodel")):
+            if path.suffix != ".mlmodelc" and path.exists():
+                if not path.resolve().is_relative_to(home.resolve()):
+                    raise ModelFormatError(f"{asset.path}: the linked model {path} lies elsewhere")
+                return path
+    raise ModelFormatError(
+        f"{asset.path}: the linked model {name!r} is not there; looked in {search or '.'}",
+        hint="put it beside this model, as an .mlpackage or .mlmodel",
+    )
+
+
+def _inside(part: str, asset: ModelAsset) -> str:
+    odd = len(part) > MAX_LINK_CHARS or not part.isprintable()
+    if not part or part.startswith("/") or ".." in part.split("/") or "\\" in part or odd:
+        raise ModelFormatError(
+            f"{asset.path}: the link {part[:80]!r} leads out of the model's folder, or is no plain path"
+        )
+    return part

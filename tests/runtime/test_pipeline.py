@@ -1,0 +1,183 @@
+"""Pipelines, and links to other models."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import coremlops
+from coremlops.errors import ModelFormatError, UnsupportedOpsError
+from coremlops.runtime import describe
+from tests.classic_models import classifier, load, regressor, save, spec
+from tests.handmade import add_operation, adder, program_spec
+
+
+def scaler(source: str, target: str, shift: float, size: int = 2) -> Any:
+    model = spec({source: (size,)}, {target: (size,)})
+    model.scaler.shiftValue.append(shift)
+    return model
+
+
+def linear(source: str, weights: list[float]) -> Any:
+    model = regressor({source: (len(weights),)})
+    model.glmRegressor.weights.add().value.extend(weights)
+    model.glmRegressor.offset.append(0)
+    return model
+
+
+def pipeline(
+    members: list[Any], inputs: dict[str, Any], outputs: dict[str, Any], kind: str = "pipeline"
+) -> Any:
+    model = spec(inputs, outputs)
+    message = getattr(model, kind)
+    (message if kind == "pipeline" else message.pipeline).models.extend(members)
+    return model
+
+
+@pytest.mark.parametrize("kind", ["pipeline", "pipelineRegressor"])
+def test_one_after_another(tmp_path: Path, kind: str) -> None:
+    members = [scaler("x", "z", 1), linear("z", [2, 3])]
+    loaded = load(pipeline(members, {"x": (2,)}, {"y": "double"}, kind), tmp_path)
+    assert loaded.predict({"x": [10, 20]}) == {"y": 2 * 11 + 3 * 21}
+
+
+def test_a_name_may_be_used_again(tmp_path: Path) -> None:
+    # scikit-learn pipelines of coremltools name a step's output as its input
+    members = [scaler("x", "x", 1), scaler("x", "x", 10), linear("x", [1, 1])]
+    loaded = load(pipeline(members, {"x": (2,)}, {"x": (2,), "y": "double"}), tmp_path)
+    result = loaded.predict({"x": [1, 2]})
+    assert list(result["x"]) == [12, 13]
+    assert result["y"] == 25
+
+
+def test_strings_into_a_classifier(tmp_path: Path) -> None:
+    encoder = spec({"colour": "string"}, {"code": "dict:int64"})
+    encoder.oneHotEncoder.stringCategories.vector.extend(["red", "green"])
+    encoder.oneHotEncoder.outputSparse = True
+    vector = spec({"code": "dict:int64", "weight": "double"}, {"all": (3,)})
+    for name, size in (("code", 2), ("weight", 1)):
+        vector.featureVectorizer.inputList.add(inputColumn=name, inputDimensions=size)
+    last = classifier({"all": (3,)}, ["ripe", "raw"], "glmClassifier")
+    last.glmClassifier.weights.add().value.extend([-1, 1, 0.5])
+    last.glmClassifier.offset.append(0)
+    model = pipeline(
+        [encoder, vector, last],
+        {"colour": "string", "weight": "double"},
+        {"label": "string", "p": "dict:string"},
+        "pipelineClassifier",
+    )
+    loaded = load(model, tmp_path)
+    assert loaded.description.labels == ("ripe", "raw")
+    assert loaded.predict({"colour": "red", "weight": 0})["label"] == "ripe"
+    result = loaded.predict({"colour": "green", "weight": 1})
+    assert result["label"] == "raw"
+    assert result["p"]["raw"] == pytest.approx(1 / (1 + np.exp(-1.5)))
+
+
+def test_a_program_and_a_classic_model(tmp_path: Path) -> None:
+    program, block = program_spec()
+    add_operation(block, "relu", "y", (2, 3), {"x": "x"})
+    model = pipeline([program, linear("y", [1, 2, 3, 4, 5, 6])], {"x": ("float32", 2, 3)}, {"y": "double"})
+    # the program gives [2, 3], the linear model takes the same six numbers as [6]
+    assert load(model, tmp_path).predict({"x": [[1, -2, 3], [-4, 5, 6]]}) == {"y": 1 + 9 + 25 + 36}
+
+
+def test_pipelines_in_pipelines(tmp_path: Path) -> None:
+    inner = pipeline([scaler("x", "z", 1), scaler("z", "w", 1)], {"x": (2,)}, {"w": (2,)})
+    loaded = load(pipeline([inner, linear("w", [1, 1])], {"x": (2,)}, {"y": "double"}), tmp_path)
+    assert loaded.predict({"x": [0, 0]}) == {"y": 4}
+
+
+@pytest.mark.parametrize(
+    ("members", "outputs", "message"),
+    [
+        ([scaler("other", "z", 1)], {"z": (2,)}, "nothing before member 0 gives its input 'other'"),
+        ([scaler("x", "z", 1)], {"w": (2,)}, "no member gives the output 'w'"),
+        ([], {"x": (2,)}, "a pipeline of 0 models"),
+        ([scaler("x", "x", 1, 2)] * 1001, {"x": (2,)}, "a pipeline of 1001 models"),
+        ([spec({"x": (2,)}, {"z": (2,)})], {"z": (2,)}, "of no kind"),
+    ],
+)
+def test_members_that_do_not_fit(
+    tmp_path: Path, members: list[Any], outputs: dict[str, Any], message: str
+) -> None:
+    path = save(pipeline(members, {"x": (2,)}, outputs), tmp_path)
+    with pytest.raises(ModelFormatError, match=message):
+        coremlops.load(path)
+
+
+def test_all_that_cannot_run_is_named_at_once(tmp_path: Path) -> None:
+    vision, tagger = spec({"x": (2,)}, {"z": (2,)}), spec({"z": (2,)}, {"y": "double"})
+    vision.visionFeaturePrint.scene.version = 1
+    tagger.wordTagger.SetInParent()
+    path = save(pipeline([vision, tagger], {"x": (2,)}, {"y": "double"}), tmp_path)
+    assert describe(path)["kind"] == "pipeline"
+    with pytest.raises(UnsupportedOpsError, match="VisionFeaturePrint") as caught:
+        coremlops.load(path)
+    assert caught.value.unsupported == ("visionFeaturePrint", "wordTagger")
+
+
+def link(name: str, search: str = "") -> Any:
+    model = spec({"x": ("float32", 2, 3)}, {"y": ("float32", 2, 3)})
+    model.linkedModel.linkedModelFile.linkedModelFileName.defaultValue = name
+    model.linkedModel.linkedModelFile.linkedModelSearchPath.defaultValue = search
+    return model
+
+
+@pytest.mark.parametrize(
+    ("name", "search"),
+    [
+        ("adder.mlpackage", ""),
+        ("adder.mlmodelc", "."),
+        ("adder.mlmodelc", "nowhere:."),
+        ("adder.mlpackage", "./"),
+    ],
+)
+def test_a_link(tmp_path: Path, name: str, search: str) -> None:
+    adder(tmp_path / "adder.mlpackage")
+    result = load(link(name, search), tmp_path).predict({"x": np.zeros((2, 3))})
+    np.testing.assert_array_equal(result["y"].ravel(), np.arange(6))
+
+
+@pytest.mark.parametrize(
+    ("name", "search", "message"),
+    [
+        ("adder.mlpackage", "..", "leads out"),
+        ("../adder.mlpackage", "", "leads out"),
+        ("adder.mlpackage", "a/../..", "leads out"),
+        ("/etc/passwd", "", "leads out"),
+        ("adder.mlpackage", "/etc", "leads out"),
+        ("..\\adder.mlpackage", "", "leads out"),
+        ("adder\0.mlpackage", "", "leads out"),
+        ("", "", "leads out"),
+        ("missing.mlmodelc", "", "is not there"),
+        ("m" * 5000, "", "no plain path"),
+    ],
+)
+def test_a_link_that_leads_nowhere_good(tmp_path: Path, name: str, search: str, message: str) -> None:
+    adder(tmp_path / "adder.mlpackage")
+    (tmp_path / "home").mkdir()
+    with pytest.raises(ModelFormatError, match=message):
+        load(link(name, search), tmp_path / "home")
+
+
+def test_a_link_through_a_symbolic_link(tmp_path: Path) -> None:
+    adder(tmp_path / "adder.mlpackage")
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "adder.mlpackage").symlink_to(tmp_path / "adder.mlpackage")
+    with pytest.raises(ModelFormatError, match="lies elsewhere"):
+        load(link("adder.mlpackage"), tmp_path / "home")
+
+
+def test_a_link_into_a_bundle(tmp_path: Path) -> None:
+    with pytest.raises(UnsupportedOpsError, match="in an app's bundle"):
+        load(link("adder.mlmodelc", "$BUNDLE_MAIN"), tmp_path)
+
+
+def test_a_circle_of_links(tmp_path: Path) -> None:
+    path = save(link("b.mlmodel"), tmp_path, "a.mlmodel")
+    shutil.copy(save(link("a.mlmodel"), tmp_path, "b.mlmodel"), tmp_path / "b.mlmodel.copy")
+    with pytest.raises(ModelFormatError, match="more than 8 links"):
+        coremlops.load(path)
