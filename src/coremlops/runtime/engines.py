@@ -14,6 +14,7 @@ import numpy as np
 
 from coremlops.errors import UsageError
 from coremlops.lower import Lowered
+from coremlops.runtime.cache import Cached
 
 if TYPE_CHECKING:
     from coremlops.runtime.session import Locate
@@ -31,7 +32,11 @@ class Engine(Protocol):
 
 
 def open_session(
-    lowered: Lowered, *, engine: str = "auto", threads: int | None = None, locate: Locate | None = None
+    lowered: Lowered | Cached,
+    *,
+    engine: str = "auto",
+    threads: int | None = None,
+    locate: Locate | None = None,
 ) -> Engine:
     """Load `lowered` into an engine. `threads` in an op; None leaves it to the engine. `locate`: see Session.
 
@@ -47,9 +52,12 @@ def open_session(
             )
         from coremlops.runtime.openvino_session import OpenVinoSession
 
-        return OpenVinoSession(lowered, threads=threads)
+        whole = lowered.whole if isinstance(lowered, Cached) else lowered
+        return OpenVinoSession(whole, threads=threads)
     from coremlops.runtime.session import Session, nowhere
 
+    if isinstance(lowered, Cached):
+        return Session.reopen(lowered.graph_file, threads=threads)
     provider = "CUDA" if engine == "cuda" else "CPU"
     return Session(lowered, threads=threads, provider=provider, locate=locate or nowhere)
 

@@ -10,6 +10,7 @@ from coremlops.errors import UnsupportedOpsError, UsageError
 from coremlops.lower import Lowered, embed_weights
 from coremlops.lower.context import PRECISIONS
 from coremlops.model import ImageFeature, ModelAsset, ModelDescription
+from coremlops.runtime.cache import Cached
 from coremlops.runtime.engines import ENGINES
 from coremlops.runtime.inputs import check_names, prepare_picture, resolve_option
 from coremlops.runtime.parts import (
@@ -58,7 +59,8 @@ class Model:
             raise UnsupportedOpsError(
                 f"{self._asset.path}: a {self._asset.kind} model is no single ONNX graph", (self._asset.kind,)
             )
-        return self._part.lowered
+        found = self._part.lowered
+        return found.whole if isinstance(found, Cached) else found
 
     def predict(self, inputs: Mapping[str, Any], *, image_option: str | None = None) -> dict[str, Any]:
         """Run the model once.

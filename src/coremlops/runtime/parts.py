@@ -7,15 +7,17 @@ kind needs; a pipeline is a part that holds others.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from coremlops.dialects.mil import BlobRef, Function, NamedType, TensorType, read_program
-from coremlops.errors import InputError, ModelFormatError, UnsupportedOpsError, UsageError
+from coremlops.errors import InputError, ModelError, ModelFormatError, UnsupportedOpsError, UsageError
 from coremlops.lower import Lowered, lower_function
 from coremlops.lower.context import Classifier
 from coremlops.model import (
@@ -27,6 +29,7 @@ from coremlops.model import (
     ScalarFeature,
 )
 from coremlops.model.description import FunctionDescription
+from coremlops.runtime import cache
 from coremlops.runtime.engines import open_session
 from coremlops.runtime.inputs import array_tensor, image_tensor, scalar_tensor
 
@@ -94,14 +97,36 @@ def make_part(asset: ModelAsset, options: PartOptions, function_name: str | None
 
 
 def _program_part(asset: ModelAsset, options: PartOptions, function_name: str | None) -> TensorPart:
-    function = _function(asset, function_name)
+    name = function_name or default_function(asset)
+    lower = partial(lower_program, asset, precision=options.precision, function_name=function_name)
+    make = partial(
+        TensorPart,
+        interface=interface_of(asset.description, name),
+        options=options,
+        where=str(asset.path),
+        locate=asset.locate,
+    )
+    if options.engine not in ("auto", "onnxruntime"):
+        return make(lower())
+    cached = cache.find(asset, precision=options.precision, function=name, lower=lower)
+    if cached is not None:
+        with contextlib.suppress(ModelError):  # the entry went away, or the engine cannot read it after all
+            return make(cached)
+    part = make(lower())
+    if cached is None:
+        cache.fill_later(asset, precision=options.precision, function=name)
+    return part
+
+
+def lower_program(asset: ModelAsset, *, precision: str, function_name: str | None = None) -> Lowered:
+    """A function of an ML Program as ONNX. Raises what `make_part` raises for one."""
 
     def read_blob(reference: BlobRef) -> np.ndarray[Any, Any]:
         return asset.blobs(reference.file).read(reference.offset)
 
-    lowered = lower_function(function, read_blob, precision=options.precision, where=str(asset.path))
-    interface = interface_of(asset.description, function.name)
-    return TensorPart(lowered, interface, options, str(asset.path), locate=asset.locate)
+    return lower_function(
+        _function(asset, function_name), read_blob, precision=precision, where=str(asset.path)
+    )
 
 
 def _function(asset: ModelAsset, name: str | None) -> Function:
@@ -137,7 +162,7 @@ class TensorPart:
 
     def __init__(
         self,
-        lowered: Lowered,
+        lowered: Lowered | cache.Cached,
         interface: ModelDescription | FunctionDescription,
         options: PartOptions,
         where: str,

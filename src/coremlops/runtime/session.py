@@ -19,6 +19,7 @@ _PROVIDERS: dict[str, list[Any]] = {
     "CUDA": [("CUDAExecutionProvider", {"use_tf32": "0"}), "CPUExecutionProvider"],
 }
 _FOLDER = "session.model_external_initializers_file_folder_path"
+_SAVED = "session.optimized_model_external_initializers_"
 # Where an array lies in a file: (file, offset in bytes); None when it does not.
 Locate: TypeAlias = Callable[[np.ndarray[Any, Any]], tuple[Path, int] | None]
 
@@ -37,11 +38,13 @@ class Session:
         threads: int | None = None,
         provider: str = "CPU",
         locate: Locate = nowhere,
+        optimised: Path | None = None,
     ) -> None:
         """Load `lowered` with all optimisations. `threads` in an op; None leaves it to the engine.
 
         Weights that `locate` finds in a file are read there by the engine itself, which rearranges them and
-        needs the originals no more; given as arrays they would stay in memory beside its own.
+        needs the originals no more; given as arrays they would stay in memory beside its own. `optimised`:
+        where to write the graph that it makes of the model, with `weights.bin` beside it; see `reopen`.
 
         Raises UsageError when this ONNX Runtime lacks the provider (`CPU` or `CUDA`), ModelError when the
         engine refuses the graph.
@@ -55,6 +58,10 @@ class Session:
         options.log_severity_level = _QUIET
         if threads is not None:
             options.intra_op_num_threads = threads
+        if optimised is not None:
+            options.optimized_model_filepath = str(optimised)
+            options.add_session_config_entry(f"{_SAVED}file_name", "weights.bin")
+            options.add_session_config_entry(f"{_SAVED}min_size_in_bytes", "1024")
         model, folder, located = _with_references(lowered, locate)
         if folder is not None:
             options.add_session_config_entry(_FOLDER, str(folder))
@@ -73,6 +80,23 @@ class Session:
         except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
             raise ModelError(f"the engine refuses the model: {error}") from error
         self._outputs = [entry.name for entry in self._session.get_outputs()]
+
+    @classmethod
+    def reopen(cls, graph: Path, *, threads: int | None = None) -> Session:
+        """The session whose graph was written as `optimised`, on this machine. Raises ModelError."""
+        options = onnxruntime.SessionOptions()
+        options.log_severity_level = _QUIET
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+        if threads is not None:
+            options.intra_op_num_threads = threads
+        made = cls.__new__(cls)
+        made._weights = {}
+        try:
+            made._session = onnxruntime.InferenceSession(str(graph), options, providers=_PROVIDERS["CPU"])
+        except Exception as error:
+            raise ModelError(f"the engine refuses its own graph: {error}") from error
+        made._outputs = [entry.name for entry in made._session.get_outputs()]
+        return made
 
     def run(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
         """Run once. Raises ModelError when the engine fails."""
