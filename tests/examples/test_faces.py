@@ -303,7 +303,9 @@ def test_training_is_repeatable_and_recognises_held_out_photos(
     )
     metrics = json.loads((tmp_path / "evaluated" / "metrics.json").read_text())
     assert metrics == {"accuracy": 1.0, "accuracy.ada": 1.0, "accuracy.ben": 1.0}
-    assert "100.0% of" in (tmp_path / "evaluated" / "report.html").read_text()
+    page = (tmp_path / "evaluated" / "report.html").read_text()
+    assert "100.0% recognised" in page
+    assert "//" not in page, "a report is one file: nothing is fetched"
     confident = [float(line.split("(")[1].rstrip(")")) for line in said.splitlines()[:-1]]
     assert max(confident) < 0.999, "a saturated softmax hides conversion errors"
 
