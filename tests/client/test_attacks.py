@@ -47,7 +47,11 @@ def test_tampered_payload(world: World) -> None:
     world.publish_two()
     weights = world.member("weight.bin")
     world.server.change = flip(weights)
-    assert_refused(world, world.device.update(), "its SHA-256 is not the signed one")
+    result = world.device.update()
+    assert_refused(world, result, "its SHA-256 is not the signed one")
+    assert result.reason.startswith(
+        "version 2: model.mlpackage/Data/com.apple.CoreML/weights/weight.bin: tampered"
+    )
     assert not (world.device.folder / "downloads" / f"{weights}.part").exists()
     world.server.change = None
     assert world.device.update().version == 2
@@ -175,7 +179,7 @@ def test_a_member_that_is_too_long_or_too_short(world: World) -> None:
     world.server.change = lambda path, data: data[:-1] if path.endswith(weights) else data
     result = world.device.update()
     assert (result.outcome, result.version) == ("offline", 1)
-    assert "199999 bytes came of 200000" in result.reason
+    assert "199999 of 200000 bytes came" in result.reason
     world.assert_old_model_works()
 
 

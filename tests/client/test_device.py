@@ -128,6 +128,17 @@ def test_an_offline_device_keeps_working_and_says_so(world: World) -> None:
     assert (last.outcome, last.reason) == ("offline", result.reason)
 
 
+def test_what_a_device_follows_can_be_put_right_until_it_had_a_model(world: World, tmp_path: Path) -> None:
+    root, url = world.repository.root_file, world.server.url
+    mistyped = Device.install(tmp_path / "new", url, "facs", "staging", root, limits=QUICK)
+    assert mistyped.update().outcome == "refused"
+    right = Device.install(tmp_path / "new", url, "faces", "staging", root, limits=QUICK)
+    result = right.update()
+    assert (result.outcome, result.version) == ("updated", 1)
+    with pytest.raises(UpdateError, match="follows faces/staging, not facs/staging"):
+        Device.install(tmp_path / "new", url, "facs", "staging", root)
+
+
 def test_a_device_is_installed_once(world: World, tmp_path: Path) -> None:
     root = world.repository.root_file
     folder, url = world.device.folder, world.server.url

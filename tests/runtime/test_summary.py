@@ -17,7 +17,7 @@ def test_a_classifier(tiny_classifier: Path) -> None:
     assert json.loads(json.dumps(found)) == found
     assert found["digest"] == model_digest(tiny_classifier)
     assert found["bytes"] == sum(file.stat().st_size for file in tiny_classifier.rglob("*") if file.is_file())
-    assert found["inputs"] == [{"name": "image", "type": "image", "width": 16, "height": 16, "colour": "RGB"}]
+    assert found["inputs"] == [{"name": "image", "type": "image", "width": 16, "height": 16, "color": "RGB"}]
     assert found["outputs"] == [
         {"name": "classLabel", "type": "scalar", "dtype": "string"},
         {"name": "classLabel_probs", "type": "dictionary", "key": "string"},

@@ -16,6 +16,7 @@ import pytest
 
 from coremlops.cli import main
 from coremlops.tracking import web
+from coremlops.tracking.announce import announce
 from coremlops.tracking.record import RunRecorder
 
 CONFIG = "project: faces\npipelines: {main: {steps: {train: {path: train}}}}\n"
@@ -65,6 +66,7 @@ def test_a_password_is_neither_shown_nor_an_argument(
     begun: list[tuple[list[str], dict[str, str]]] = []
     monkeypatch.setattr(os, "execve", lambda _, command, environment: begun.append((command, environment)))
     monkeypatch.setattr(web, "_check_port", lambda host, port: None)
+    monkeypatch.setattr(web, "_announce", lambda host, port, line: None)
     for uri in ("https://ada:s3cret@mlflow.example", "postgresql://ada:s3cret@db.example/mlflow"):
         web.serve(project, uri, host="127.0.0.1", port=1, wait_s=0)
     said = capsys.readouterr().err
@@ -73,6 +75,22 @@ def test_a_password_is_neither_shown_nor_an_argument(
     [(command, environment)] = begun
     assert "s3cret" not in " ".join(command)
     assert environment["MLFLOW_BACKEND_STORE_URI"] == "postgresql://ada:s3cret@db.example/mlflow"
+
+
+def test_the_url_is_said_when_the_server_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        assert announce("127.0.0.1", port, "here it is", os.getpid())
+    assert capsys.readouterr().err == "here it is\n"
+
+
+def test_a_server_that_is_gone_is_not_announced(capsys: pytest.CaptureFixture[str]) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    assert not announce("127.0.0.1", port, "here it is", gone.pid)
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.slow
@@ -96,6 +114,9 @@ def test_ui_sends_what_is_not_sent_and_serves_it(project: Path) -> None:
                     break
             except OSError:
                 time.sleep(0.2)
+        until = time.monotonic() + 10
+        while "MLflow: http" not in (project / "ui.log").read_text() and time.monotonic() < until:
+            time.sleep(0.1)
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()

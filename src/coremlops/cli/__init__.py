@@ -4,7 +4,7 @@ A command's module has `configure(parser)`, which declares its options and sets 
 example, and `run(args) -> int`, which calls one library function, prints, and returns the exit code.
 Results go to stdout, progress and logs to stderr.
 
-Exit codes: 0 done, 1 failed, 2 usage, 3 a gate said no, 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 usage, 3 a gate or a monitor says no, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "repo": ("groups", "make and inspect the signed repository"),
     "device": ("groups", "be a device: update, predict, status"),
 }
+
+EXIT_CODES = "0 done, 1 failed, 2 usage, 3 a gate or a monitor says no, 130 interrupted"
 
 
 def _overview() -> str:
@@ -74,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         prog="coremlops",
         usage="coremlops COMMAND ...",
         description="MLOps for Core ML: from training data to a proven, signed, staged release.",
-        epilog=f"{_overview()}\n\nexample: coremlops demo\n`coremlops COMMAND --help` explains a command.",
+        epilog=f"{_overview()}\n\nexit codes: {EXIT_CODES}\n\nexample: coremlops demo\n"
+        "`coremlops COMMAND --help` explains a command.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     top.add_argument("--version", action="version", version=f"coremlops {__version__}")

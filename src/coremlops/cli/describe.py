@@ -70,7 +70,7 @@ def _text(summary: dict[str, Any]) -> str:
 def _feature(entry: dict[str, Any]) -> str:
     kind = entry["type"]
     if kind == "image":
-        detail = f"image {entry['width']} x {entry['height']} {entry['colour']}"
+        detail = f"image {entry['width']} x {entry['height']} {entry['color']}"
     elif kind == "array":
         detail = f"{entry['dtype']} {entry['shape']}"
     elif kind == "dictionary":

@@ -53,7 +53,8 @@ class Device:
         """A device that follows `collection`/`channel` at `url`, and trusts `root` from the start.
 
         `collection`: None means the repository's only one, which the network must then tell. On a folder that
-        is this device already only the URL may change. Raises `UpdateError`, `UsageError`.
+        is this device already only the URL may change, and what it follows while it never had a model.
+        Raises `UpdateError`, `UsageError`.
         """
         device = Device(folder, limits=limits)
         url = check_url(url)
@@ -132,12 +133,16 @@ class Device:
         return self.folder / "state.json"
 
     def _move(self, url: str, collection: str | None, channel: str, root: bytes) -> None:
-        """Follow the same channel of the same repository at another URL."""
+        """Follow the same channel of the same repository at another URL.
+
+        A device that never had a model has nothing to lose by another channel: a name may be put right.
+        """
         state = self.status()
-        if (state.collection, state.channel) != (collection or state.collection, channel):
+        collection = check_collection(collection or state.collection)
+        other = (state.collection, state.channel) != (collection, channel)
+        if other and state.active is not None:
             raise UpdateError(
-                f"{self.folder} follows {state.collection}/{state.channel}, "
-                f"not {collection or state.collection}/{channel}",
+                f"{self.folder} follows {state.collection}/{state.channel}, not {collection}/{channel}",
                 hint="use another folder for another channel",
             )
         if (self.folder / "root.json").read_bytes() != root:
@@ -145,7 +150,9 @@ class Device:
                 f"{self.folder} trusts another root",
                 hint="newer roots come by update; another repository needs another folder",
             )
-        if state.url != url:
+        if other:
+            State(url, collection, channel).save(self._state_file)
+        elif state.url != url:
             replace(state, url=url).save(self._state_file)
 
     def _only_collection(self, url: str) -> str:

@@ -19,11 +19,16 @@ SPARE_BYTES = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One content: its SHA-256, its length in bytes, and where it is."""
+    """One content: its SHA-256, its length in bytes, where it is, and what people call it."""
 
     sha256: str
     length: int
     url: str
+    name: str
+
+
+class TruncatedError(DownloadError):
+    """The server answered, and ended before all of a content had come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +72,26 @@ class Downloads:
         if have == wanted.length:
             part.unlink(missing_ok=True)
             have = 0
-        received = self._receive(wanted, have)
-        size = self._have(wanted)
-        if size < wanted.length:
-            raise DownloadError(
-                f"{wanted.url}: {size} bytes came of {wanted.length}; the rest is fetched next time"
-            )
+        try:
+            received = self._receive(wanted, have)
+        except DownloadError as error:
+            if self._have(wanted) > have:
+                raise self._truncated(wanted) from error
+            raise
+        if self._have(wanted) < wanted.length:
+            raise self._truncated(wanted)
         if sha256_file(part) != wanted.sha256:
             part.unlink()
             if have:  # The part from before may have been the wrong half: once more, from the beginning.
                 return received + self.fetch(wanted)
-            raise UpdateError(f"{wanted.url}: tampered or damaged: its SHA-256 is not the signed one")
+            raise UpdateError(f"{wanted.name}: tampered or damaged: its SHA-256 is not the signed one")
         return received
+
+    def _truncated(self, wanted: Wanted) -> TruncatedError:
+        size = self._have(wanted)
+        return TruncatedError(
+            f"{wanted.name}: {size} of {wanted.length} bytes came; the rest is fetched next time"
+        )
 
     def keep_only(self, sha256s: set[str]) -> None:
         """Forget all contents but these: what an update that never finished left behind."""
@@ -104,7 +117,7 @@ class Downloads:
                 if start + received > wanted.length:
                     file.close()
                     part.unlink()
-                    raise UpdateError(f"{wanted.url}: more than the signed {wanted.length} bytes")
+                    raise UpdateError(f"{wanted.name}: more than the signed {wanted.length} bytes")
                 file.write(piece)
             file.flush()
             os.fsync(file.fileno())

@@ -103,7 +103,8 @@ class Offer:
     def _manifest(self, trusted: Trusted, entry: Entry) -> tuple[Manifest, int]:
         collection = self._state.collection
         length = trusted.manifest_length(collection, entry.manifest)
-        wanted = Wanted(entry.manifest, length, trusted.member_url(collection, entry.manifest))
+        url = trusted.member_url(collection, entry.manifest)
+        wanted = Wanted(entry.manifest, length, url, f"version {entry.version}: its manifest")
         received = self._downloads.fetch(wanted)
         manifest = Manifest.from_bytes(self._downloads.part(entry.manifest).read_bytes())
         named = (manifest.collection, manifest.version, manifest.model)
@@ -121,10 +122,12 @@ class Offer:
             length = trusted.member_length(manifest.collection, member.sha256)
             if length != member.length:
                 raise UpdateError(
-                    f"{member.path}: signed with {length} bytes, the manifest says {member.length}"
+                    f"version {manifest.version}: {member.path}: signed with {length} bytes, "
+                    f"the manifest says {member.length}"
                 )
             url = trusted.member_url(manifest.collection, member.sha256)
-            wanted.append(Wanted(member.sha256, member.length, url))
+            name = f"version {manifest.version}: {member.path}"
+            wanted.append(Wanted(member.sha256, member.length, url, name))
         self._downloads.require_space(tuple(wanted))
         received = 0
         for member, each in zip(manifest.members, wanted, strict=True):

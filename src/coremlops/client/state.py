@@ -114,7 +114,7 @@ class State:
         except FileNotFoundError:
             raise UpdateError(
                 f"{path.parent} is no device yet",
-                hint="name --url, --collection, --channel and --root the first time",
+                hint="name --url and --root the first time",
             ) from None
         except OSError as error:
             raise UpdateError(f"{path} cannot be read: {error.strerror}") from None

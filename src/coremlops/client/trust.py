@@ -18,6 +18,7 @@ from tuf.api.metadata import Metadata, Root, Targets
 from tuf.api.serialization import DeserializationError
 from tuf.ngclient import Updater, UpdaterConfig
 
+from coremlops.client.download import TruncatedError
 from coremlops.client.web import Web
 from coremlops.collection import (
     MAX_INDEX_BYTES,
@@ -55,6 +56,7 @@ def words(error: TufError | DownloadError) -> str:
         (UnsignedMetadataError, "tampered metadata"),
         (LengthOrHashMismatchError, "tampered file"),
         (DownloadLengthMismatchError, "endless data"),
+        (TruncatedError, "truncated"),
         (DownloadError, "the repository cannot be reached"),
     )
     kind = next((word for each, word in kinds if isinstance(error, each)), "bad metadata")

@@ -288,7 +288,7 @@ class _FunctionLowering:
             f"{self.where}: not supported here, in function {self.function.name!r} "
             f"({len(found)}):{shown}{more}",
             found,
-            hint="the supported ones are listed by coremlops.lower.supported_ops()",
+            hint="docs/reference/ops.md lists the supported ones",
         )
 
 

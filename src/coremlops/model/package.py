@@ -98,12 +98,11 @@ def _open_folder(root: Path) -> Package:
             f"{root} is a compiled model (.mlmodelc); expected an .mlpackage or an .mlmodel",
             hint="use the model that it was compiled from",
         )
+    if not os.path.lexists(root / MANIFEST):  # before the walk: any folder may hold links, and deep ones
+        raise _no_manifest(root)
     members = _walk(root)
     if MANIFEST not in members:
-        raise ModelFormatError(
-            f"{root}: no {MANIFEST}; an .mlpackage holds one at its top",
-            hint="is this the package's own folder, and was it copied completely?",
-        )
+        raise _no_manifest(root)
     manifest = _read_manifest(root / MANIFEST)
     items = manifest["itemInfoEntries"]
     for item in items.values():
@@ -118,6 +117,13 @@ def _open_folder(root: Path) -> Package:
     if model not in members:
         raise ModelFormatError(f"{root}: the root item {model} is a folder; expected the model's protobuf")
     return Package(root, root, "mlpackage", members, model, manifest)
+
+
+def _no_manifest(root: Path) -> ModelFormatError:
+    return ModelFormatError(
+        f"{root}: no {MANIFEST}; an .mlpackage holds one at its top",
+        hint="is this the package's own folder, and was it copied completely?",
+    )
 
 
 def _walk(root: Path) -> dict[str, int]:

@@ -68,6 +68,15 @@ def failed_gates(folder: Path) -> tuple[str, ...]:
     try:
         report: Any = json.loads((folder / "report.json").read_bytes())
         gates: list[Mapping[str, Any]] = [gate for gate in report["gates"] if not gate["ok"]]
-        return tuple(f"{gate['name']}: limit {gate['limit']}, got {gate['value']}" for gate in gates)
+        return tuple(_words(gate) for gate in gates)
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ()
+
+
+def _words(gate: Mapping[str, Any]) -> str:
+    """A gate as `verify` itself says it. A report of someone else's may not say which way the limit goes."""
+    limit = f"{gate['limit']:g}"
+    ways = {"at_least": f"at least {limit} expected", "at_most": f"at most {limit} expected"}
+    way = ways.get(str(gate.get("is")), f"limit {limit}")
+    got = "not a number" if gate["value"] is None else f"{gate['value']:.4g}"
+    return f"{gate['name']}: {way}, got {got}"

@@ -13,7 +13,6 @@ from coremlops.pipeline.disk import read_json, write_json
 from coremlops.pipeline.key import Ingredients, ingredients_of
 from coremlops.pipeline.project import Project, ReadyPipeline, ReadyStep
 from coremlops.pipeline.store import Output, Record, Store
-from coremlops.pipeline.strict import nearest
 from coremlops.pipeline.tree import TreeCache, skip_clutter, subtree
 
 
@@ -44,10 +43,9 @@ class Session(NamedTuple):
         if source.step is None:
             path = self.project.root / source.path
             if not path.exists():
-                near = [f"./{item.name}" for item in path.parent.glob("*") if not item.name.startswith(".")]
                 raise InputError(
                     f"{where}: there is no {source.source} in {self.project.root}",
-                    hint=nearest(source.source, near),
+                    hint=_near(path, self.project.root),
                 )
             return Output(path, self.trees.tree(path, skip_clutter))
         output = outputs[source.step]
@@ -115,3 +113,12 @@ class Session(NamedTuple):
     @property
     def _last_path(self) -> Path:
         return self.project.own / "last" / f"{self.pipeline.name}.json"
+
+
+def _near(path: Path, root: Path) -> str:
+    """The folder beside a missing one that is called nearly so, if there is one."""
+    from difflib import get_close_matches
+
+    beside = [item.name for item in path.parent.glob("*") if item.is_dir() and item.name[0] != "."]
+    near = get_close_matches(path.name, beside, n=1, cutoff=0.75)
+    return f"did you mean './{path.with_name(near[0]).relative_to(root)}'?" if near else ""

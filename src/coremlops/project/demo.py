@@ -141,6 +141,7 @@ def tell(folder: Path, say: Say, call: Callable[[Sequence[str]], int]) -> Demo:
     part of it fails.
     """
     demo, shell = Demo(folder), Shell(folder, say, call)
+    samples.sample_photo(next(iter(PEOPLE.values())), PHOTOS[0])  # missing ones are the first thing to know
     say(f"ten photos each of {' and '.join(PEOPLE)}, from AT&T Laboratories Cambridge's faces")
     scaffold.create(folder, people=PEOPLE)
     with static_server(folder / "repository") as url:

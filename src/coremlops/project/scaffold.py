@@ -208,6 +208,11 @@ def _copy_photos(source: Path, target: Path) -> None:
         raise UsageError(
             f"{source} has no folders; expected one a person", hint=f"{source}/ada/*.jpg, {source}/ben/*.jpg"
         )
+    if len(people) == 1:
+        raise UsageError(
+            f"{source} has the photos of {people[0].name} alone; expected two people or more",
+            hint="a recogniser tells people apart: add a folder of someone else's photos",
+        )
     target.mkdir()
     for person in people:
         shutil.copytree(person, target / person.name, ignore=shutil.ignore_patterns(".*"))
@@ -223,6 +228,8 @@ def _write_samples(draft: Path, people: Mapping[str, str], *, with_golden: bool)
 def _copy_golden(pictures: Sequence[Path], target: Path) -> None:
     target.mkdir(exist_ok=True)
     for picture in pictures:
+        if not picture.exists():
+            raise UsageError(f"--golden: there is no file {picture}")
         if picture.suffix.lower() not in GOLDEN_SUFFIXES or not picture.is_file():
             raise UsageError(f"{picture} is not a picture; expected a file {', '.join(GOLDEN_SUFFIXES)}")
         if (target / picture.name).exists():

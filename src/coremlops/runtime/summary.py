@@ -56,8 +56,9 @@ def _feature(feature: Feature) -> dict[str, Any]:
     entry = {"name": feature.name, "type": kinds.get(name, name.removesuffix("Feature").lower())}
     always = {"dtype", "shape", "key", "element"}
     if isinstance(feature, ImageFeature):
-        always = {"width", "height", "colour"}
-    for key, value in asdict(feature).items():
+        always = {"width", "height", "color"}
+    for field, value in asdict(feature).items():
+        key = "color" if field == "colour" else field  # as `model.json`, golden sets and the options say
         if key != "name" and (key in always or value not in ("", (), None, False)):
             entry[key] = value
     return entry
