@@ -49,6 +49,7 @@ def write_package(path: Path, spec: Any, weights: bytes | None = None) -> Path:
     items = {
         root: {
             "author": "com.apple.CoreML",
+            "description": "",
             "name": "model.mlmodel",
             "path": "com.apple.CoreML/model.mlmodel",
         }
@@ -58,6 +59,7 @@ def write_package(path: Path, spec: Any, weights: bytes | None = None) -> Path:
         (data / "weights" / "weight.bin").write_bytes(weights)
         items[str(uuid.uuid4())] = {
             "author": "com.apple.CoreML",
+            "description": "",
             "name": "weights",
             "path": "com.apple.CoreML/weights",
         }

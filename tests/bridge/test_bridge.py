@@ -93,4 +93,4 @@ def test_what_fails_is_an_error_of_ours_and_a_runtime_error(answers: Any, name: 
 def test_a_model_that_cannot_run_is_still_converted_and_saved(answers: Any) -> None:
     warned, kind, text = answers["a_model_that_cannot_run"]
     assert (warned, kind) == (["RuntimeWarning"], "BridgeError")
-    assert "visionFeaturePrint" in text
+    assert "VisionFeaturePrint" in text

@@ -79,8 +79,8 @@ def write_model(folder: Path, spec: bytes, blobs: Mapping[str, bytes]) -> Path:
         (data / path).parent.mkdir(parents=True, exist_ok=True)
         (data / path).write_bytes(content)
     entries = {
-        str(number): {"author": "com.apple.CoreML", "name": item, "path": f"com.apple.CoreML/{item}"}
-        for number, item in enumerate(items)
+        str(number): {"author": "com.apple.CoreML", "description": "", "name": item, "path": path}
+        for number, (item, path) in enumerate((item, f"com.apple.CoreML/{item}") for item in items)
     }
     manifest = {"fileFormatVersion": "1.0.0", "itemInfoEntries": entries, "rootModelIdentifier": "0"}
     (package / "Manifest.json").write_text(json.dumps(manifest))

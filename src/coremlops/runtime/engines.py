@@ -3,6 +3,7 @@
 auto, onnxruntime   ONNX Runtime on the CPU: what every proof here rests on
 cuda                ONNX Runtime on an NVIDIA GPU, where onnxruntime-gpu is installed
 openvino            OpenVINO on the CPU (the extra `openvino`); not faithful in fp16
+coreml              Apple's own framework, on a Mac alone; runs the file itself, see `runtime.framework`
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from coremlops.runtime.cache import Cached
 if TYPE_CHECKING:
     from coremlops.runtime.session import Locate
 
-ENGINES = ("auto", "onnxruntime", "cuda", "openvino")
+ENGINES = ("auto", "onnxruntime", "cuda", "openvino", "coreml")
 _FLOAT16 = 10  # TensorProto.FLOAT16
 
 

@@ -95,13 +95,15 @@ def load(
     engine: str = "auto",
     function_name: str | None = None,
     threads: int | None = None,
+    compute_units: str = "ALL",
 ) -> Model:
     """Load an `.mlpackage` or `.mlmodel` to run it here.
 
     `precision`: `typed` (what the file declares: fp16-typed values are rounded once an op), `float32`
-    (nothing is rounded: fast) or `float16` (every float is). `engine`: `auto`, `onnxruntime`, `cuda` or
-    `openvino`; see `coremlops.runtime.engines`. `function_name`: of a model that has several; None for its
-    default. `threads`: in an op; None leaves it to the engine.
+    (nothing is rounded: fast) or `float16` (every float is). `engine`: `auto`, `onnxruntime`, `cuda`,
+    `openvino` or `coreml` (Apple's framework, on a Mac alone); see `coremlops.runtime.engines`.
+    `function_name`: of a model that has several; None for its default. `threads`: in an op; None leaves it to
+    the engine. `compute_units`: of `coreml`: `ALL`, `CPU_ONLY`, `CPU_AND_GPU` or `CPU_AND_NE`.
 
     Raises ModelFormatError, WeightsError, UnsupportedOpsError (with everything that is not supported, at
     once), and UsageError for an unknown precision, engine or function.
@@ -110,5 +112,7 @@ def load(
         if value not in known:
             raise UsageError(f"unknown {what} {value!r}; expected one of {', '.join(known)}")
     asset = ModelAsset.open(path)
-    part = make_part(asset, PartOptions(precision, engine, threads), function_name)
+    part = make_part(
+        asset, PartOptions(precision, engine, threads, compute_units=compute_units), function_name
+    )
     return Model(asset, function_name or default_function(asset), part, precision)

@@ -68,6 +68,7 @@ class PartOptions:
     engine: str = "auto"
     threads: int | None = None
     links: int = 0
+    compute_units: str = "ALL"
 
 
 def make_part(asset: ModelAsset, options: PartOptions, function_name: str | None = None) -> Part:
@@ -77,6 +78,11 @@ def make_part(asset: ModelAsset, options: PartOptions, function_name: str | None
     Raises UnsupportedOpsError for a kind that cannot run here, ModelFormatError, WeightsError, and UsageError
     for an unknown function.
     """
+    if options.engine == "coreml":
+        from coremlops.runtime.framework.part import open_part
+
+        features = interface_of(asset.description, function_name or default_function(asset)).inputs
+        return open_part(asset.path, features, options.precision, options.compute_units, function_name)
     match asset.kind:
         case "mlProgram":
             return _program_part(asset, options, function_name)
