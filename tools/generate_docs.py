@@ -47,13 +47,35 @@ def ops_page() -> str:
     )
 
 
+def layers_page() -> str:
+    """The layers of neural networks that execute here."""
+    from coremlops.lower.neuralnetwork import supported_layers
+
+    names = supported_layers()
+    rows = "\n".join(f"- `{name}`" for name in names)
+    text = (
+        f"# Layers that execute on Linux\n\n{len(names)} kinds of layers of Core ML's neural networks, "
+        "classifiers and regressors: all that the format has. Arrays have the ranks that the network's shape "
+        "mapping says.\n\n"
+        "Precision: a network declares no types, so `typed` computes in float32, like `float32`. Weights "
+        "that are stored as fp16, or quantized to 1 to 8 bits, are decoded to float32; layers that quantize "
+        "their input (`int8DynamicQuantize`) do. `float16` rounds inputs, weights and each "
+        "layer's results to fp16. "
+        "Random values have the declared distribution, not Apple's sequence. Updatable models predict; they "
+        "do not learn.\n\n"
+        "A `custom` layer runs when `coremlops.runtime.custom_layer(class_name)` has registered a Python "
+        "class for it, and `load` names the classes that are missing.\n\n"
+    )
+    return f"{text}{rows}\n"
+
+
 def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--check", action="store_true", help="write nothing; exit 1 when a page is stale")
     check = options.parse_args().check
     os.environ["COLUMNS"] = "100"
     stale = []
-    for name, page in {"cli.md": cli_page(), "ops.md": ops_page()}.items():
+    for name, page in {"cli.md": cli_page(), "ops.md": ops_page(), "layers.md": layers_page()}.items():
         file, text = REFERENCE / name, NOTE + page
         if check and (not file.exists() or file.read_text() != text):
             stale.append(name)

@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from coremlops.runtime.custom import custom_layer
     from coremlops.runtime.images import IMAGE_OPTIONS, prepare_image, read_image
     from coremlops.runtime.model import Model, load
     from coremlops.runtime.summary import describe
@@ -19,12 +20,13 @@ if TYPE_CHECKING:
 _HOME = {
     "IMAGE_OPTIONS": "images",
     "Model": "model",
+    "custom_layer": "custom",
     "describe": "summary",
     "load": "model",
     "prepare_image": "images",
     "read_image": "images",
 }
-__all__ = ["IMAGE_OPTIONS", "Model", "describe", "load", "prepare_image", "read_image"]
+__all__ = ["IMAGE_OPTIONS", "Model", "custom_layer", "describe", "load", "prepare_image", "read_image"]
 
 
 def __getattr__(name: str) -> Any:

@@ -30,7 +30,7 @@ from coremlops.model import (
 )
 from coremlops.model.description import FunctionDescription
 from coremlops.runtime import cache
-from coremlops.runtime.engines import open_session
+from coremlops.runtime.engines import Engine, open_session
 from coremlops.runtime.inputs import array_tensor, image_tensor, scalar_tensor
 
 if TYPE_CHECKING:
@@ -93,6 +93,10 @@ def make_part(asset: ModelAsset, options: PartOptions, function_name: str | None
             from coremlops.runtime.pipeline import PipelinePart
 
             return PipelinePart(asset, options)
+        case "neuralNetwork" | "neuralNetworkClassifier" | "neuralNetworkRegressor":
+            from coremlops.runtime.network import network_part
+
+            return network_part(asset, options)
         case "linkedModel":
             from coremlops.runtime.pipeline import linked_part
 
@@ -174,18 +178,21 @@ class TensorPart:
         where: str,
         *,
         locate: Locate | None = None,
+        session: Engine | None = None,
     ) -> None:
         """Check that the description and the program fit, and load the engine.
 
-        `where` names the model in errors. `locate`: where a weight lies in a file; see Session. Raises
-        ModelFormatError, UnsupportedOpsError, ModelError.
+        `where` names the model in errors. `locate`: where a weight lies in a file; see Session. `session`:
+        what runs in the engine's place. Raises ModelFormatError, UnsupportedOpsError, ModelError.
         """
         self.lowered = lowered
         self._inputs, self._outputs = interface.inputs, interface.outputs
         self._where = where
         self._check_interface()
         self._check_results((interface.predicted_label, interface.predicted_probabilities))
-        self._session = open_session(lowered, engine=options.engine, threads=options.threads, locate=locate)
+        self._session: Engine = session or open_session(
+            lowered, engine=options.engine, threads=options.threads, locate=locate
+        )
 
     def run(
         self,
