@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from coremlops.errors import StepError
+from coremlops.errors import InputError, StepError
 from coremlops.pipeline import components, run, why
 from coremlops.pipeline.components import COMPONENTS, Component
 from tests.pipeline.conftest import Tiny
@@ -125,3 +125,18 @@ def test_an_effect_waits_for_all_steps_before_it(tiny: Tiny, project: Tiny) -> N
     result = run(project.root, jobs=4, check=False)
     assert result.step("judge").status == "failed"
     assert not (project.root / "there" / "model.txt").exists()
+
+
+def test_what_an_effect_would_refuse_in_any_case_is_refused_before_the_first_step(
+    project: Tiny, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def check(self: Component, sources: Mapping[str, Path], params: Mapping[str, str], root: Path) -> None:
+        assert params["app"] == str(project.root / "there")
+        raise InputError("no key")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Place, "check", check, raising=False)
+        with pytest.raises(InputError, match="no key"):
+            run(project.root)
+    first = run(project.root)
+    assert {step.status for step in first.steps} == {"ran"}, "nothing had run"

@@ -251,3 +251,26 @@ def test_only_a_version_of_that_very_digest_counts(answers: Answers) -> None:
     asked = len(answers.asked)
     assert peek_version(answers.uri, "faces' OR name = 'x", TWO) is None
     assert len(answers.asked) == asked
+
+
+def test_a_label_becomes_a_metric_that_mlflow_takes(
+    project: Project, run_id: str, package: Callable[[str], Path]
+) -> None:
+    """A person's name is part of a metric's: MLflow takes no apostrophe, and the sender writes it so, too."""
+    register(
+        package("one"),
+        "faces",
+        tracking_uri=project.uri,
+        run_id=run_id,
+        digest=ONE,
+        metrics={"accuracy.O'Brien (jr.)": 0.5},
+    )
+    assert project.client.get_run(run_id).data.metrics == {"accuracy.O_Brien _jr._": 0.5}
+
+
+def test_what_mlflow_refuses_for_good_is_no_question_of_the_address(
+    project: Project, run_id: str, package: Callable[[str], Path]
+) -> None:
+    with pytest.raises(TrackingError) as caught:
+        register(package("one"), "a/b:c", tracking_uri=project.uri, run_id=run_id, digest=ONE)
+    assert "URI" not in caught.value.hint

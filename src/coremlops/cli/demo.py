@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,15 +69,23 @@ def show(told: Demo, console: Console) -> None:
         ("after rollback", "rollback"),
     ):
         fact = facts[key]
-        before = "nothing before it was promoted, then " if key == "release_device" else ""
+        before = ""
+        if key == "release_device":
+            early = fact["version_before_promote"]
+            before = f"{'nothing' if early is None else f'VERSION {early}'} before it was promoted, then "
         verdict = "right" if fact["predicted"] == fact["expected"] else "WRONG"
         said = f"says {fact['predicted']}, it is {fact['expected']}: {verdict}"
         table.add_row(title, f"{before}version {fact['version']} {said}")
     rerun = facts["rerun"]
     table.add_row("nothing changed", f"{rerun['cached_steps']} steps known in {rerun['noop_s']:.2f} s")
     table.add_row("all of it", f"{told.elapsed_s:.0f} s")
+    for line in told.failed:
+        table.add_row("NOT as told", line)
     console.print(table)
     console.print(f"next: cd {told.folder}", highlight=False, soft_wrap=True)
+    if shutil.which("coremlops") is None:
+        activate = Path(sys.executable).with_name("activate")
+        console.print(f"      source {activate}", highlight=False, soft_wrap=True)
     for command, why in (
         ("coremlops ui", "the runs, in MLflow"),
         ("coremlops why train", "what changed since it last ran"),

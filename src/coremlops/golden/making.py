@@ -55,7 +55,7 @@ def make(model: Path, inputs: Path, out: Path) -> GoldenSet:
     partial.mkdir(parents=True)
     try:
         examples, spread = [], 0.0
-        for number, path in enumerate(_pictures(inputs), start=1):
+        for number, path in enumerate(pictures(inputs), start=1):
             picture = _prepared(about, path)
             data = _png(picture)
             label, shares = typed.answer(picture)
@@ -83,7 +83,8 @@ def make(model: Path, inputs: Path, out: Path) -> GoldenSet:
     return made
 
 
-def _pictures(folder: Path) -> list[Path]:
+def pictures(folder: Path) -> list[Path]:
+    """The pictures of a folder and of its subfolders, sorted. Raises `DataError` for none or too many."""
     if not folder.is_dir():
         raise DataError(f"{folder}: a folder of pictures expected, got no folder")
     found = [

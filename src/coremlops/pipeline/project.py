@@ -73,8 +73,10 @@ class Project:
     ) -> ReadyPipeline:
         """The steps of a pipeline with their `MLproject` read and parameters settled.
 
-        `overrides`: `{"epochs": "3"}` for every step that has the parameter, `{"train.epochs": "3"}` for one.
-        `to`: only this step and what it needs. Raises `ConfigError`.
+        `overrides`: `{"epochs": "3"}` for every step that has the parameter, `{"train.epochs": "3"}` for one;
+        an empty number leaves what the project says. `to`: only this step and what it needs.
+
+        Raises `ConfigError`.
         """
         chosen = self.config.pipeline(pipeline)
         steps = [self._ready(step) for step in chosen.steps]
@@ -150,7 +152,8 @@ def _override(steps: list[ReadyStep], overrides: Mapping[str, str]) -> list[Read
             if dot and ready.name != step:
                 continue
             parameter = _settable(ready).get(name if dot else key)
-            if parameter is not None:
+            # `mlflow run .` has to give every parameter: an empty number is one that nobody gave.
+            if parameter is not None and (value or parameter.type != "float"):
                 changed[ready.name][parameter.name] = parameter.check(value, f"-P {key}")
     return [
         ReadyStep(ready.step, ready.folder, ready.mlproject, changed[ready.name], ready.component)

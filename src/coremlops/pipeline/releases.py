@@ -92,6 +92,18 @@ def publish(
     return _receipt("present" if before == after else "done", after, entry, where)
 
 
+def check(golden: Path | None, where: Shipping, channel: str) -> None:
+    """Raise for what would make `publish` fail whatever the model is: no repository, no key, no pictures.
+
+    `golden`: None when it is not made yet.
+    """
+    _open(where).require_keys(channel)
+    if golden is not None and not (golden / "golden.json").is_file():
+        from coremlops.golden.making import pictures
+
+        pictures(golden)
+
+
 def promote(
     where: Shipping, version: int | None = None, *, from_channel: str = "staging", to_channel: str = "release"
 ) -> Receipt:

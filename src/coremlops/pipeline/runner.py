@@ -87,6 +87,7 @@ class _Run:
         self.uri = tracking_uri(self.project, uri)
         self.logs = self.project.own / "runs" / self.run_id
         self._recording: Recording | None = None
+        self._checked = False
         self.outputs: dict[str, Output] = {}
         self.results: list[StepResult] = []
         self.keys: dict[str, str] = {}
@@ -313,6 +314,7 @@ class _Run:
         self, ready: ReadyStep, inputs: Mapping[str, Output], index: int, ingredients: Ingredients
     ) -> Generator[None, None, Output]:
         """Run the step's process, and keep and record what it made."""
+        self._check_effects()
         key = ingredients.key()
         because = self._because(ready, ingredients, inputs)
         began = time.perf_counter()
@@ -354,6 +356,14 @@ class _Run:
             self.recording.step_finished(ready, status, output.path if output else self._kept(ready))
             _remove_quietly(work)
         return output
+
+    def _check_effects(self) -> None:
+        """Before the first step that works: what would fail at the end in any case fails now."""
+        if not self._checked:
+            for ready in self.steps.values():
+                if ready.effect:
+                    self.session.check(ready)
+            self._checked = True
 
     def _process(self, ready: ReadyStep, inputs: Mapping[str, Output], work: Path) -> Generator[None]:
         from coremlops.pipeline.findings import failed_gates

@@ -91,6 +91,13 @@ class Session(NamedTuple):
         params["tracking_uri"] = params.get("tracking_uri") or tracking_uri
         return ready.component.present({name: item.path for name, item in inputs.items()}, params, root)
 
+    def check(self, ready: ReadyStep) -> None:
+        """Raise for what an effect would refuse whatever the steps before it make."""
+        assert ready.component is not None  # noqa: S101 (only components are effects)
+        own = [source for source in ready.step.inputs if source.step is None]
+        sources = {source.name: self.input(ready, source, {}).path for source in own}
+        ready.component.check(sources, ready.values(self.project.root), self.project.root)
+
     def effect_output(self, name: str) -> Output | None:
         """What an effect step left when it last ran or was found done."""
         path = self.project.own / "effects" / name

@@ -36,20 +36,27 @@ Say = Callable[[str], None]
 class Demo:
     """What the story showed; `to_dict` is what `coremlops demo --json` prints.
 
-    `steps` maps a step to its seconds in the first run. Times are wall-clock seconds of whole processes.
+    `steps` maps a step to its seconds in the first run. `failed`: what came out otherwise than told. Times
+    are wall-clock seconds of whole processes.
     """
 
     folder: Path
     started: float = field(default_factory=time.monotonic)
     steps: dict[str, float] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
-    ok: bool = False
+    failed: tuple[str, ...] = ("it did not end",)
     elapsed_s: float = 0.0
+
+    @property
+    def ok(self) -> bool:
+        """Whether all came out as told."""
+        return not self.failed
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able: the facts beside the times."""
         return {
             "ok": self.ok,
+            "failed": list(self.failed),
             "elapsed_s": round(self.elapsed_s, 2),
             "project": str(self.folder),
             "steps": self.steps,
@@ -150,15 +157,20 @@ def tell(folder: Path, say: Say, call: Callable[[Sequence[str]], int]) -> Demo:
         _rollback(demo, shell)
     demo.elapsed_s = time.monotonic() - demo.started
     facts = demo.facts
-    demo.ok = bool(
-        facts["device"]["predicted"] == facts["device"]["expected"]
-        and facts["release_device"]["version_before_promote"] is None
-        and facts["release_device"]["predicted"] == facts["release_device"]["expected"]
-        and facts["newcomer"]["predicted"] == facts["newcomer"]["expected"]
-        and facts["newcomer"]["version"] > facts["device"]["version"]
-        and facts["rollback"]["version"] == facts["device"]["version"]
-        and facts["rerun"]["ran_steps"] == 0
-    )
+    told = {
+        f"the {name.replace('_', ' ')} recognises the photo": facts[name]["predicted"]
+        == facts[name]["expected"]
+        for name in ("device", "release_device", "newcomer", "rollback")
+    }
+    told |= {
+        "a release device has nothing before it is promoted": (
+            facts["release_device"]["version_before_promote"] is None
+        ),
+        "a third person makes a newer version": facts["newcomer"]["version"] > facts["device"]["version"],
+        "a rollback returns to the first version": facts["rollback"]["version"] == facts["device"]["version"],
+        "a rerun with nothing changed runs no step": facts["rerun"]["ran_steps"] == 0,
+    }
+    demo.failed = tuple(line for line, held in told.items() if not held)
     return demo
 
 

@@ -130,7 +130,7 @@ class Repository:
                 self._point(roles, index.with_current(known))
                 roles.commit([role])
                 return known
-            roles.require_keys([members, role, "snapshot", "timestamp"])
+            roles.require_keys(_signing(self.collection, channel))
             everything = [self._index(roles, each) for each in CHANNELS]
             version = next_version(everything)
             manifest = Manifest(self.collection, version, digest, payload.kind, payload.members)
@@ -221,6 +221,10 @@ class Repository:
             return ()
         with self._change() as roles:
             return self._renew(roles, all_due=False)
+
+    def require_keys(self, channel: str) -> None:
+        """Raise `RepositoryError` unless this machine has all that publishing to the channel takes."""
+        self._roles().require_keys(_signing(self.collection, check_channel(channel)))
 
     def index(self, channel: str) -> Index:
         """A channel as it stands."""
@@ -329,6 +333,11 @@ class Repository:
             return ()
         roles.commit(role for role in due if role not in ("snapshot", "timestamp"))
         return tuple(due)
+
+
+def _signing(collection: str, channel: str) -> tuple[str, ...]:
+    """The roles that sign when a version is published."""
+    return members_role(collection), channel_role(collection, channel), "snapshot", "timestamp"
 
 
 @contextlib.contextmanager

@@ -11,7 +11,6 @@ import contextlib
 import getpass
 import json
 import math
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from coremlops.errors import TrackingError
 from coremlops.tracking.address import absolute_uri
 from coremlops.tracking.outbox import Outbox
-from coremlops.tracking.store import connect, experiment_id
+from coremlops.tracking.store import connect, experiment_id, metric_name, refused
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -32,25 +31,8 @@ ADOPT_TAG = "coremlops.mlflow_run_id"
 # MLflow's own limits (mlflow.utils.validation, 3.17).
 _BATCH = 100
 _METRICS = 1000
-_KEY_LENGTH = 250
 _VALUE_LENGTH = 6000
 _DIGEST_LENGTH = 36
-
-# What MLflow will refuse however often it is asked; everything else may pass, so it is tried again.
-_FINAL = frozenset(
-    {
-        "INVALID_PARAMETER_VALUE",
-        "RESOURCE_DOES_NOT_EXIST",
-        "RESOURCE_ALREADY_EXISTS",
-        "INVALID_STATE",
-        "BAD_REQUEST",
-    }
-)
-
-
-def refused(error: Exception) -> bool:
-    """Whether MLflow said no for good, so that trying again is useless."""
-    return getattr(error, "error_code", None) in _FINAL
 
 
 def parent_run(project: Path, run_id: str, client: MlflowClient | None = None) -> str:
@@ -166,12 +148,12 @@ class Delivery:
     ) -> None:
         from mlflow.entities import Metric, Param, RunTag
 
-        items: list[Any] = [Param(_key(k), str(v)[:_VALUE_LENGTH]) for k, v in (params or {}).items()]
-        items += [RunTag(_key(k), str(v)[:_VALUE_LENGTH]) for k, v in (tags or {}).items()]
+        items: list[Any] = [Param(metric_name(k), str(v)[:_VALUE_LENGTH]) for k, v in (params or {}).items()]
+        items += [RunTag(metric_name(k), str(v)[:_VALUE_LENGTH]) for k, v in (tags or {}).items()]
         for name, value in (metrics or {}).items():
             number = _number(value)
             if number is not None:
-                items.append(Metric(_key(name), number, time_ms, 0))
+                items.append(Metric(metric_name(name), number, time_ms, 0))
         for start in range(0, len(items), _BATCH):
             self._log_items(run, items[start : start + _BATCH])
 
@@ -255,12 +237,6 @@ def _origin(project: Path, step: str | None = None) -> dict[str, str]:
     with contextlib.suppress(KeyError, OSError):  # a container's user may have no name
         tags["mlflow.user"] = getpass.getuser()
     return tags
-
-
-def _key(name: str) -> str:
-    """A name that MLflow takes: letters, digits, `_ - . / : ` and blanks, and no path tricks."""
-    safe = re.sub(r"[^\w\-./: ]", "_", str(name))[:_KEY_LENGTH].strip("/")
-    return "/".join(part for part in safe.split("/") if part not in ("", ".", "..")) or "_"
 
 
 def _number(value: Any) -> float | None:

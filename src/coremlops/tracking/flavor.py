@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 
 from coremlops import __version__
 from coremlops.errors import InputError, ModelFormatError
-from coremlops.tracking.store import connect, import_mlflow, trouble
+from coremlops.tracking.store import connect, import_mlflow, metric_name, trouble
 
 if TYPE_CHECKING:
     from mlflow.models.model import Model as MlflowModel
@@ -171,7 +171,8 @@ def log_model(
             if dataset:
                 about |= {"dataset_name": dataset["name"][:500], "dataset_digest": dataset["digest"][:36]}
             client.log_batch(
-                run_id, metrics=[Metric(k, float(v), now, 0, **about) for k, v in metrics.items()]
+                run_id,
+                metrics=[Metric(metric_name(k), float(v), now, 0, **about) for k, v in metrics.items()],
             )
         info = mlflow_model.get_model_info(logged)
         if registered_model_name is not None:

@@ -155,7 +155,8 @@ class Sender:
         return moved, trouble
 
     def _send_run(self, run_id: str) -> bool:
-        from coremlops.tracking.delivery import Delivery, refused
+        from coremlops.tracking.delivery import Delivery
+        from coremlops.tracking.store import refused
 
         # Life before lines: a run that ends between the two looks is judged by its last line.
         life = alive(self.outbox.started(run_id))

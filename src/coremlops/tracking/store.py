@@ -11,6 +11,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,19 @@ if TYPE_CHECKING:
 
 # Without it MLflow's pages guess that the experiment is about language models.
 _EXPERIMENT_TAGS = {"mlflow.experimentKind": "custom_model_development"}
+
+# MLflow's own limit (mlflow.utils.validation, 3.17).
+_NAME_LENGTH = 250
+# What MLflow will refuse however often it is asked; everything else may pass, so it is tried again.
+_FINAL = frozenset(
+    {
+        "INVALID_PARAMETER_VALUE",
+        "RESOURCE_DOES_NOT_EXIST",
+        "RESOURCE_ALREADY_EXISTS",
+        "INVALID_STATE",
+        "BAD_REQUEST",
+    }
+)
 
 # MLflow keeps one engine a store for the life of the process, and with it the file that it opened.
 _opened: dict[Path, int | None] = {}
@@ -70,6 +84,17 @@ def _inode(file: Path) -> int | None:
     return None
 
 
+def metric_name(name: str) -> str:
+    """A name that MLflow takes: letters, digits, `_ - . / : ` and blanks, and no path tricks."""
+    safe = re.sub(r"[^\w\-./: ]", "_", str(name))[:_NAME_LENGTH].strip("/")
+    return "/".join(part for part in safe.split("/") if part not in ("", ".", "..")) or "_"
+
+
+def refused(error: Exception) -> bool:
+    """Whether MLflow said no for good, so that trying again is useless."""
+    return getattr(error, "error_code", None) in _FINAL
+
+
 @contextlib.contextmanager
 def trouble(what: str) -> Iterator[None]:
     """Turn whatever MLflow, SQLAlchemy or the network raise into `TrackingError`: `what`, then the reason."""
@@ -81,7 +106,8 @@ def trouble(what: str) -> Iterator[None]:
     except (MlflowException, SQLAlchemyError, OSError) as error:
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise TrackingError(
-            shown(f"{what}: {reason[0]}"), hint="is the tracking URI right, and the server up?"
+            shown(f"{what}: {reason[0]}"),
+            hint="" if refused(error) else "is the tracking URI right, and the server up?",
         ) from error
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from coremlops.client import Device
+from coremlops.errors import DataError, RepositoryError
 from coremlops.model import model_digest
 from coremlops.pipeline.components.publish import reconcile
 from coremlops.release import Repository
@@ -241,3 +242,22 @@ def test_the_alias_follows_the_channel(bench: Bench, tmp_path: Path) -> None:
     assert bench.present() is None, "the registry has the version, so the step can set the alias"
     assert bench.run(tmp_path / "out", uri).returncode == 0
     assert peek_alias(uri, "faces", "staging") == digest
+
+
+def test_what_is_missing_for_any_model_is_said_before_one_is_made(bench: Bench) -> None:
+    def check() -> None:
+        reconcile.check({"golden": bench.golden}, bench.params, bench.project)
+
+    check()
+    key = bench.repository.keys.path("staging")
+    key.rename(key.with_suffix(".away"))
+    with pytest.raises(RepositoryError, match=r"the staging key of repository .* is not here"):
+        check()
+    key.with_suffix(".away").rename(key)
+    for picture in bench.golden.iterdir():
+        picture.unlink()
+    with pytest.raises(DataError, match="at least one picture expected, got none"):
+        check()
+    bench.params["repository"] = str(bench.project / "elsewhere")
+    with pytest.raises(RepositoryError, match="elsewhere"):
+        check()

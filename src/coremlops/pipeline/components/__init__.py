@@ -32,6 +32,15 @@ class Component(NamedTuple):
         receipt: Mapping[str, Any] | None = module.present(inputs, params, project)
         return receipt
 
+    def check(self, sources: Mapping[str, Path], params: Mapping[str, str], project: Path) -> None:
+        """Raise for what an effect would refuse whatever comes before it, so that nothing is begun in vain.
+
+        `sources`: its inputs that are paths of the project.
+        """
+        module = importlib.import_module(f"{__name__}.{self.name}.reconcile")
+        if hasattr(module, "check"):
+            module.check(sources, params, project)
+
 
 COMPONENTS: dict[str, Component] = {
     component.name: component

@@ -55,6 +55,15 @@ def present(inputs: Mapping[str, Path], params: Mapping[str, str], project: Path
     }
 
 
+def check(sources: Mapping[str, Path], params: Mapping[str, str], project: Path) -> None:
+    """Raise for what `publish` would refuse whatever the model is; see `Component.check`."""
+    from coremlops.pipeline import releases
+    from coremlops.pipeline.shipping import Shipping
+
+    where = Shipping(Path(params["repository"]), params["collection"])
+    releases.check(sources.get("golden"), where, params["channel"])
+
+
 def read_index(repository: Path, collection: str, channel: str, now: datetime | None = None) -> Index:
     """The channel's index as the repository's newest timestamp leads to it, unverified.
 
