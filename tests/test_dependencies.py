@@ -13,7 +13,7 @@ import pytest
 HERE = Path(__file__).resolve().parents[1]
 BASE = ("model", "dialects", "lower", "runtime", "collection", "golden", "source", "client", "release")
 # Of extras, imported lazily, with an error that names the extra.
-EXTRAS = {"torch", "coremltools"}
+EXTRAS = {"torch", "coremltools", "openvino"}
 
 
 def declared() -> dict[str, str]:

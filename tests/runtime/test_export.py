@@ -99,9 +99,7 @@ def test_a_classifier_s_labels_and_pictures_stand_in_the_metadata(
     props = {entry.key: entry.value for entry in whole.metadata_props}
     classifier = json.loads(props["com.coremlops.classifier"])
     assert classifier["labels"] == ["ada", "bob"]
-    assert json.loads(props["com.coremlops.images"]) == {
-        "image": {"colour": "RGB", "height": 16, "width": 16}
-    }
+    assert json.loads(props["com.coremlops.images"]) == {"image": {"color": "RGB", "height": 16, "width": 16}}
     session = onnxruntime.InferenceSession(str(tmp_path / "tiny.onnx"), providers=["CPUExecutionProvider"])
     red = np.zeros((1, 3, 16, 16), np.float32)
     red[:, 0] = 255

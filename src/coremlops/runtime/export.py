@@ -102,7 +102,7 @@ def _ours(model: Model) -> Iterator[tuple[str, str]]:
         }
         yield "classifier", json.dumps(found, ensure_ascii=False)
     images = {
-        feature.name: {"colour": feature.colour, "width": feature.width, "height": feature.height}
+        feature.name: {"color": feature.colour, "width": feature.width, "height": feature.height}
         for feature in (*model.description.inputs, *model.description.outputs)
         if isinstance(feature, ImageFeature)
     }

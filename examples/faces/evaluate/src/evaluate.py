@@ -63,7 +63,7 @@ def page(labels: list[str], counts: list[list[int]], accuracy: float) -> str:
         '<meta name="color-scheme" content="light dark">'
         f"<title>Evaluation</title><style>{STYLE}</style></head>"
         f"<body><main><header><h1>{accuracy:.1%} recognised</h1>"
-        f"<p>{right} of {total} photos that were not trained on, of {len(labels)} people</p></header>"
+        f"<p>{right} of {total} photos of {len(labels)} people, none of them trained on</p></header>"
         "<section><h2>Who was taken for whom</h2><p>A row is a person, a column what the model said.</p>"
         f'<div class="scroll"><table><thead><tr><td></td>{head}<th scope="col">right</th></tr></thead>'
         f"<tbody>{rows}</tbody></table></div></section></main></body></html>\n"
