@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import replace
 from typing import Any
@@ -12,7 +13,7 @@ from coremlops.dialects.neuralnetwork import read_network
 from coremlops.errors import InputError, ModelError, UnsupportedOpsError
 from coremlops.lower import Lowered
 from coremlops.lower.neuralnetwork import HostStep, Labelled, LoweredNetwork, lower_network
-from coremlops.model import ArrayFeature, Feature, ModelAsset, ModelDescription, ScalarFeature
+from coremlops.model import ArrayFeature, Feature, ImageFeature, ModelAsset, ModelDescription, ScalarFeature
 from coremlops.runtime.custom import custom_layers
 from coremlops.runtime.engines import Engine, open_session
 from coremlops.runtime.parts import Part, PartOptions, TensorPart
@@ -62,6 +63,7 @@ class NetworkPart(TensorPart):
     ) -> None:
         self._description = description
         self._exact = exact
+        self._of_images = any(isinstance(feature, ImageFeature) for feature in description.inputs)
         single = len(network.stages) == 1
         inner = replace(
             description,
@@ -116,6 +118,9 @@ class NetworkPart(TensorPart):
             rank = len(feature.shape) or (1 if value.shape[3:] == (1, 1) else 3)
             if rank == 3 or (rank == 1 and value.shape[3:] == (1, 1)):
                 value = value.reshape(value.shape[2 : 2 + rank])
+        elif self._exact and self._of_images and feature.shape and value.size == math.prod(feature.shape):
+            # coremltools' `make_image_input` gives a network of [C, H, W] four axes; its outputs stay.
+            value = value.reshape(feature.shape)
         return value.astype(feature.dtype)
 
 

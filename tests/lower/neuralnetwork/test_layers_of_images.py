@@ -200,10 +200,11 @@ def test_mean_and_variance(across: bool) -> None:
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_local_response() -> None:
-    x = normal(1, 7, 2, 3)
-    expected = F.local_response_norm(torch.from_numpy(x), 5, alpha=2.0, beta=0.75, k=3.0).numpy()
-    found = one("lrn", x, alpha=2.0, beta=0.75, localSize=5, k=3.0)
+@pytest.mark.parametrize("size", [1, 4, 5])
+def test_local_response(size: int) -> None:
+    x = normal(2, 7, 2, 3)
+    expected = F.local_response_norm(torch.from_numpy(x), size, alpha=2.0, beta=0.75, k=3.0).numpy()
+    found = one("lrn", x, alpha=2.0, beta=0.75, localSize=size, k=3.0)
     np.testing.assert_allclose(found, expected, atol=1e-6)
 
 

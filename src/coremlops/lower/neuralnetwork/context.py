@@ -230,15 +230,21 @@ class NetworkLowering(Lowering):
         if len(unknown) == 1 and -1 not in [size for size in sizes if isinstance(size, int)]:
             target[unknown[0]] = -1
         known = tuple(size if isinstance(size, int) and size >= 0 else None for size in sizes)
-        if None not in known and x.type is not None and x.type.shape == known:
-            return x
+        if None not in known and x.type is not None and x.type.shape is not None:
+            if x.type.shape == known:
+                return x
+            have = x.type.shape
+            if None not in have and math.prod(map(_known, have)) != math.prod(map(_known, known)):
+                raise ValueError(f"the shape {list(have)} has another number of elements than {list(known)}")
         result = self.node("Reshape", x, self.vector(target), allowzero=1 if 0 in target else None)
         found = result.type.shape if result.type is not None and result.type.shape is not None else known
         shape = tuple(a if a is not None else b for a, b in zip(known, found, strict=True))
         return self.retyped(result, *shape, dtype=x.dtype)
 
     def transpose(self, x: Value, axes: Sequence[int]) -> Value:
-        """`x` with its axes in that order."""
+        """`x` with its axes in that order. Raises ValueError when it is no order of them."""
+        if sorted(axes) != list(range(x.rank)):
+            raise ValueError(f"the order {list(axes)} of {x.rank} axes")
         return x if list(axes) == sorted(axes) else self.node("Transpose", x, perm=list(axes))
 
     def slice(self, x: Value, axis: int, start: int, end: int, step: int = 1) -> Value:
@@ -290,6 +296,10 @@ class NetworkLowering(Lowering):
         ):
             return function(*values)
         return self.restored(function(*(self._views[value.name, 3] for value in values)), values[0])
+
+
+def _known(size: int | None) -> int:
+    return size or 0
 
 
 def _type_proto(type_: TensorType) -> Any:

@@ -110,10 +110,11 @@ def _merged(types: Sequence[TensorType | None]) -> TensorType:
 
 def lower_loop(lowerer: Lowerer, layer: Layer, values: Values) -> None:
     """Lower a loop: over a count, while a condition holds, or both."""
-    ctx, body, test = lowerer.ctx, layer.fields["bodyNetwork"], layer.fields["conditionNetwork"]
+    ctx, body = lowerer.ctx, layer.fields["bodyNetwork"]
+    variable = layer.fields["conditionVar"]
+    test = layer.fields["conditionNetwork"] if variable else None  # a network without one says nothing
     if not isinstance(body, Network) or len(layer.inputs) > 1:
         raise ModelFormatError(f"loop ({layer.name}): a body and at most one input expected")
-    variable = layer.fields["conditionVar"]
     limit: Value | None = None
     if layer.inputs:
         if layer.inputs[0] not in values:

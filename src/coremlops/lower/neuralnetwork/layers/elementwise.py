@@ -128,7 +128,7 @@ def unary(
 ) -> Value:
     """A function of `scale * x + shift`. x: [*] -> same shape.
 
-    `scale` 0 means 1; `epsilon` (of RSQRT and INVERSE) 0 means 1e-6.
+    `scale` 0 means 1; `epsilon` (of RSQRT, INVERSE and LOG, as coremltools' tests have it) 0 means 1e-6.
     """
     return ctx.elementwise(
         lambda value: _function(ctx, value, type, alpha, epsilon or 1e-6, shift, scale or 1), x
@@ -143,8 +143,10 @@ def _function(
     if shift:
         x = ctx.node("Add", x, ctx.constant(shift))
     match kind:
-        case "SQRT" | "EXP" | "LOG" | "ABS":
+        case "SQRT" | "EXP" | "ABS":
             return ctx.node(kind.capitalize(), x)
+        case "LOG":
+            return ctx.node("Log", ctx.node("Add", x, ctx.constant(epsilon)))
         case "RSQRT":
             return ctx.node("Reciprocal", ctx.node("Sqrt", ctx.node("Add", x, ctx.constant(epsilon))))
         case "INVERSE":

@@ -137,13 +137,15 @@ def _seed(seed: int) -> float | None:
 
 
 def _normal(ctx: NetworkLowering, like: Value, seed: int, mean: float, deviation: float) -> Value:
-    return ctx.node(
-        "RandomNormalLike", like, dtype=TensorProto.FLOAT, mean=mean, scale=deviation, seed=_seed(seed)
-    )
+    # ONNX Runtime ends the whole process for a deviation of 0, or bounds in the wrong order: it draws from
+    # the standard distribution, and the rest is arithmetic.
+    draw = ctx.node("RandomNormalLike", like, dtype=TensorProto.FLOAT, seed=_seed(seed))
+    return ctx.node("Add", ctx.node("Mul", draw, ctx.constant(deviation)), ctx.constant(mean))
 
 
 def _uniform(ctx: NetworkLowering, like: Value, seed: int, low: float, high: float) -> Value:
-    return ctx.node("RandomUniformLike", like, dtype=TensorProto.FLOAT, low=low, high=high, seed=_seed(seed))
+    draw = ctx.node("RandomUniformLike", like, dtype=TensorProto.FLOAT, seed=_seed(seed))
+    return ctx.node("Add", ctx.node("Mul", draw, ctx.constant(high - low)), ctx.constant(low))
 
 
 def _bernoulli(ctx: NetworkLowering, like: Value, seed: int, probability: float) -> Value:

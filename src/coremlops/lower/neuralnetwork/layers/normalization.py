@@ -90,7 +90,25 @@ def lrn(ctx: NetworkLowering, x: Value, *, alpha: float, beta: float, localSize:
     if localSize < 1:
         raise ModelFormatError(f"a window of {localSize} channels")
     attributes = {"alpha": alpha, "beta": beta, "size": localSize, "bias": k or 1.0}
-    return ctx.on_images(x, lambda view: ctx.node("LRN", view, **attributes))
+    if localSize % 2:
+        return ctx.on_images(x, lambda view: ctx.node("LRN", view, **attributes))
+    # ONNX Runtime has odd windows alone; an even one reaches further before, as PyTorch's does.
+    before = localSize // 2
+
+    def function(view: Value) -> Value:
+        squares = ctx.node("Unsqueeze", ctx.node("Mul", view, view), ctx.ints([1]))
+        mean = ctx.node(
+            "AveragePool",
+            squares,
+            kernel_shape=[localSize, 1, 1],
+            pads=[before, 0, 0, localSize - 1 - before, 0, 0],
+            count_include_pad=1,
+        )
+        total = ctx.node("Mul", ctx.node("Squeeze", mean, ctx.ints([1])), ctx.constant(alpha))
+        divisor = ctx.node("Pow", ctx.node("Add", total, ctx.constant(k or 1.0)), ctx.constant(beta))
+        return ctx.node("Div", view, divisor)
+
+    return ctx.on_images(x, function)
 
 
 @layer("softmax")

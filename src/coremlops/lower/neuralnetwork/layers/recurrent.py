@@ -19,13 +19,16 @@ from onnx import helper
 from coremlops.dialects.neuralnetwork import Fields, Weights
 from coremlops.errors import ModelFormatError
 from coremlops.lower.neuralnetwork.context import NetworkLowering
-from coremlops.lower.neuralnetwork.layers.activation import activate
+from coremlops.lower.neuralnetwork.layers.activation import activate, activation_name
 from coremlops.lower.neuralnetwork.layers.matrix import given
 from coremlops.lower.neuralnetwork.registry import layer
 from coremlops.lower.registry import Unsupported, Value
 
 GATE_LIMIT = 50.0  # what goes into an activation is kept within +-50
 CELL_LIMIT = 50.0  # the same for an LSTM's cell, unless the layer says otherwise
+
+# alpha and beta of activations that leave both at 0; coremltools' tests of MIL's lstm say which.
+DEFAULTS = {"linear": (1.0, 0.0), "scaledTanh": (1.0, 1.0), "sigmoidHard": (0.2, 0.5)}
 
 # From the input's part of the gates [B, K] and the states [B, H] to the new states; the first is the output.
 Step: TypeAlias = Callable[[Value, list[Value]], list[Value]]
@@ -243,10 +246,19 @@ def _message(fields: Fields | None, what: str) -> Fields:
 
 
 def _activations(given_: Sequence[Fields | None], count: int) -> list[Fields]:
-    found = [fields for fields in given_ if fields is not None]
+    found = [_with_defaults(fields) for fields in given_ if fields is not None]
     if len(found) != count:
         raise ModelFormatError(f"{len(found)} activations; expected {count}")
     return found
+
+
+def _with_defaults(params: Fields) -> Fields:
+    """An activation whose parameters are not set, as coremltools writes them here, with its usual ones."""
+    name = activation_name(params)
+    if name not in DEFAULTS or params[name]["alpha"] or params[name]["beta"]:
+        return params
+    alpha, beta = DEFAULTS[name]
+    return {name: {"alpha": alpha, "beta": beta}}
 
 
 def _limited(ctx: NetworkLowering, x: Value) -> Value:

@@ -68,7 +68,13 @@ def permute(ctx: NetworkLowering, x: Value, *, axis: Ints) -> Value:
 
 @layer("transpose", moves=True)
 def transpose(ctx: NetworkLowering, x: Value, *, axes: Ints) -> Value:
-    """The axes in another order."""
+    """The axes in another order; one before them, of an image, stays where it is.
+
+    coremltools' `make_image_input` turns [C, H, W] into an image, which has four axes, and leaves such
+    layers.
+    """
+    if len(axes) == x.rank - 1 and x.shape[0] == 1:
+        axes = (0, *(axis + 1 for axis in axes))
     return ctx.transpose(x, axes)
 
 
