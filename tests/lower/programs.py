@@ -7,7 +7,17 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from coremlops.dialects.mil import Block, Constant, Function, Immediate, NamedType, Operation, Ref, TensorType
+from coremlops.dialects.mil import (
+    Block,
+    Constant,
+    Function,
+    Immediate,
+    NamedType,
+    Operation,
+    Ref,
+    TensorType,
+    ValueType,
+)
 from coremlops.dialects.mil.graph import NUMPY_DTYPES, ListType
 from coremlops.lower import Lowered, lower_function
 from coremlops.runtime.session import Session
@@ -34,7 +44,7 @@ def constant(value: Any, dtype: str | None = None) -> Constant:
     return Immediate(TensorType(names[array.dtype], array.shape), array)
 
 
-def operation(kind: str, output: str, type_: TensorType, **inputs: Any) -> Operation:
+def operation(kind: str, output: str, type_: ValueType, **inputs: Any) -> Operation:
     """An operation; an input that is a Ref or a tuple of Refs is a use, anything else a constant."""
     bound: dict[str, tuple[Ref | Constant, ...]] = {}
     for name, value in inputs.items():

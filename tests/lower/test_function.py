@@ -179,7 +179,7 @@ def test_a_value_that_is_used_twice_is_rounded_once() -> None:
 def test_everything_that_is_not_supported_is_listed_at_once() -> None:
     type_ = typed("fp32", 3)
     inner = Operation("inner_mystery", "deep", {}, (), (), {})
-    loop = Operation("while_loop", "loop", {}, (), (Block((), (), (inner,)),), {})
+    loop = Operation("mystery_loop", "loop", {}, (), (Block((), (), (inner,)),), {})
     program = function(
         {"x": type_},
         [
@@ -199,7 +199,7 @@ def test_everything_that_is_not_supported_is_listed_at_once() -> None:
         "riddle (c_op)",
         "pad (d_op): mode 'backwards'",
         "relu (e_op): input colour",
-        "while_loop (loop)",
+        "mystery_loop (loop)",
         "inner_mystery (deep)",
     )
     for line in ("main", "mystery (a_op)", "riddle (c_op)", "(6):"):

@@ -190,9 +190,8 @@ def test_inputs_and_outputs_of_kinds_that_do_not_run_yet(tmp_path: Path) -> None
     spec, block = program_spec()
     add_operation(block, "relu", "y", (2, 3), {"x": "x"})
     del spec.description.output[:]
-    image = spec.description.output.add(name="y").type.imageType
-    image.width, image.height, image.colorSpace = 2, 3, 20
-    with pytest.raises(UnsupportedOpsError, match=r"output \(y\): ImageFeature"):
+    spec.description.output.add(name="y").type.dictionaryType.stringKeyType.SetInParent()
+    with pytest.raises(UnsupportedOpsError, match=r"output \(y\): DictionaryFeature"):
         coremlops.load(write_package(tmp_path / "a.mlpackage", spec))
 
 

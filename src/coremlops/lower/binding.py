@@ -9,7 +9,7 @@ import numpy as np
 
 from coremlops.dialects.mil.graph import Constant, Operation, Ref
 from coremlops.errors import ModelFormatError
-from coremlops.lower.registry import Parameter, Rule, Unsupported, Value
+from coremlops.lower.registry import Parameter, Rule, State, Unsupported, Value
 
 # Gives the tensor behind an input, or the Python value of a constant that is no tensor of numbers.
 Lookup: TypeAlias = Callable[[Ref | Constant], Any]
@@ -33,8 +33,14 @@ def bind(rule: Rule, operation: Operation, lookup: Lookup) -> dict[str, Any]:
             if parameter.required:
                 raise ModelFormatError(f"{operation.type} ({operation.name}) has no input {name!r}")
             continue
-        if parameter.kind == "values":
-            arguments[name] = tuple(lookup(entry) for entry in bindings)
+        if parameter.kind in ("values", "entries"):
+            found = tuple(lookup(entry) for entry in bindings)
+            allowed = (Value,) if parameter.kind == "values" else (Value, str)
+            if not all(isinstance(entry, allowed) for entry in found):
+                raise ModelFormatError(
+                    f"{operation.type} ({operation.name}): input {name!r} holds what is no tensor"
+                )
+            arguments[name] = found
         elif len(bindings) == 1:
             arguments[name] = _argument(name, parameter, lookup(bindings[0]), operation)
         else:
@@ -47,6 +53,9 @@ def bind(rule: Rule, operation: Operation, lookup: Lookup) -> dict[str, Any]:
 def _argument(name: str, parameter: Parameter, found: Any, operation: Operation) -> Any:
     if parameter.kind == "value":
         if isinstance(found, Value):
+            return found
+    elif parameter.kind == "state":
+        if isinstance(found, State):
             return found
     elif parameter.kind in ("str", "labels"):
         if isinstance(found, str if parameter.kind == "str" else tuple):

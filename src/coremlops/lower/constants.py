@@ -8,8 +8,9 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from coremlops.dialects.mil.graph import NUMPY_DTYPES, BlobRef, Constant, TensorType
+from coremlops.dialects.mil.graph import STORED_DTYPES, BlobRef, Constant, ListType, TensorType, ValueType
 from coremlops.errors import ModelFormatError
+from coremlops.lower.onnx_graph import ONNX_DTYPES
 from coremlops.lower.registry import Unsupported
 
 # Gives the flat array behind a reference into a weight file.
@@ -25,13 +26,13 @@ def resolve(constant: Constant, read_blob: ReadBlob) -> Any:
     if not isinstance(constant, BlobRef):
         return constant.value
     type_ = constant.type
-    if type_.dtype not in NUMPY_DTYPES:
+    if type_.dtype not in STORED_DTYPES:
         raise Unsupported(f"weights of type {type_.dtype}")
     flat = read_blob(constant)
     if type_.shape is None or any(axis is None for axis in type_.shape):
         raise ModelFormatError(f"a constant of the open shape {type_} in {constant.file}")
     shape = tuple(axis for axis in type_.shape if axis is not None)
-    if flat.dtype != NUMPY_DTYPES[type_.dtype] or flat.size != math.prod(shape):
+    if flat.dtype != STORED_DTYPES[type_.dtype] or flat.size != math.prod(shape):
         raise ModelFormatError(
             f"the blob at {constant.offset} of {constant.file} holds {flat.size} values of {flat.dtype}; "
             f"the program says {type_}"
@@ -63,7 +64,9 @@ def fits_fp16(array: np.ndarray[Any, Any]) -> bool:
         return bool(np.array_equal(array.astype(np.float16).astype(array.dtype), array, equal_nan=True))
 
 
-def constant_type(array: np.ndarray[Any, Any]) -> TensorType:
-    """The MIL type of an array that a rule makes."""
-    names = {dtype: name for name, dtype in NUMPY_DTYPES.items()}
-    return TensorType(names[array.dtype.newbyteorder("<")], array.shape)
+def as_tensor(type_: ValueType) -> TensorType | None:
+    """The tensor that holds a value of this type; a list has one more axis in front. None: there is none."""
+    if isinstance(type_, ListType) and isinstance(type_.element, TensorType):
+        shape = type_.element.shape
+        type_ = TensorType(type_.element.dtype, None if shape is None else (None, *shape))
+    return type_ if isinstance(type_, TensorType) and type_.dtype in ONNX_DTYPES else None

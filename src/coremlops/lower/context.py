@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
-from coremlops.dialects.mil.graph import Operation, TensorType
+from coremlops.dialects.mil.graph import Block, Operation, TensorType
+from coremlops.errors import ModelFormatError
 from coremlops.lower.onnx_graph import ONNX_DTYPES, OnnxGraph
-from coremlops.lower.registry import Labels, Unsupported, Value
+from coremlops.lower.registry import Labels, State, Unsupported, Value, Values
 
 PRECISIONS = ("typed", "float32", "float16")
+
+
+# Lowers a block into the current graph, its inputs being those values; gives what leaves it.
+LowerBlock: TypeAlias = Callable[[Block, Sequence[Value]], Values]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +47,10 @@ class Lowering:
         self.opset = opset
         self.operation: Operation | None = None
         self.classifier: Classifier | None = None
+        self.states: dict[str, Value] = {}
+        self.lower_block: LowerBlock | None = None
         self._emitted: set[str] = set()
+        self._depth = 0
 
     def rounds(self, type_: TensorType | None) -> bool:
         """Whether a value of this type holds only what fp16 can hold."""
@@ -55,6 +65,35 @@ class Lowering:
         if not outputs or not isinstance(outputs[0].type, TensorType):
             raise Unsupported("a result that is no tensor")
         return outputs[0].type
+
+    def block(self, index: int, arguments: Sequence[Value] = ()) -> Values:
+        """A block of the current operation, lowered into the current graph; rounded values leave it."""
+        blocks = self.operation.blocks if self.operation else ()
+        if self.lower_block is None or index >= len(blocks):
+            raise ModelFormatError(f"an operation with {len(blocks)} blocks; expected {index + 1} or more")
+        return self.lower_block(blocks[index], arguments)
+
+    @contextmanager
+    def nested(self, name: str) -> Iterator[OnnxGraph]:
+        """Nodes go into a graph inside the current one, which is given."""
+        outer, self.graph = self.graph, self.graph.nested(name)
+        self._depth += 1
+        try:
+            yield self.graph
+        finally:
+            self.graph = outer
+            self._depth -= 1
+
+    @property
+    def is_nested(self) -> bool:
+        """Whether nodes go into a nested graph now."""
+        return self._depth > 0
+
+    def write(self, state: State, value: Value) -> None:
+        """From now on, the state holds `value`."""
+        if self.is_nested:
+            raise Unsupported("a state that is written inside a nested block")
+        self.states[state.name] = value
 
     def node(self, op: str, *inputs: Value | None, **attributes: Any) -> Value:
         """Append an ONNX node and return its output; None stands for an optional input that is not given."""

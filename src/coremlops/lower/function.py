@@ -8,32 +8,57 @@ neighbours and the engine fuses them.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections import ChainMap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from coremlops.dialects.mil.graph import (
     BlobRef,
+    Block,
     Constant,
     Function,
     Immediate,
     NamedType,
     Operation,
     Ref,
+    StateType,
     TensorType,
 )
 from coremlops.errors import ModelFormatError, UnsupportedOpsError
 from coremlops.lower.binding import bind
-from coremlops.lower.constants import ReadBlob, as_computed, constant_type, fits_fp16, resolve
+from coremlops.lower.constants import ReadBlob, as_computed, as_tensor, fits_fp16, resolve
 from coremlops.lower.context import Classifier, Lowering
 from coremlops.lower.onnx_graph import DEFAULT_OPSET, ONNX_DTYPES, OnnxGraph
 from coremlops.lower.passes import run_passes
-from coremlops.lower.registry import Rule, Unsupported, Value, rule_for
+from coremlops.lower.registry import Rule, State, Unsupported, Value, Values, rule_for
 
+MAX_REPEATS = 16  # how often an operation is lowered: a loop's condition twice, one inside it four times
 SMALL = 64  # elements of a constant that is worth a look at its values
+
+
+@dataclass(frozen=True, slots=True)
+class StateTensor:
+    """A state: the graph's input of its name, and the output with what it holds afterwards, if any."""
+
+    name: str
+    type: TensorType
+    output: str | None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InnerTensor:
+    """A tensor of the program: its name in the graph, or the array of a constant.
+
+    `rounds`: the graph rounds it later, so that whoever looks at it must do so himself.
+    """
+
+    source: str
+    type: TensorType
+    rounds: bool
+    constant: np.ndarray[Any, Any] | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,7 +67,8 @@ class Lowered:
 
     `inputs`, `outputs`: names and MIL types of what goes in and comes out as tensors; float tensors travel as
     float32. `classifier`: what the host still has to do. `renamed`: what the graph calls an output that
-    has the name of an input.
+    has the name of an input. `states`: what outlives a run. `inner`: the tensors of the program by their
+    names there, as far as the graph holds them.
     """
 
     model: Any
@@ -51,6 +77,8 @@ class Lowered:
     outputs: tuple[NamedType, ...]
     classifier: Classifier | None
     renamed: Mapping[str, str] = field(default_factory=dict)
+    states: tuple[StateTensor, ...] = ()
+    inner: Mapping[str, InnerTensor] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -69,14 +97,17 @@ def lower_function(
     precision: str = "typed",
     opset: int = DEFAULT_OPSET,
     where: str = "model",
+    merge: bool = True,
 ) -> Lowered:
     """Lower `function` to ONNX.
 
     `precision`: `typed` (fp16-typed values are rounded once an op), `float32` (none is) or `float16` (all
-    floats are). `where` names the model in errors. Raises UnsupportedOpsError with everything that cannot
+    floats are). `where` names the model in errors. `merge`: run the passes, which may do away with values
+    that somebody wants to see. Raises UnsupportedOpsError with everything that cannot
     be lowered, and ModelFormatError.
     """
-    function, _ = run_passes(function)
+    if merge:
+        function, _ = run_passes(function)
     return _FunctionLowering(function, read_blob, precision, opset, where).lower()
 
 
@@ -90,32 +121,110 @@ class _FunctionLowering:
         self.where = where
         self.graph = OnnxGraph(function.name)
         self.context = Lowering(self.graph, precision=precision, opset=opset)
-        self.slots: dict[str, _Slot] = {}
+        self.context.lower_block = self._nested
+        self.slots: ChainMap[str, _Slot] = ChainMap()
+        self.budget = MAX_REPEATS * sum(1 for _ in function.block.walk()) + 1000
         self.unsupported: list[str] = []
-        self.uses = Counter(
-            entry.name
-            for operation in function.block.walk()
-            for bindings in operation.inputs.values()
-            for entry in bindings
-            if isinstance(entry, Ref)
-        )
-        self.uses.update(function.block.outputs)
+        self.uses = function.block.uses()
 
     def lower(self) -> Lowered:
         for name in self.function.block.outputs:
             self.graph.reserve(name)  # a result keeps its name; steps before it are numbered
-        inputs = [self._input(entry) for entry in self.function.inputs]
-        for operation in self.function.block.operations:
+        inputs = [
+            self._input(entry) for entry in self.function.inputs if not isinstance(entry.type, StateType)
+        ]
+        states = [entry for entry in self.function.inputs if isinstance(entry.type, StateType)]
+        for entry in states:
+            self._state(entry)
+        self._operations(self.function.block)
+        self._report()
+        self.context.operation = None
+        outputs = self._outputs()
+        after = tuple(self._state_after(entry) for entry in states)
+        return Lowered(
+            self.graph.build(self.opset),
+            self.graph.weights,
+            tuple(inputs),
+            outputs,
+            self.context.classifier,
+            states=after,
+            inner=self._inner(),
+        )
+
+    def _operations(self, block: Block) -> None:
+        for operation in block.operations:
+            self.budget -= 1
+            if self.budget < 0:
+                raise ModelFormatError(
+                    f"{self.where}: loops are nested in the conditions of loops too deeply"
+                )
             try:
                 self._operation(operation)
             except Unsupported as reason:
                 self._give_up(operation, str(reason))
-        self._report()
-        self.context.operation = None
-        outputs = self._outputs()
-        return Lowered(
-            self.graph.build(self.opset), self.graph.weights, tuple(inputs), outputs, self.context.classifier
-        )
+
+    def _nested(self, block: Block, arguments: Sequence[Value]) -> Values:
+        """A block inside an operation, in the current graph; see `Lowering.block`."""
+        operation = self.context.operation
+        if len(block.inputs) != len(arguments):
+            raise ModelFormatError(
+                f"{self.where}: a block takes {len(block.inputs)} values; {len(arguments)} are given"
+            )
+        self.slots = self.slots.new_child()
+        try:
+            for entry, value in zip(block.inputs, arguments, strict=True):
+                type_ = as_tensor(entry.type)
+                if type_ is None:
+                    raise Unsupported(f"a block that takes {entry.type}")
+                argument = Value(value.name, type_, value.constant)
+                self._define(entry.name, _Slot(argument, exact=self.context.rounds(type_)))
+            self._operations(block)
+            self.context.operation = operation
+            values = tuple(self._taking(Ref(name)) for name in block.outputs)
+        finally:
+            self.slots = self.slots.parents
+        if not all(isinstance(value, Value) and value.type is not None for value in values):
+            raise ModelFormatError(f"{self.where}: what leaves a block is no tensor")
+        return values
+
+    def _settle(self, operation: Operation) -> None:
+        """Round, out here, what the blocks of `operation` use: inside, each block would do it again."""
+        for block in operation.blocks:
+            for name in block.uses():
+                if name in self.slots:
+                    self._taking(Ref(name))
+
+    def _state(self, entry: NamedType) -> None:
+        assert isinstance(entry.type, StateType)  # noqa: S101
+        type_ = as_tensor(entry.type.wrapped)
+        if type_ is None:
+            self.unsupported.append(f"state ({entry.name}): {entry.type.wrapped}")
+            type_ = TensorType("fp32", None)
+        elif self.graph.reserve(entry.name) != entry.name:
+            raise ModelFormatError(f"{self.where}: an output is the state {entry.name!r} itself")
+        else:
+            self.graph.input(entry.name, type_)
+        self._define(entry.name, _Slot(State(entry.name)))
+        self.context.states[entry.name] = Value(entry.name, type_)
+
+    def _state_after(self, entry: NamedType) -> StateTensor:
+        value = self.context.states[entry.name]
+        assert isinstance(entry.type, StateType)  # noqa: S101
+        type_ = as_tensor(entry.type.wrapped)
+        assert type_ is not None  # noqa: S101
+        if value.name == entry.name:
+            return StateTensor(entry.name, type_, None)
+        output = self.graph.reserve(f"{entry.name}.written")
+        self.graph.node("Identity", [self.context.use(value)], [output], {})
+        self.graph.output(output, type_)
+        return StateTensor(entry.name, type_, output)
+
+    def _inner(self) -> dict[str, InnerTensor]:
+        return {
+            name: InnerTensor(slot.value.name, slot.value.type, slot.pending, slot.value.constant)
+            for name, slot in self.slots.items()
+            if isinstance(slot.value, Value) and slot.value.type is not None
+        }
 
     def _input(self, entry: NamedType) -> NamedType:
         if not isinstance(entry.type, TensorType) or entry.type.dtype not in ONNX_DTYPES:
@@ -130,7 +239,7 @@ class _FunctionLowering:
         return entry
 
     def _define(self, name: str, slot: _Slot) -> None:
-        if name in self.slots:
+        if name in self.slots.maps[0]:
             raise ModelFormatError(f"{self.where}: the value {name!r} is defined twice")
         self.slots[name] = slot
 
@@ -142,8 +251,12 @@ class _FunctionLowering:
         rule = rule_for(operation.type)
         if rule is None:
             raise Unsupported("")
+        if operation.type.startswith("constexpr_"):  # until iOS17 their inputs are written as attributes
+            given = {name: (value,) for name, value in operation.attributes.items() if name != "name"}
+            operation = replace(operation, inputs={**given, **operation.inputs})
         movable = rule.moves and self._can_move(operation)
         arguments = bind(rule, operation, self._taking_raw if movable else self._taking)
+        self._settle(operation)
         try:
             result = rule.function(self.context, **arguments)
         except (ArithmeticError, LookupError, TypeError, ValueError) as error:
@@ -165,13 +278,15 @@ class _FunctionLowering:
                 f"{self.where}: {operation.type} ({operation.name}) has {len(operation.outputs)} results; "
                 f"expected {len(values)}"
             )
-        inherited = self._inputs_exact(operation) if rule.moves and not movable else False
+        kept = rule.moves and not movable and self._inputs_exact(operation)
         for value, output in zip(values, operation.outputs, strict=True):
-            if not isinstance(output.type, TensorType) or output.type.dtype not in ONNX_DTYPES:
+            type_ = as_tensor(output.type)
+            if type_ is None:
                 raise Unsupported(f"a result of type {output.type}")
-            rounds = self.context.rounds(output.type) and not inherited
-            typed = Value(value.name, output.type, value.constant)
-            self._define(output.name, _Slot(typed, pending=rounds, exact=rounds or inherited))
+            rounds = self.context.rounds(type_)
+            typed = Value(value.name, type_, value.constant)
+            pending = rounds and not kept and not rule.rounded
+            self._define(output.name, _Slot(typed, pending=pending, exact=rounds or kept))
 
     def _const(self, operation: Operation) -> None:
         if "val" not in operation.attributes or len(operation.outputs) != 1:
@@ -183,7 +298,7 @@ class _FunctionLowering:
         value = resolve(constant, self.read_blob)
         if not isinstance(value, np.ndarray):
             return _Slot(value)
-        declared = constant.type if isinstance(constant, BlobRef) else constant_type(value)
+        declared = constant.type
         assert isinstance(declared, TensorType)  # noqa: S101  arrays come from tensors alone
         array = as_computed(value, round_to_fp16=self.context.rounds(declared))
         rounds = self.context.rounds(declared)
@@ -275,7 +390,7 @@ class _FunctionLowering:
             if entry.type != "const" and rule_for(entry.type) is None:
                 self.unsupported.append(f"{entry.type} ({entry.name})")
         for output in operation.outputs:
-            type_ = output.type if isinstance(output.type, TensorType) else TensorType("fp32", None)
+            type_ = as_tensor(output.type) or TensorType("fp32", None)
             self.slots[output.name] = _Slot(Value(self.graph.reserve(output.name), type_))
 
     def _report(self) -> None:

@@ -37,6 +37,9 @@ ONNX_DTYPES: dict[str, int] = {
     "uint32": TensorProto.UINT32,
     "uint64": TensorProto.UINT64,
     "bool": TensorProto.BOOL,
+    # Constants alone are of these types.
+    "int4": TensorProto.INT8,
+    **dict.fromkeys(("uint1", "uint2", "uint3", "uint4", "uint6"), TensorProto.UINT8),
 }
 
 
@@ -48,6 +51,7 @@ class OnnxGraph:
         self.weights: dict[str, np.ndarray[Any, Any]] = {}
         self._nodes: list[Any] = []
         self._initializers: list[Any] = []
+        self._initializers_go_to = self._initializers
         self._inputs: list[Any] = []
         self._outputs: list[Any] = []
         self._names: set[str] = set()
@@ -81,21 +85,27 @@ class OnnxGraph:
             tensor.data_location = TensorProto.EXTERNAL
             for key, value in (("location", _LOCATION), ("offset", "0"), ("length", str(array.nbytes))):
                 tensor.external_data.add(key=key, value=value)
-        self._initializers.append(tensor)
+        self._initializers_go_to.append(tensor)
 
     def input(self, name: str, type_: TensorType) -> None:
         """Declare a graph input."""
-        self._inputs.append(_value_info(name, type_))
+        self._inputs.append(value_info(name, type_))
 
     def output(self, name: str, type_: TensorType) -> None:
         """Declare a graph output."""
-        self._outputs.append(_value_info(name, type_))
+        self._outputs.append(value_info(name, type_))
 
     def inner(self, name: str) -> OnnxGraph:
         """An empty graph to stand inside this one, such as the body of a loop: names are shared."""
         inner = OnnxGraph(name)
         inner._names, inner._domains, inner.weights = self._names, self._domains, self.weights
         return inner
+
+    def nested(self, name: str) -> OnnxGraph:
+        """An inner graph whose constants stand in the outermost one, where all graphs see them."""
+        graph = self.inner(name)
+        graph._initializers_go_to = self._initializers_go_to
+        return graph
 
     def body(self) -> Any:
         """The graph alone, as an attribute of a node."""
@@ -114,7 +124,8 @@ class OnnxGraph:
         )
 
 
-def _value_info(name: str, type_: TensorType) -> Any:
+def value_info(name: str, type_: TensorType) -> Any:
+    """The declaration of a tensor."""
     return helper.make_tensor_value_info(name, ONNX_DTYPES[type_.dtype], type_.shape)
 
 

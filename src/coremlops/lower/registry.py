@@ -5,6 +5,8 @@ A rule's signature is the op's inputs with MIL's defaults; how an input arrives 
     Value             a tensor, constant or not (`.constant` tells)
     Values            a variadic input
     int, float, bool, str, Ints, Labels     a constant of the program, as Python values
+    State             a value that outlives a prediction
+    Entries           a variadic input of tensors and strings
     ... | None        None when the op does not name the input
 """
 
@@ -21,6 +23,13 @@ from coremlops.dialects.mil.graph import TensorType
 
 Ints: TypeAlias = tuple[int, ...]
 Labels: TypeAlias = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """A value that lives longer than one prediction; what it holds now is in `Lowering.states`."""
+
+    name: str
 
 
 class Unsupported(Exception):
@@ -71,6 +80,7 @@ class Value:
 
 
 Values: TypeAlias = tuple[Value, ...]
+Entries: TypeAlias = tuple[Value | str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,31 +98,42 @@ class Rule:
 
     `moves`: the op only moves or picks values that it is given, so its result needs no rounding of its own,
     and the rounding of its input may be done after it: `round(relu(x)) == relu(round(x))`.
+    `rounded`: its results hold only what was rounded where it was made, in a nested block or in NumPy.
     """
 
     op: str
     function: Callable[..., Any]
     moves: bool
+    rounded: bool
     parameters: dict[str, Parameter]
 
 
 _RULES: dict[str, Rule] = {}
-_KINDS = {Value: "value", Values: "values", Ints: "ints", Labels: "labels"}
+_KINDS = {
+    Value: "value",
+    Values: "values",
+    Ints: "ints",
+    Labels: "labels",
+    State: "state",
+    Entries: "entries",
+}
 _SCALARS = {int: "int", float: "float", bool: "bool", str: "str"}
 _RuleFunction = TypeVar("_RuleFunction", bound=Callable[..., Any])
 
 
-def lowers(op: str, *, moves: bool = False) -> Callable[[_RuleFunction], _RuleFunction]:
+def lowers(
+    op: str, *, moves: bool = False, rounded: bool = False
+) -> Callable[[_RuleFunction], _RuleFunction]:
     """Register a rule for `op`. Raises ValueError when there is one already."""
 
     def register(function: _RuleFunction) -> _RuleFunction:
-        add_rule(op, function, moves=moves)
+        add_rule(op, function, moves=moves, rounded=rounded)
         return function
 
     return register
 
 
-def add_rule(op: str, function: Callable[..., Any], *, moves: bool) -> None:
+def add_rule(op: str, function: Callable[..., Any], *, moves: bool, rounded: bool = False) -> None:
     """Register a rule; what `lowers` does, for tables. Raises ValueError when there is one already."""
     if op in _RULES:
         raise ValueError(
@@ -124,6 +145,7 @@ def add_rule(op: str, function: Callable[..., Any], *, moves: bool) -> None:
         op,
         function,
         moves,
+        rounded,
         {entry.name: _parameter(op, entry, hints[entry.name]) for entry in parameters},
     )
 

@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 
 from coremlops.errors import WeightsError
+from coremlops.model.bits import SUB_BYTE, unpack
 
 SENTINEL = 0xDEADBEEF
 ALIGNMENT = 64
 VERSION = 2
 
-# Code in the record -> name. All that the format knows; those in _NUMPY are decoded.
+# Code in the record -> name. All that the format knows; those in _NUMPY and SUB_BYTE are decoded.
 DTYPES = {
     1: "fp16",
     2: "fp32",
@@ -134,15 +135,21 @@ class BlobFile:
         return BlobRecord(DTYPES[code], size, start, padding)
 
     def read(self, offset: int) -> np.ndarray[Any, Any]:
-        """The blob whose record is at `offset`, flat and read-only; a view of the file, no copy.
+        """The blob whose record is at `offset`, flat: a read-only view of the file.
 
-        Raises WeightsError, also for the dtypes below one byte, which are not decoded yet.
+        Values below one byte are unpacked: int4 to int8, the others to uint8. Raises WeightsError, also for
+        dtypes that no operation takes.
         """
         record = self.record(offset)
+        if record.dtype in SUB_BYTE:
+            count = (record.bytes * 8 - record.padding_bits) // SUB_BYTE[record.dtype][0]
+            return unpack(
+                memoryview(self._data)[record.offset : record.offset + record.bytes], record.dtype, count
+            )
         if record.dtype not in _NUMPY:
             raise WeightsError(
-                f"{self.path}: the blob at {offset} is {record.dtype}, which is not decoded yet",
-                hint="weights of fp16, fp32 and 8, 16 or 32 bit integers are",
+                f"{self.path}: the blob at {offset} is {record.dtype}, which is not decoded here",
+                hint="weights of fp16, fp32 and integers of 1 to 32 bits are",
             )
         dtype = np.dtype(_NUMPY[record.dtype])
         if record.bytes % dtype.itemsize:

@@ -32,6 +32,7 @@ from coremlops.errors import CoremlopsError
 from coremlops.files import exclusive_lock
 from coremlops.lower import Lowered
 from coremlops.lower.context import Classifier
+from coremlops.lower.function import StateTensor
 from coremlops.model import ModelAsset
 
 LIMIT_VARIABLE = "COREMLOPS_CACHE_BYTES"
@@ -40,7 +41,9 @@ LEAST_BYTES = 16 << 20
 GRAPH, WEIGHTS, ENTRY = "graph.onnx", "weights.bin", "entry.json"
 MAX_ENTRY_BYTES = 16 << 20
 _FORMAT = 1
-_CLASSES: dict[str, Any] = {cls.__name__: cls for cls in (TensorType, NamedType, StateType, Classifier)}
+_CLASSES: dict[str, Any] = {
+    cls.__name__: cls for cls in (TensorType, NamedType, StateType, StateTensor, Classifier)
+}
 _TABLES = tuple(field.name for field in fields(Lowered) if field.name not in ("model", "weights", "inner"))
 _children: list[Any] = []  # so that each is waited for, now and then
 

@@ -37,14 +37,19 @@ def open_session(
     *,
     engine: str = "auto",
     threads: int | None = None,
+    time_limit_s: float | None = None,
     locate: Locate | None = None,
 ) -> Engine:
     """Load `lowered` into an engine. `threads` in an op; None leaves it to the engine. `locate`: see Session.
+
+    `time_limit_s`: a run that takes longer is stopped.
 
     Raises UsageError for an engine that is not here or that cannot do what the model asks for, ModelError
     when the engine refuses the graph.
     """
     if engine == "openvino":
+        if time_limit_s is not None:
+            raise UsageError("OpenVINO cannot stop a run", hint="use engine onnxruntime with a time limit")
         if rounds_to_fp16(lowered.model):
             # Measured: its CPU plugin removes pairs of conversions, so nothing is rounded or overflows.
             raise UsageError(
@@ -58,9 +63,15 @@ def open_session(
     from coremlops.runtime.session import Session, nowhere
 
     if isinstance(lowered, Cached):
-        return Session.reopen(lowered.graph_file, threads=threads)
+        return Session.reopen(lowered.graph_file, threads=threads, time_limit_s=time_limit_s)
     provider = "CUDA" if engine == "cuda" else "CPU"
-    return Session(lowered, threads=threads, provider=provider, locate=locate or nowhere)
+    return Session(
+        lowered,
+        threads=threads,
+        provider=provider,
+        time_limit_s=time_limit_s,
+        locate=locate or nowhere,
+    )
 
 
 def rounds_to_fp16(model: Any) -> bool:

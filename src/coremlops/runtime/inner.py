@@ -1,75 +1,64 @@
-"""The values inside a model: what each named operation gives, for proofs that look beyond the outputs."""
+"""The values inside a model, by the names that the program gives them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from difflib import get_close_matches
 from typing import Any
 
 import numpy as np
 
-from coremlops.errors import InputError, ModelError
-from coremlops.model import ImageFeature
-from coremlops.runtime.inputs import check_names, image_tensor
-from coremlops.runtime.model import Model
-
-_QUIET = 4  # what fails becomes an error of ours; ONNX Runtime need not print it, too
+from coremlops.errors import UsageError
+from coremlops.lower import Lowered
+from coremlops.lower.constants import as_computed
+from coremlops.runtime.engines import Engine
 
 
-class InnerValues:
-    """A model of images whose inner values can be read. It runs beside `model`, and slower.
+class Watched:
+    """A session that gives inner values beside the outputs.
 
-    `names` are operations of the Core ML file. An operation's value is the last one that its lowering gives:
-    in typed mode that may be before or after its rounding, whichever the graph keeps.
+    It is slower: what is looked at cannot be fused away.
     """
 
-    def __init__(self, model: Model) -> None:
-        self._images = tuple(item for item in model.description.inputs if isinstance(item, ImageFeature))
-        if len(self._images) != len(model.description.inputs):
-            raise InputError("inner values: a model of images alone expected")
-        self._graph = model.to_onnx()
-        # One operation's values are called x, x.2, x.3, ... in the order in which they were made.
-        latest: dict[str, tuple[int, str]] = {}
-        for node in self._graph.graph.node:
-            for value in node.output:
-                name, _, number = value.partition(".")
-                rank = int(number) if number.isdecimal() else 1
-                if name and rank >= latest.get(name, (0, ""))[0]:
-                    latest[name] = (rank, value)
-        outputs = {value.name for value in self._graph.graph.output}
-        self._values = {name: value for name, (_, value) in latest.items() if value not in outputs}
+    def __init__(
+        self,
+        lowered: Lowered,
+        names: tuple[str, ...],
+        open_session: Callable[[Lowered], Engine],
+        *,
+        where: str,
+    ) -> None:
+        """`names` must be in `lowered.inner`. Raises UsageError for one that is not, and ModelError."""
+        from onnx import NodeProto, ValueInfoProto
 
-    @property
-    def names(self) -> frozenset[str]:
-        return frozenset(self._values)
-
-    def reader(self, names: Iterable[str]) -> Callable[[Mapping[str, Any]], dict[str, np.ndarray[Any, Any]]]:
-        """A function from inputs (pictures of the exact size, by name) to the values of `names`.
-
-        Raises ModelError when the engine fails; KeyError for a name that is not in `names`.
-        """
-        import onnx
-        import onnxruntime
-
-        wanted = {name: self._values[name] for name in sorted(set(names))}
-        graph = onnx.ModelProto()
-        graph.CopyFrom(self._graph)
-        graph.graph.output.extend(onnx.ValueInfoProto(name=value) for value in wanted.values())
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = _QUIET
-        try:
-            session = onnxruntime.InferenceSession(
-                graph.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        missing = next((name for name in names if name not in lowered.inner), None)
+        if missing is not None:
+            near = get_close_matches(missing, lowered.inner, n=1)
+            raise UsageError(
+                f"{where}: no inner value {missing!r}",
+                hint=f"did you mean {near[0]!r}?"
+                if near
+                else "tensors outside of nested blocks can be read, by their names in the program",
             )
-        except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
-            raise ModelError(f"the engine refuses the model: {error}") from error
+        self._inner = {name: lowered.inner[name] for name in names}
+        model = type(lowered.model)()
+        model.CopyFrom(lowered.model)
+        for name, inner in self._inner.items():
+            if inner.constant is None:
+                output = _output(name)
+                model.graph.node.append(NodeProto(op_type="Identity", input=[inner.source], output=[output]))
+                model.graph.output.append(ValueInfoProto(name=output))
+        self.session = open_session(replace(lowered, model=model))
 
-        def read(inputs: Mapping[str, Any]) -> dict[str, np.ndarray[Any, Any]]:
-            check_names(self._images, inputs)
-            feeds = {item.name: image_tensor(item, inputs[item.name]) for item in self._images}
-            try:
-                values = session.run(list(wanted.values()), feeds)
-            except Exception as error:
-                raise ModelError(f"the engine failed: {error}") from error
-            return dict(zip(wanted, values, strict=True))
+    def values(self, results: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, Any]:
+        """The inner values in the session's results, each rounded as the program's types say."""
+        found: dict[str, Any] = {}
+        for name, inner in self._inner.items():
+            value = results[_output(name)] if inner.constant is None else inner.constant
+            found[name] = np.atleast_1d(as_computed(value, round_to_fp16=inner.rounds))
+        return found
 
-        return read
+
+def _output(name: str) -> str:
+    return f"inner value: {name}"

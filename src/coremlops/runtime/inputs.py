@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from coremlops.dialects.mil.graph import NUMPY_DTYPES, TensorType
-from coremlops.errors import InputError, UsageError
+from coremlops.dialects.mil.graph import NUMPY_DTYPES, TensorType, ValueType
+from coremlops.errors import InputError, ModelFormatError, UsageError
 from coremlops.model.description import (
     ArrayFeature,
     Feature,
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 PREPARATION_KEY = "com.coremlops.preparation"
 DEFAULT_OPTION = "scaleFit"
 MAX_EXACT = 1 << 53  # integers up to here have a double of their own
+MAX_DEFAULT = 1 << 28  # elements of an optional input that is not given
 
 
 def check_names(features: tuple[Feature, ...], given: Mapping[str, Any]) -> None:
@@ -85,6 +87,13 @@ def picture_of(feature: ImageFeature, value: Any) -> Image:
     from PIL import Image as Pillow
 
     if isinstance(value, np.ndarray):
+        if (
+            feature.colour == "GRAYSCALE_FLOAT16"
+            and value.dtype.kind == "f"
+            and value.ndim == 2
+            and value.size
+        ):
+            return Pillow.fromarray(value.astype(np.float32))
         return image_from_array(value, name=feature.name)
     if not isinstance(value, Pillow.Image):
         raise InputError(
@@ -103,7 +112,8 @@ def prepare_picture(feature: ImageFeature, value: Any, option: str) -> Image:
 def image_tensor(feature: ImageFeature, value: Any) -> np.ndarray[Any, Any]:
     """A picture of the model's size as float32 [1, channels, height, width] with pixels 0 to 255.
 
-    The pixels are taken as they are stored. Raises InputError.
+    The pixels are taken as they are stored; `GRAYSCALE_FLOAT16` takes those of a picture of mode `F`, too.
+    Raises InputError.
     """
     value = picture_of(feature, value)
     if not _size_fits(feature, value.size):
@@ -113,15 +123,56 @@ def image_tensor(feature: ImageFeature, value: Any) -> np.ndarray[Any, Any]:
             hint=f"resize it, or pass image_option: metadata, {', '.join(IMAGE_OPTIONS)}",
         )
     try:
-        picture = convert_colour(value, feature.colour)
+        if value.mode == "F":
+            if feature.colour != "GRAYSCALE_FLOAT16":
+                raise InputError(
+                    f"input {feature.name!r} is {feature.colour}; got floating-point pixels (mode F)",
+                    hint="convert it to RGB or L first: their range is yours to say",
+                )
+            picture = value
+        else:
+            picture = convert_colour(value, feature.colour)
+        pixels = np.asarray(picture)
     except (OSError, SyntaxError, ValueError) as error:
         raise InputError(f"input {feature.name!r}: the picture cannot be decoded: {error}") from error
-    pixels = np.asarray(picture)
     if pixels.ndim == 2:
         pixels = pixels[:, :, None]
     elif feature.colour == "BGR":
         pixels = pixels[:, :, ::-1]
     return np.ascontiguousarray(pixels.transpose(2, 0, 1)[None], dtype=np.float32)
+
+
+def feature_tensor(feature: Feature, features: Mapping[str, Any], type_: ValueType) -> np.ndarray[Any, Any]:
+    """The tensor for one input of a program, from the features that are given; an optional one has a default.
+
+    `type_`: as the program declares it. Raises InputError, and ModelFormatError for an impossible default.
+    """
+    if not isinstance(type_, TensorType):
+        raise InputError(f"input {feature.name!r} is of type {type_}, which cannot be given")
+    if feature.name not in features:
+        if isinstance(feature, ImageFeature):
+            raise InputError(f"input {feature.name!r} is missing: a picture has no default")
+        if not feature.optional:
+            raise InputError(f"input {feature.name!r} is missing")
+    if isinstance(feature, ImageFeature):
+        pixels = image_tensor(feature, features[feature.name])
+        return _computed(pixels[0] if type_.rank == 3 else pixels, type_)
+    if isinstance(feature, ScalarFeature):
+        return scalar_tensor(feature, features.get(feature.name))
+    if not isinstance(feature, ArrayFeature):
+        raise InputError(f"input {feature.name!r} is a {type(feature).__name__}, which no tensor holds")
+    if feature.name in features:
+        return array_tensor(feature, features[feature.name], type_)
+    if any(size < 0 for size in feature.shape) or math.prod(feature.shape) > MAX_DEFAULT:
+        raise ModelFormatError(f"the optional input {feature.name!r} has the shape {list(feature.shape)}")
+    return array_tensor(feature, np.full(feature.shape, feature.default or 0), type_)
+
+
+def _computed(array: np.ndarray[Any, Any], type_: TensorType) -> np.ndarray[Any, Any]:
+    """The array in the dtype that stands for a program's type; fp16 travels as float32."""
+    wanted = NUMPY_DTYPES["fp32" if type_.dtype == "fp16" else type_.dtype]
+    with np.errstate(over="ignore"):
+        return np.ascontiguousarray(array.astype(wanted, copy=False)).reshape(array.shape)
 
 
 def _size_fits(feature: ImageFeature, size: tuple[int, int]) -> bool:
@@ -152,9 +203,10 @@ def array_tensor(feature: ArrayFeature, value: Any, type_: TensorType) -> np.nda
             f"input {feature.name!r}: expected the shape {_shapes(feature)}, got {list(array.shape)}"
         )
     with np.errstate(over="ignore"):
-        array = array.astype(feature.dtype)
-        wanted = NUMPY_DTYPES["fp32" if type_.dtype == "fp16" else type_.dtype]
-        return np.ascontiguousarray(array.astype(wanted)).reshape(array.shape)
+        array = array.astype(feature.dtype, copy=False)
+    if type_.shape == () and array.size == 1:  # an interface has no rank 0
+        array = array.reshape(())
+    return _computed(array, type_)
 
 
 def scalar_tensor(feature: ScalarFeature, value: Any) -> np.ndarray[Any, Any]:

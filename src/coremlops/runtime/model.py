@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import threading
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from coremlops.errors import UnsupportedOpsError, UsageError
@@ -18,9 +19,10 @@ from coremlops.runtime.parts import (
     PartOptions,
     TensorPart,
     default_function,
-    interface_of,
+    describe_function,
     make_part,
 )
+from coremlops.runtime.state import State, new_state
 
 
 class Model:
@@ -30,8 +32,7 @@ class Model:
         self._asset = asset
         self._part = part
         self._digest = ""
-        self.description: ModelDescription = asset.description
-        self._inputs = interface_of(self.description, function).inputs
+        self.description: ModelDescription = describe_function(asset, function)
         self.precision = precision
         self.function_name = function
 
@@ -62,30 +63,63 @@ class Model:
         found = self._part.lowered
         return found.whole if isinstance(found, Cached) else found
 
-    def predict(self, inputs: Mapping[str, Any], *, image_option: str | None = None) -> dict[str, Any]:
+    @property
+    def inner_names(self) -> tuple[str, ...]:
+        """The tensors of the program that `predict(intermediates=...)` can give, in its order."""
+        return self._part.inner_names if isinstance(self._part, TensorPart) else ()
+
+    def make_state(self) -> State:
+        """What the model keeps between predictions, as zeros: a mapping of names to arrays.
+
+        `predict` updates the arrays in place; one mapping serves one prediction at a time. The dtype is the
+        declared one, or that of the numeric mode where it forces one. Empty for a model without states.
+        """
+        return new_state(self.description.states, self.precision)
+
+    def predict(
+        self,
+        inputs: Mapping[str, Any],
+        *,
+        state: State | None = None,
+        intermediates: Iterable[str] = (),
+        image_option: str | None = None,
+    ) -> dict[str, Any]:
         """Run the model once.
 
         `inputs`: by name; an image is a PIL image or a uint8 array [height, width, 3]; anything else an
         array of the declared shape. `image_option`: how pictures of any size are prepared: `centerCrop`,
         `scaleFit`, `scaleFill`, or `metadata` for what the model says (`image_option` in
         `com.coremlops.preparation`; `scaleFit` when it says nothing). None refuses a picture of another
-        size, and takes pixels as stored (no EXIF).
+        size, and takes pixels as stored (no EXIF). `state`: of a model that has one, made by `make_state`.
+        `intermediates`: names of tensors of the program whose values are wanted, too.
 
         Returns values by the names that the model declares: a classifier's label (str or int) and its
-        probabilities ({label: float}); other tensors as arrays, fp16 ones as float32 and scalars with shape
-        [1], as coremltools gives them.
+        probabilities ({label: float}); a picture as a PIL image of mode RGB, L or F; other tensors as arrays
+        of the declared dtype, fp16 ones as float32 and scalars with shape [1], as coremltools gives them.
 
-        Raises InputError for values that do not fit, UsageError for an unknown option, ModelFormatError for
-        results of another shape than the program declares, ModelError when the engine fails.
+        Raises InputError for values that do not fit, UsageError for an unknown option or inner value,
+        ModelFormatError for results of another shape than the program declares, ModelError when the engine
+        fails or the time limit is over.
         """
-        check_names(self._inputs, inputs)
+        check_names(self.description.inputs, inputs)
         option = resolve_option(image_option, self.description)
         features = dict(inputs)
         if option is not None:
-            for feature in self._inputs:
+            for feature in self.description.inputs:
                 if isinstance(feature, ImageFeature) and feature.name in features:
                     features[feature.name] = prepare_picture(feature, features[feature.name], option)
-        return self._part.run(features)
+        return self._part.run(features, state=state, intermediates=intermediates)
+
+    def predict_batch(
+        self,
+        batch: Iterable[Mapping[str, Any]],
+        *,
+        intermediates: Iterable[str] = (),
+        image_option: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """`predict` for each, in order."""
+        names = tuple(intermediates)
+        return [self.predict(inputs, intermediates=names, image_option=image_option) for inputs in batch]
 
 
 def load(
@@ -96,6 +130,7 @@ def load(
     function_name: str | None = None,
     threads: int | None = None,
     compute_units: str = "ALL",
+    time_limit_s: float | None = None,
 ) -> Model:
     """Load an `.mlpackage` or `.mlmodel` to run it here.
 
@@ -104,15 +139,18 @@ def load(
     `openvino` or `coreml` (Apple's framework, on a Mac alone); see `coremlops.runtime.engines`.
     `function_name`: of a model that has several; None for its default. `threads`: in an op; None leaves it to
     the engine. `compute_units`: of `coreml`: `ALL`, `CPU_ONLY`, `CPU_AND_GPU` or `CPU_AND_NE`.
+    `time_limit_s`: a prediction that takes longer is stopped: a loop of a model from elsewhere may have no
+    end.
 
     Raises ModelFormatError, WeightsError, UnsupportedOpsError (with everything that is not supported, at
-    once), and UsageError for an unknown precision, engine or function.
+    once), and UsageError for an unknown precision, engine or function and an impossible limit.
     """
     for what, value, known in (("precision", precision, PRECISIONS), ("engine", engine, ENGINES)):
         if value not in known:
             raise UsageError(f"unknown {what} {value!r}; expected one of {', '.join(known)}")
+    if time_limit_s is not None and not 0 < time_limit_s <= threading.TIMEOUT_MAX:
+        raise UsageError(f"a time limit of {time_limit_s} s; expected more than 0")
     asset = ModelAsset.open(path)
-    part = make_part(
-        asset, PartOptions(precision, engine, threads, compute_units=compute_units), function_name
-    )
+    settings = PartOptions(precision, engine, threads, compute_units=compute_units, time_limit_s=time_limit_s)
+    part = make_part(asset, settings, function_name)
     return Model(asset, function_name or default_function(asset), part, precision)

@@ -15,7 +15,7 @@ from coremlops.lower import Lowered
 from coremlops.lower.neuralnetwork import HostStep, Labelled, LoweredNetwork, lower_network
 from coremlops.model import ArrayFeature, Feature, ImageFeature, ModelAsset, ModelDescription, ScalarFeature
 from coremlops.runtime.custom import custom_layers
-from coremlops.runtime.engines import Engine, open_session
+from coremlops.runtime.engines import Engine
 from coremlops.runtime.parts import Part, PartOptions, TensorPart
 
 KINDS = ("neuralNetwork", "neuralNetworkClassifier", "neuralNetworkRegressor")
@@ -157,9 +157,7 @@ class _Stages:
         for stage in network.stages:
             if isinstance(stage, Lowered):
                 names = tuple(entry.name for entry in stage.model.graph.input)
-                self._stages.append(
-                    (open_session(stage, engine=options.engine, threads=options.threads), names)
-                )
+                self._stages.append((options.open_session(stage), names))
             else:
                 self._stages.append(stage)
 

@@ -8,35 +8,32 @@ kind needs; a pipeline is a part that holds others.
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import Iterable, Mapping, MutableMapping
-from dataclasses import dataclass
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from coremlops.dialects.mil import BlobRef, Function, NamedType, TensorType, read_program
-from coremlops.errors import InputError, ModelError, ModelFormatError, UnsupportedOpsError, UsageError
+from coremlops.dialects.mil import BlobRef, Function, read_program
+from coremlops.errors import ModelError, ModelFormatError, UnsupportedOpsError, UsageError
 from coremlops.lower import Lowered, lower_function
-from coremlops.lower.context import Classifier
-from coremlops.model import (
-    ArrayFeature,
-    Feature,
-    ImageFeature,
-    ModelAsset,
-    ModelDescription,
-    ScalarFeature,
-)
+from coremlops.model import ArrayFeature, ImageFeature, ModelAsset, ModelDescription, ScalarFeature
 from coremlops.model.description import FunctionDescription
+from coremlops.model.labels import read_labels
 from coremlops.runtime import cache
 from coremlops.runtime.engines import Engine, open_session
-from coremlops.runtime.inputs import array_tensor, image_tensor, scalar_tensor
+from coremlops.runtime.inner import Watched
+from coremlops.runtime.inputs import feature_tensor
+from coremlops.runtime.outputs import check_shape, classified, feature_value
+from coremlops.runtime.state import state_tensors
 
 if TYPE_CHECKING:
     from coremlops.runtime.session import Locate
 
-MAX_DEFAULT = 1 << 28  # elements of an optional input that is not given
+MAX_WATCHED = 4  # sets of inner values whose sessions are kept
 
 
 class Part(Protocol):
@@ -69,6 +66,17 @@ class PartOptions:
     threads: int | None = None
     links: int = 0
     compute_units: str = "ALL"
+    time_limit_s: float | None = None
+
+    def open_session(self, lowered: Lowered | cache.Cached, locate: Locate | None = None) -> Engine:
+        """Load a lowered model into the engine; see `engines.open_session`."""
+        return open_session(
+            lowered,
+            engine=self.engine,
+            threads=self.threads,
+            time_limit_s=self.time_limit_s,
+            locate=locate,
+        )
 
 
 def make_part(asset: ModelAsset, options: PartOptions, function_name: str | None = None) -> Part:
@@ -114,6 +122,7 @@ def _program_part(asset: ModelAsset, options: PartOptions, function_name: str | 
         interface=interface_of(asset.description, name),
         options=options,
         where=str(asset.path),
+        unmerged=partial(lower, merge=False),
         locate=asset.locate,
     )
     if options.engine not in ("auto", "onnxruntime"):
@@ -128,14 +137,20 @@ def _program_part(asset: ModelAsset, options: PartOptions, function_name: str | 
     return part
 
 
-def lower_program(asset: ModelAsset, *, precision: str, function_name: str | None = None) -> Lowered:
-    """A function of an ML Program as ONNX. Raises what `make_part` raises for one."""
+def lower_program(
+    asset: ModelAsset, *, precision: str, function_name: str | None = None, merge: bool = True
+) -> Lowered:
+    """A function of an ML Program as ONNX; see `lower_function`. Raises what `make_part` raises for one."""
 
     def read_blob(reference: BlobRef) -> np.ndarray[Any, Any]:
         return asset.blobs(reference.file).read(reference.offset)
 
     return lower_function(
-        _function(asset, function_name), read_blob, precision=precision, where=str(asset.path)
+        _function(asset, function_name),
+        read_blob,
+        precision=precision,
+        where=str(asset.path),
+        merge=merge,
     )
 
 
@@ -167,6 +182,23 @@ def interface_of(description: ModelDescription, function: str) -> ModelDescripti
     return next((entry for entry in description.functions if entry.name == function), description)
 
 
+def describe_function(asset: ModelAsset, function: str) -> ModelDescription:
+    """The description of a model, with the interface and the labels of that function."""
+    description = asset.description
+    chosen = interface_of(description, function)
+    if not isinstance(chosen, FunctionDescription):
+        return description
+    return replace(
+        description,
+        inputs=chosen.inputs,
+        outputs=chosen.outputs,
+        states=chosen.states,
+        predicted_label=chosen.predicted_label,
+        predicted_probabilities=chosen.predicted_probabilities,
+        labels=read_labels(asset.spec, function, where=str(asset.path)),
+    )
+
+
 class TensorPart:
     """A model that ONNX holds: tensors through the engine, pictures and labels on the host."""
 
@@ -177,22 +209,27 @@ class TensorPart:
         options: PartOptions,
         where: str,
         *,
+        unmerged: Callable[[], Lowered] | None = None,
         locate: Locate | None = None,
         session: Engine | None = None,
     ) -> None:
         """Check that the description and the program fit, and load the engine.
 
-        `where` names the model in errors. `locate`: where a weight lies in a file; see Session. `session`:
-        what runs in the engine's place. Raises ModelFormatError, UnsupportedOpsError, ModelError.
+        `where` names the model in errors. `unmerged`: lowers the model again with nothing merged away, for
+        who wants to see every tensor. `locate`: where a weight lies in a file; see Session. `session`: what
+        runs in the engine's place. Raises ModelFormatError, UnsupportedOpsError, ModelError.
         """
         self.lowered = lowered
         self._inputs, self._outputs = interface.inputs, interface.outputs
         self._where = where
+        self._options = options
+        self._open = partial(options.open_session, locate=locate)
+        self._unmerged = unmerged
+        self._lock = threading.Lock()
+        self._cache: OrderedDict[tuple[str, ...], Watched] = OrderedDict()
         self._check_interface()
         self._check_results((interface.predicted_label, interface.predicted_probabilities))
-        self._session: Engine = session or open_session(
-            lowered, engine=options.engine, threads=options.threads, locate=locate
-        )
+        self._session: Engine = session or self._open(lowered)
 
     def run(
         self,
@@ -202,52 +239,47 @@ class TensorPart:
         intermediates: Iterable[str] = (),
     ) -> dict[str, Any]:
         """See `Part.run`."""
-        types = {entry.name: entry.type for entry in self.lowered.inputs}
-        tensors = {feature.name: _tensor(feature, features, types[feature.name]) for feature in self._inputs}
-        results = self._session.run(tensors)
-        outputs: dict[str, Any] = {}
-        classifier = self.lowered.classifier
-        if classifier is not None:
-            outputs.update(self._classified(classifier, results))
-        features_out = {feature.name: feature for feature in self._outputs}
-        for entry in self.lowered.outputs:
-            value = self._as_declared(entry, results[self.lowered.renamed.get(entry.name, entry.name)])
-            scalar = isinstance(features_out.get(entry.name), ScalarFeature) and value.size == 1
-            outputs[entry.name] = value.item() if scalar else np.atleast_1d(value)
+        names = tuple(dict.fromkeys(intermediates))
+        watched = self._watched(names) if names else None
+        lowered = self.lowered
+        types = {entry.name: entry.type for entry in lowered.inputs}
+        tensors = {
+            feature.name: feature_tensor(feature, features, types[feature.name]) for feature in self._inputs
+        }
+        tensors |= state_tensors(lowered.states, state, self._options.precision)
+        results = (watched.session if watched else self._session).run(tensors)
+        outputs = watched.values(results) if watched else {}
+        if lowered.classifier is not None:
+            outputs.update(classified(lowered.classifier, self._outputs, results))
+        declared = {feature.name: feature for feature in self._outputs}
+        for entry in lowered.outputs:
+            value = results[lowered.renamed.get(entry.name, entry.name)]
+            check_shape(entry.name, entry.type, value, where=self._where)
+            outputs[entry.name] = feature_value(declared.get(entry.name), value)
+        for held in lowered.states:
+            if held.output is not None and state is not None:
+                check_shape(held.name, held.type, results[held.output], where=self._where)
+                state[held.name][...] = results[held.output]
         return outputs
 
-    def _as_declared(self, entry: NamedType, value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-        """`value`, which has the shape that the program declares as far as it declares one."""
-        shape = entry.type.shape if isinstance(entry.type, TensorType) else None
-        if shape is not None and (
-            len(shape) != value.ndim
-            or any(size not in (None, got) for size, got in zip(shape, value.shape, strict=True))
-        ):
-            raise ModelFormatError(
-                f"{self._where}: the program declares {entry.name!r} as {entry.type}; "
-                f"its ops give the shape {list(value.shape)}"
-            )
-        return value
+    @property
+    def inner_names(self) -> tuple[str, ...]:
+        """The tensors that `intermediates` can name, in the program's order; constants are left out."""
+        return tuple(name for name, inner in self.lowered.inner.items() if inner.constant is None)
 
-    def _classified(
-        self, classifier: Classifier, results: Mapping[str, np.ndarray[Any, Any]]
-    ) -> dict[str, Any]:
-        """The label, and the probabilities when the model has any, as the description declares them."""
-        values = results[classifier.source].ravel() if classifier.source else np.zeros(len(classifier.labels))
-        if values.size != len(classifier.labels):
-            raise ModelFormatError(
-                f"the model gives {values.size} probabilities for {len(classifier.labels)} labels"
-            )
-        place = int(results[classifier.chosen]) if classifier.chosen else int(np.argmax(values))
-        given: dict[str, Any] = {classifier.label: classifier.labels[place]}
-        if classifier.probabilities:
-            as_array = any(
-                feature.name == classifier.probabilities and isinstance(feature, ArrayFeature)
-                for feature in self._outputs
-            )
-            by_label = dict(zip(classifier.labels, map(float, values), strict=True))
-            given[classifier.probabilities] = values if as_array else by_label
-        return given
+    def _watched(self, names: tuple[str, ...]) -> Watched:
+        """A session that gives these inner values, too; the last few are kept."""
+        with self._lock:
+            if names in self._cache:
+                self._cache.move_to_end(names)
+                return self._cache[names]
+            lowered = self.lowered.whole if isinstance(self.lowered, cache.Cached) else self.lowered
+            if self._unmerged is not None and not lowered.inner.keys() >= set(names):
+                lowered = self._unmerged()
+            watched = self._cache[names] = Watched(lowered, names, self._open, where=self._where)
+            while len(self._cache) > MAX_WATCHED:
+                self._cache.popitem(last=False)
+            return watched
 
     def _check_interface(self) -> None:
         """The description and the program must speak of the same inputs, of kinds that can be given here."""
@@ -261,11 +293,7 @@ class TensorPart:
                     f"{', '.join(sorted(types)) or 'none'}"
                 )
             number = isinstance(feature, ScalarFeature) and feature.dtype != "string"
-            runs = (
-                isinstance(feature, ArrayFeature)
-                or number
-                or (what == "input" and isinstance(feature, ImageFeature))
-            )
+            runs = isinstance(feature, ArrayFeature | ImageFeature) or number
             if not runs and not self._is_classifier_output(feature.name):
                 unsupported.append(f"{what} ({feature.name}): {type(feature).__name__}")
         if len(types) != len(self._inputs):
@@ -302,21 +330,3 @@ class TensorPart:
     def _is_classifier_output(self, name: str) -> bool:
         classifier = self.lowered.classifier
         return classifier is not None and name in (classifier.label, classifier.probabilities)
-
-
-def _tensor(feature: Feature, features: Mapping[str, Any], type_: Any) -> np.ndarray[Any, Any]:
-    if isinstance(feature, ImageFeature):
-        if feature.name not in features:
-            raise InputError(f"input {feature.name!r} is missing: a picture has no default")
-        return image_tensor(feature, features[feature.name])
-    if isinstance(feature, ScalarFeature):
-        return scalar_tensor(feature, features.get(feature.name))
-    assert isinstance(feature, ArrayFeature)  # noqa: S101  checked when the model was loaded
-    assert isinstance(type_, TensorType)  # noqa: S101
-    if feature.name in features:
-        return array_tensor(feature, features[feature.name], type_)
-    if not feature.optional:
-        raise InputError(f"input {feature.name!r} is missing")
-    if any(size < 0 for size in feature.shape) or math.prod(feature.shape) > MAX_DEFAULT:
-        raise ModelFormatError(f"the optional input {feature.name!r} has the shape {list(feature.shape)}")
-    return array_tensor(feature, np.full(feature.shape, feature.default or 0), type_)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -39,6 +41,7 @@ class Session:
         provider: str = "CPU",
         locate: Locate = nowhere,
         optimised: Path | None = None,
+        time_limit_s: float | None = None,
     ) -> None:
         """Load `lowered` with all optimisations. `threads` in an op; None leaves it to the engine.
 
@@ -56,6 +59,8 @@ class Session:
             )
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _QUIET
+        # A dequantization, an op and a quantization would become one op on integers, which rounds otherwise.
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
         if threads is not None:
             options.intra_op_num_threads = threads
         if optimised is not None:
@@ -79,10 +84,11 @@ class Session:
             )
         except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
             raise ModelError(f"the engine refuses the model: {error}") from error
+        self._time_limit_s = time_limit_s
         self._outputs = [entry.name for entry in self._session.get_outputs()]
 
     @classmethod
-    def reopen(cls, graph: Path, *, threads: int | None = None) -> Session:
+    def reopen(cls, graph: Path, *, threads: int | None = None, time_limit_s: float | None = None) -> Session:
         """The session whose graph was written as `optimised`, on this machine. Raises ModelError."""
         options = onnxruntime.SessionOptions()
         options.log_severity_level = _QUIET
@@ -91,6 +97,7 @@ class Session:
             options.intra_op_num_threads = threads
         made = cls.__new__(cls)
         made._weights = {}
+        made._time_limit_s = time_limit_s
         try:
             made._session = onnxruntime.InferenceSession(str(graph), options, providers=_PROVIDERS["CPU"])
         except Exception as error:
@@ -99,10 +106,17 @@ class Session:
         return made
 
     def run(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
-        """Run once. Raises ModelError when the engine fails."""
+        """Run once. Raises ModelError when the engine fails, or when the time limit is over."""
+        options = onnxruntime.RunOptions()
+        options.log_severity_level = _QUIET
         try:
-            values = self._session.run(self._outputs, dict(inputs))
+            with _stopping(options, self._time_limit_s):
+                values = self._session.run(self._outputs, dict(inputs), options)
         except Exception as error:
+            if options.terminate:
+                raise ModelError(
+                    f"the run was stopped: it took longer than the time limit of {self._time_limit_s} s"
+                ) from error
             raise ModelError(f"the engine failed: {error}") from error
         return dict(zip(self._outputs, values, strict=True))
 
@@ -127,3 +141,22 @@ def _with_references(lowered: Lowered, locate: Locate) -> tuple[Any, Path | None
             for key, value in (("location", file.name), ("offset", offset), ("length", size)):
                 tensor.external_data.add(key=key, value=str(value))
     return model, folder, set(found)
+
+
+@contextmanager
+def _stopping(options: Any, limit_s: float | None) -> Iterator[None]:
+    """Tell the run with these options to stop when the limit is over; it looks between two nodes."""
+    if limit_s is None:
+        yield
+        return
+
+    def stop() -> None:
+        options.terminate = True
+
+    timer = threading.Timer(limit_s, stop)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()

@@ -58,21 +58,17 @@ def inner_layers(
     """
     if not program.can_look_inside:
         return ()
-    from coremlops.runtime.inner import InnerValues
-
-    inside, layers = InnerValues(loaded), program.layers()
+    layers = program.layers()
     for_model, for_source = Preparation.of_model(model), Preparation.of_source(source.card)
     powers: dict[str, list[NDArray[np.float64]]] = {}
     matched: dict[str, str] = {}
-    read = None
+    by_node = {_CAST.sub("", item): item for item in loaded.inner_names}
     for name in _spread(pictures):
         picture = open_picture(pictures.folder / name)
         expected = layers(tensor(for_source(picture), source.card.input))
-        if read is None:
-            by_node = {_CAST.sub("", item): item for item in inside.names}
+        if not matched:
             matched = {node: by_node[node] for node in expected if node in by_node}
-            read = inside.reader(matched.values())
-        got = read({model.image.name: for_model(picture)})
+        got = loaded.predict({model.image.name: for_model(picture)}, intermediates=matched.values())
         for node, item in matched.items():
             pair = _powers(expected[node], got[item])
             if pair is not None:

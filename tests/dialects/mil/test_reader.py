@@ -249,6 +249,19 @@ def test_an_empty_constant() -> None:
     constant = value("fp32", (2, 0))
     constant.immediateValue.tensor.SetInParent()
     assert constant_of(constant).value.shape == (2, 0)
+    constant.type.tensorType.dataType = 13  # bf16
+    with pytest.raises(ModelFormatError, match="not decoded here"):
+        constant_of(constant)
+
+
+def test_a_constant_below_one_byte() -> None:
+    constant = value("fp32", (3,))
     constant.type.tensorType.dataType = 25  # int4
-    with pytest.raises(ModelFormatError, match="not decoded yet"):
+    constant.immediateValue.tensor.bytes.values = bytes([0x8F, 0x07])  # the low half first: -1, -8, 7
+    found = constant_of(constant)
+    assert found.type == TensorType("int4", (3,))
+    assert found.value.dtype == np.int8
+    assert found.value.tolist() == [-1, -8, 7]
+    constant.immediateValue.tensor.bytes.values = bytes(3)
+    with pytest.raises(ModelFormatError, match="holds 3 bytes; expected 2"):
         constant_of(constant)

@@ -13,6 +13,8 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
+from coremlops.model.bits import SUB_BYTE
+
 
 @dataclass(frozen=True, slots=True)
 class TensorType:
@@ -138,6 +140,20 @@ class Block:
             for block in operation.blocks:
                 yield from block.walk()
 
+    def uses(self) -> Counter[str]:
+        """How often each name is used, nested blocks and what leaves a block included."""
+        counts = Counter(self.outputs)
+        for operation in self.operations:
+            counts.update(
+                entry.name
+                for bindings in operation.inputs.values()
+                for entry in bindings
+                if isinstance(entry, Ref)
+            )
+            for block in operation.blocks:
+                counts.update(block.uses())
+        return counts
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Function:
@@ -175,4 +191,9 @@ NUMPY_DTYPES: dict[str, np.dtype[Any]] = {
     "uint32": np.dtype("<u4"),
     "uint64": np.dtype("<u8"),
     "bool": np.dtype("?"),
+}
+# What a constant is decoded to: numbers below one byte take one.
+STORED_DTYPES: dict[str, np.dtype[Any]] = {
+    **NUMPY_DTYPES,
+    **{name: stored for name, (_, stored) in SUB_BYTE.items()},
 }

@@ -17,6 +17,7 @@ from coremlops.dialects.mil.graph import (
     ValueType,
 )
 from coremlops.errors import ModelFormatError
+from coremlops.model.bits import SUB_BYTE, packed_bytes, unpack
 
 MAX_DEPTH = 16
 MAX_EMPTY = 1 << 31  # the other axes of a tensor with an axis of 0: NumPy cannot hold any number
@@ -72,8 +73,10 @@ def _tensor(message: Any, type_: TensorType, where: str) -> Any:
                 f"{where}: a constant of type {type_} holds {kind}; expected {count} strings"
             )
         return strings[0] if sizes == () else strings
+    if type_.dtype in SUB_BYTE:
+        return _sub_byte(message, type_, sizes, where)
     if type_.dtype not in NUMPY_DTYPES:
-        raise ModelFormatError(f"{where}: a constant of type {type_} inside the program is not decoded yet")
+        raise ModelFormatError(f"{where}: a constant of type {type_} inside the program is not decoded here")
     dtype = NUMPY_DTYPES[type_.dtype]
     if count == 0 and math.prod(filter(None, sizes)) > MAX_EMPTY:
         raise ModelFormatError(f"{where}: a constant of type {type_}, which is too large to be empty")
@@ -104,5 +107,19 @@ def _tensor(message: Any, type_: TensorType, where: str) -> Any:
     except (OverflowError, ValueError) as error:
         raise ModelFormatError(f"{where}: a constant of type {type_} holds a value out of range") from error
     array = array.reshape(sizes)
+    array.flags.writeable = False
+    return array
+
+
+def _sub_byte(message: Any, type_: TensorType, sizes: tuple[int, ...], where: str) -> Any:
+    """Values of fewer than eight bits, which travel packed: int4 as int8, the others as uint8."""
+    count = math.prod(sizes)
+    expected = packed_bytes(count, SUB_BYTE[type_.dtype][0])
+    data = message.bytes.values if message.WhichOneof("value") == "bytes" else b""
+    if len(data) != expected or (count == 0 and math.prod(filter(None, sizes)) > MAX_EMPTY):
+        raise ModelFormatError(
+            f"{where}: a constant of type {type_} holds {len(data)} bytes; expected {expected}"
+        )
+    array = unpack(data, type_.dtype, count).reshape(sizes)
     array.flags.writeable = False
     return array

@@ -16,7 +16,7 @@ def classify(ctx: Lowering, probabilities: Value, classes: Labels) -> None:
     probabilities: [*], fp32, as many as there are classes.
     """
     outputs = ctx.operation.outputs if ctx.operation else ()
-    if ctx.classifier is not None or len(outputs) != 2:
+    if ctx.classifier is not None or ctx.is_nested or len(outputs) != 2:
         raise Unsupported("a second classify op, or one without two results")
     shape = probabilities.shape
     if None not in shape and math.prod(axis or 0 for axis in shape) != len(classes):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
@@ -38,14 +37,7 @@ def _merge(block: Block) -> tuple[Block, bool]:
         for operation in block.operations
         if operation.type == "const" and operation.outputs and "val" in operation.attributes
     }
-    uses = Counter(
-        entry.name
-        for operation in block.walk()
-        for bindings in operation.inputs.values()
-        for entry in bindings
-        if isinstance(entry, Ref)
-    )
-    uses.update(block.outputs)
+    uses = block.uses()
     pads = {
         operation.outputs[0].name: operation
         for operation in block.operations
