@@ -8,7 +8,7 @@ import pytest
 
 from coremlops.dialects.mil import Ref
 from coremlops.errors import ModelError, ModelFormatError, UnsupportedOpsError
-from tests.lower.programs import Array, function, operation, run, typed
+from tests.lower.programs import Array, function, onnx_ops, operation, run, typed
 
 RNG = np.random.default_rng(3)
 DTYPES: dict[str, Any] = {
@@ -92,15 +92,8 @@ def test_gather_with_batches(axis: int, batch: int, shape: tuple[int, ...]) -> N
     lead = x.shape[:batch]
     each = [np.take(x[place], indices[place], axis % 4 - batch) for place in np.ndindex(*lead)]
     expected = np.stack(each).reshape(*lead, *each[0].shape)
-    found = apply(
-        "gather",
-        "fp32",
-        expected.shape,
-        {"x": x, "indices": indices},
-        axis=axis,
-        batch_dims=batch,
-        validate_indices=True,
-    )
+    feeds = {"x": x, "indices": indices}
+    found = apply("gather", "fp32", expected.shape, feeds, axis=axis, batch_dims=batch)
     np.testing.assert_array_equal(found, expected)
 
 
@@ -183,7 +176,7 @@ def test_scatter_nd(mode: str, depth: int) -> None:
     for place, row in zip(indices, updates, strict=True):
         expected[tuple(place)] = COMBINE[mode](expected[tuple(place)], row)
     feeds = {"data": data, "indices": np.ascontiguousarray(indices), "updates": updates}
-    found = apply("scatter_nd", "fp32", data.shape, feeds, mode=mode, validate_indices=True)
+    found = apply("scatter_nd", "fp32", data.shape, feeds, mode=mode)
     np.testing.assert_array_equal(found, expected)
 
 
@@ -230,3 +223,41 @@ def test_scatter_in_fp16_is_rounded_once() -> None:
         "updates": np.array([1, 1], np.float16),
     }
     np.testing.assert_array_equal(apply("scatter", "fp16", (1,), feeds), [2050])
+
+
+X = np.arange(6, dtype=np.float32).reshape(3, 2)
+ONE, FIVE, DATA = np.array([1], np.int32), np.array([5], np.float32), np.ones(3, np.float32)
+NEW: list[tuple[str, dict[str, Any]]] = [
+    ("gather", {"x": X, "indices": ONE}),
+    ("gather_along_axis", {"x": DATA, "indices": ONE}),
+    ("gather_nd", {"x": X, "indices": ONE[None]}),
+    ("scatter", {"data": DATA, "indices": ONE, "updates": FIVE}),
+    ("scatter_along_axis", {"data": DATA, "indices": ONE, "updates": FIVE}),
+    ("scatter_nd", {"data": DATA, "indices": ONE[None], "updates": FIVE}),
+]
+
+
+@pytest.mark.parametrize(("kind", "feeds"), NEW)
+@pytest.mark.parametrize("index", [-1, 3])
+def test_an_index_out_of_range_since_ios_17(kind: str, feeds: dict[str, Any], index: int) -> None:
+    """Validated, it is an error; not validated, it is safe and does not count from the end."""
+    out = {"gather": (1, 2), "gather_along_axis": (1,), "gather_nd": (1, 2)}.get(kind, (3,))
+    good = apply(kind, "fp32", out, feeds, validate_indices=True)
+    np.testing.assert_array_equal(good, apply(kind, "fp32", out, feeds))
+    wrong = {**feeds, "indices": np.full_like(feeds["indices"], index)}
+    first = {**feeds, "indices": np.zeros_like(feeds["indices"])}
+    found = apply(kind, "fp32", out, wrong, validate_indices=False)
+    np.testing.assert_array_equal(found, apply(kind, "fp32", out, first))
+    with pytest.raises(ModelError):
+        apply(kind, "fp32", out, wrong, validate_indices=True)
+
+
+def test_a_constant_index_costs_no_check() -> None:
+    program = function(
+        {"x": typed("fp32", 3)},
+        [operation("gather", "y", typed("fp32"), x=Ref("x"), indices=2, validate_indices=False)],
+    )
+    assert onnx_ops(program) == ["Gather"]
+    wrong = operation("gather", "y", typed("fp32"), x=Ref("x"), indices=3, validate_indices=True)
+    with pytest.raises(ModelFormatError, match="indices out of range"):
+        run(function({"x": typed("fp32", 3)}, [wrong]), x=np.zeros(3, np.float32))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import onnx.numpy_helper
 
 from coremlops.dialects.mil.graph import NUMPY_DTYPES
 from coremlops.lower.context import Lowering
@@ -146,8 +147,6 @@ def fill_like(ctx: Lowering, ref_tensor: Value, value: Value | None = None) -> V
 
 
 def _filled(ctx: Lowering, shape: Value, value: Value | None) -> Value:
-    import onnx.numpy_helper
-
     if value is None:
         array = np.zeros(1, np.float32)
     elif value.constant is None or value.constant.size != 1:
