@@ -50,8 +50,7 @@ class ClassicLowering:
         if isinstance(feature, ArrayFeature):
             if any(size < 0 for size in feature.shape) or math.prod(feature.shape) > MAX_ELEMENTS:
                 raise ModelFormatError(f"{self.where}: input {feature.name!r} has the shape {feature.shape}")
-            fixed = not feature.ranges and not feature.shapes and feature.shape
-            type_ = TensorType(_ARRAYS[feature.dtype], feature.shape if fixed else None)
+            type_ = TensorType(_ARRAYS[feature.dtype], _axes(feature))
         elif not isinstance(feature, ScalarFeature) or feature.dtype == "string":
             raise Unsupported(f"the input {feature.name!r}, which is no number or array")
         self.ctx.graph.reserve(feature.name)
@@ -110,7 +109,7 @@ class ClassicLowering:
     def give(self, name: str, value: Value, size: int | None) -> None:
         """Make `value` (doubles, or integers) the output of that name.
 
-        `size`: its number of elements; None when it is an array whose shape is known at run time alone.
+        `size`: its number of elements; None when it is a matrix whose shape is known at run time alone.
         Raises ModelFormatError for an output of another size.
         """
         feature = next((entry for entry in self.description.outputs if entry.name == name), None)
@@ -123,7 +122,9 @@ class ClassicLowering:
                         f"elements"
                     )
                 value = self.reshape(value, list(shape))
-            self._output(name, value, TensorType(_ARRAYS[feature.dtype], None if size is None else shape))
+            self._output(
+                name, value, TensorType(_ARRAYS[feature.dtype], (None, None) if size is None else shape)
+            )
         elif isinstance(feature, ScalarFeature) and feature.dtype != "string" and size == 1:
             type_ = "int64" if feature.dtype == "int64" else "fp64"
             self._output(name, self.reshape(value, []), TensorType(type_, ()))
@@ -194,6 +195,13 @@ class ClassicLowering:
             self._classifier,
             renamed=self._renamed,
         )
+
+
+def _axes(feature: ArrayFeature) -> tuple[int | None, ...]:
+    """The shape of an input, as far as it is fixed; only matrices may leave theirs open."""
+    if feature.ranges or feature.shapes:
+        return (None,) * len(feature.ranges or feature.shapes[0])
+    return feature.shape or (None, None)
 
 
 def _to(dtype: str) -> int:
