@@ -25,7 +25,7 @@ from coremlops.model import (
     ModelDescription,
     ScalarFeature,
 )
-from coremlops.runtime.inputs import scalar_tensor
+from coremlops.runtime.inputs import fitted, scalar_tensor
 from coremlops.runtime.parts import Part, PartOptions, TensorPart
 from coremlops.runtime.recommender import recommend
 
@@ -53,7 +53,7 @@ def classic_part(asset: ModelAsset, options: PartOptions) -> Part:
         raise _not_here(asset)
     model, description = read_classic(asset.spec, where=where), asset.description
     if holds(model, description):
-        return TensorPart(lower_classic(model, description, where=where), description, options, where)
+        return ClassicPart(lower_classic(model, description, where=where), description, options, where)
     return HostPart(_RUNNERS[type(model)](model, description, where))
 
 
@@ -71,6 +71,25 @@ def _not_here(asset: ModelAsset) -> Exception:
         (kind,),
         hint='on a Mac, engine="coreml" runs it with Apple\'s own Core ML',
     )
+
+
+class ClassicPart(TensorPart):
+    """A classic model in ONNX, which takes numbers however they are laid out: its vectors have one axis."""
+
+    def run(
+        self,
+        features: Mapping[str, Any],
+        *,
+        state: MutableMapping[str, Array] | None = None,
+        intermediates: Iterable[str] = (),
+    ) -> dict[str, Any]:
+        """See `Part.run`."""
+        laid_out = {
+            feature.name: fitted(feature, features[feature.name])
+            for feature in self._inputs
+            if feature.name in features
+        }
+        return super().run(laid_out, state=state, intermediates=intermediates)
 
 
 class HostPart:

@@ -228,6 +228,20 @@ def scalar_tensor(feature: ScalarFeature, value: Any) -> np.ndarray[Any, Any]:
     return np.array(number)
 
 
+def fitted(feature: Feature, value: Any) -> Any:
+    """A value in the fixed shape that a feature declares, when it has as many elements.
+
+    Networks give [1, 1, n] where a classic model takes [n]; coremltools' tests give classic models [1, n].
+    """
+    if not isinstance(feature, ArrayFeature) or feature.ranges or feature.shapes or not feature.shape:
+        return value
+    try:
+        array = np.asarray(value)
+    except ValueError:  # rows of several lengths: what takes the value says so
+        return value
+    return array.reshape(feature.shape) if array.size == math.prod(feature.shape) else array
+
+
 def _shape_fits(feature: ArrayFeature, shape: tuple[int, ...]) -> bool:
     if shape == feature.shape or shape in feature.shapes:
         return True

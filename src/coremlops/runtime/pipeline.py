@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from coremlops.errors import InputError, ModelFormatError, UnsupportedOpsError
-from coremlops.model import ArrayFeature, Feature, ModelAsset, ModelDescription
+from coremlops.model import ModelAsset, ModelDescription
+from coremlops.runtime.inputs import fitted
 from coremlops.runtime.parts import Part, PartOptions, make_part
 
 MAX_PIPELINE = 1000  # members, each of which may have a session of its own
@@ -82,7 +82,7 @@ class PipelinePart:
         values = dict(features)
         for part, description in self._members:
             given = {
-                feature.name: _fitted(feature, values[feature.name])
+                feature.name: fitted(feature, values[feature.name])
                 for feature in description.inputs
                 if feature.name in values
             }
@@ -100,17 +100,6 @@ def pipeline_members(asset: ModelAsset) -> Any:
     """The messages of a pipeline's models, in their order."""
     message = getattr(asset.spec, asset.kind)
     return (message if asset.kind == "pipeline" else message.pipeline).models
-
-
-def _fitted(feature: Feature, value: Any) -> Any:
-    """A value as the next member declares it: networks give [1, 1, n] where a classic model takes [n]."""
-    if not isinstance(feature, ArrayFeature) or not isinstance(value, np.ndarray | float | int):
-        return value
-    array = np.asarray(value)
-    fixed = feature.shape and not feature.ranges and not feature.shapes
-    if fixed and array.shape != feature.shape and array.size == math.prod(feature.shape):
-        return array.reshape(feature.shape)
-    return array
 
 
 def linked_part(asset: ModelAsset, options: PartOptions) -> Part:

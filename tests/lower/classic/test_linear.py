@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from coremlops.errors import ModelFormatError
+from coremlops.errors import InputError, ModelFormatError
 from tests.classic_models import classifier, load, predict, regressor
 
 TIGHT = 1e-12
@@ -39,6 +39,15 @@ def test_a_regressor_of_several_targets(tmp_path: Path) -> None:
     result = load(model, tmp_path).predict({"x": [1, 2, 3]})["y"]
     np.testing.assert_array_equal(result, [0 + 2 + 6 + 1, 3 + 8 + 15 - 1])
     assert result.dtype == np.float64
+
+
+def test_a_row_is_as_good_as_a_vector(tmp_path: Path) -> None:
+    model = regressor({"x": (3,)})
+    fill(model.glmRegressor, [1, 2, 3], 0)
+    loaded = load(model, tmp_path)
+    assert loaded.predict({"x": [[1, 1, 2]]}) == loaded.predict({"x": [1, 1, 2]}) == {"y": 9}
+    with pytest.raises(InputError, match=r"expected the shape \[3\], got \[1, 4\]"):
+        loaded.predict({"x": [[1, 1, 2, 2]]})
 
 
 def normal(x: float) -> float:
