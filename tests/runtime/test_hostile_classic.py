@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,7 @@ def mapping() -> Any:
     return model
 
 
-SEEDS = {
+SEEDS: dict[str, Callable[[], Any]] = {
     "trees": trees,
     "vectors": vectors,
     "glm": glm,

@@ -181,3 +181,48 @@ def test_a_circle_of_links(tmp_path: Path) -> None:
     shutil.copy(save(link("a.mlmodel"), tmp_path, "b.mlmodel"), tmp_path / "b.mlmodel.copy")
     with pytest.raises(ModelFormatError, match="more than 8 links"):
         coremlops.load(path)
+
+
+def run_onnx(model: coremlops.Model, **inputs: Any) -> dict[str, Any]:
+    onnx = pytest.importorskip("onnx")
+    runtime = pytest.importorskip("onnxruntime")
+    whole = model.to_onnx()
+    onnx.checker.check_model(whole, full_check=True)
+    session = runtime.InferenceSession(whole.SerializeToString(), providers=["CPUExecutionProvider"])
+    names = [entry.name for entry in session.get_outputs()]
+    return dict(zip(names, session.run(names, inputs), strict=True))
+
+
+def test_as_one_onnx_graph(tmp_path: Path) -> None:
+    imputer = spec({"x": (2,)}, {"x": (2,)})
+    imputer.imputer.imputedDoubleArray.vector.extend([5, 6])
+    last = classifier({"x": (2,)}, ["a", "b", "c"], "glmClassifier")
+    for weights in ([1, 0], [0, 1], [1, 1]):
+        last.glmClassifier.weights.add().value.extend(weights)
+        last.glmClassifier.offset.append(0)
+    last.glmClassifier.classEncoding = 1
+    outputs = {"label": "string", "p": "dict:string", "x": (2,)}
+    loaded = load(pipeline([imputer, scaler("x", "x", 0.1), last], {"x": (2,)}, outputs), tmp_path)
+    expected, got = loaded.predict({"x": [np.nan, 1]}), run_onnx(loaded, x=np.array([np.nan, 1]))
+    assert set(got) == {"x.2", "probabilities", "chosen"}
+    np.testing.assert_array_equal(got["x.2"], expected["x"])
+    np.testing.assert_array_equal(got["probabilities"], list(expected["p"].values()))
+    assert ["a", "b", "c"][got["chosen"].item()] == expected["label"]
+
+
+def test_a_program_and_a_classic_model_as_one_onnx_graph(tmp_path: Path) -> None:
+    program, block = program_spec()
+    add_operation(block, "relu", "y", (2, 3), {"x": "x"})
+    members = [program, linear("y", [1, 2, 3, 4, 5, 6])]
+    loaded = load(pipeline(members, {"x": ("float32", 2, 3)}, {"y": "double"}), tmp_path)
+    given = np.array([[1, -2, 3], [-4, 5, 6]], np.float32)
+    assert run_onnx(loaded, x=given)["y"] == loaded.predict({"x": given})["y"] == 71
+
+
+def test_a_member_that_onnx_cannot_hold(tmp_path: Path) -> None:
+    encoder = spec({"x": "int64"}, {"z": (2,)})
+    encoder.oneHotEncoder.int64Categories.vector.extend([1, 2])
+    loaded = load(pipeline([encoder, linear("z", [1, 2])], {"x": "int64"}, {"y": "double"}), tmp_path)
+    assert loaded.predict({"x": 2}) == {"y": 2}
+    with pytest.raises(UnsupportedOpsError, match="member 0 of the pipeline runs in Python"):
+        loaded.to_onnx()

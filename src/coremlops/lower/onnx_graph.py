@@ -87,6 +87,17 @@ class OnnxGraph:
                 tensor.external_data.add(key=key, value=value)
         self._initializers_go_to.append(tensor)
 
+    def adopt(self, node: Any) -> None:
+        """Append a node of another graph."""
+        self._domains.add(node.domain)
+        self._nodes.append(node)
+
+    def adopt_constant(self, tensor: Any, array: np.ndarray[Any, Any] | None) -> None:
+        """Add an initializer of another graph; `array` when it is a big one, by reference."""
+        if array is not None:
+            self.weights[tensor.name] = array
+        self._initializers.append(tensor)
+
     def input(self, name: str, type_: TensorType) -> None:
         """Declare a graph input."""
         self._inputs.append(value_info(name, type_))

@@ -56,7 +56,9 @@ class Model:
     @property
     def lowered(self) -> Lowered:
         """The ONNX graph with its big constants beside it. Raises UnsupportedOpsError as `to_onnx` does."""
-        if not isinstance(self._part, TensorPart):
+        from coremlops.runtime.pipeline import PipelinePart
+
+        if not isinstance(self._part, TensorPart | PipelinePart):
             raise UnsupportedOpsError(
                 f"{self._asset.path}: a {self._asset.kind} model is no single ONNX graph", (self._asset.kind,)
             )

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from coremlops.errors import InputError, ModelFormatError, UnsupportedOpsError
+from coremlops.lower import Lowered
 from coremlops.model import ModelAsset, ModelDescription
 from coremlops.runtime.inputs import fitted
-from coremlops.runtime.parts import Part, PartOptions, make_part
+from coremlops.runtime.parts import Part, PartOptions, TensorPart, make_part
 
 MAX_PIPELINE = 1000  # members, each of which may have a session of its own
 MAX_LINKS = 8  # one after another: a chain longer than this is a circle
@@ -70,6 +71,29 @@ class PipelinePart:
                 hint=refused[0].hint,
             )
         return parts
+
+    @property
+    def lowered(self) -> Lowered:
+        """The whole pipeline as one ONNX graph. Raises UnsupportedOpsError for one that ONNX cannot hold."""
+        from coremlops.lower.compose import compose
+        from coremlops.lower.registry import Unsupported
+
+        stages = []
+        for number, (part, _) in enumerate(self._members):
+            found = part.lowered if isinstance(part, TensorPart | PipelinePart) else None
+            found = found if isinstance(found, Lowered | None) else found.whole
+            if found is None:
+                raise UnsupportedOpsError(
+                    f"{self._where}: member {number} of the pipeline runs in Python; ONNX cannot hold it",
+                    (f"member {number}",),
+                )
+            stages.append(found)
+        try:
+            return compose(stages, [feature.name for feature in self._outputs])
+        except Unsupported as reason:
+            raise UnsupportedOpsError(
+                f"{self._where}: as one ONNX graph, not supported: {reason}", (str(reason),)
+            ) from None
 
     def run(
         self,
