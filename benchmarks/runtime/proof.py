@@ -94,25 +94,23 @@ def compressed(model: Any, variant: str) -> Any:
 def with_decoded_weights(net: Any, model: Any) -> tuple[Any, int]:
     """A copy of the net that holds the compressed model's weights as coremltools decodes them: (net, count).
 
-    A weight is recognised by its shape and by being the nearest one.
+    A weight is recognised by its shape and its name, or by being the nearest one where names differ.
     """
     import coremltools.optimize.coreml as cto
     import torch
 
     found = cto.get_weights_metadata(cto.decompress_weights(model), weight_threshold=512)
-    decoded = [np.asarray(entry.val, np.float32) for entry in found.values()]
+    decoded = {name: np.asarray(entry.val, np.float32) for name, entry in found.items()}
     other, count = copy.deepcopy(net), 0
     with torch.no_grad():
-        for parameter in other.parameters():
+        for own, parameter in other.named_parameters():
             here = parameter.numpy()
-            near = [
-                (float(np.abs(array.reshape(here.shape) - here).mean()), array)
-                for array in decoded
-                if array.shape == here.shape and array.size > 512
-            ]
+            same = {name: array for name, array in decoded.items() if array.shape == here.shape}
+            named = [array for name, array in same.items() if name.startswith(own.replace(".", "_"))]
+            near = [(float(np.abs(array - here).mean()), array) for array in named or same.values()]
             if near:
                 error, array = min(near, key=lambda entry: entry[0])
-                if error < 0.7 * float(np.abs(here).mean()):
+                if named or error < 0.7 * float(np.abs(here).mean()):
                     parameter.copy_(torch.tensor(array))
                     count += 1
     return other, count

@@ -9,9 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from coremlops.dialects.mil.graph import Function
+from coremlops.lower.passes.column_padding import split_column_padding
 from coremlops.lower.passes.merge_pad import merge_pad_into_conv
 
-PASSES: tuple[Callable[[Function], tuple[Function, bool]], ...] = (merge_pad_into_conv,)
+PASSES: tuple[Callable[[Function], tuple[Function, bool]], ...] = (
+    merge_pad_into_conv,
+    split_column_padding,
+)
 
 
 def run_passes(function: Function) -> tuple[Function, bool]:
@@ -23,4 +27,4 @@ def run_passes(function: Function) -> tuple[Function, bool]:
     return function, changed
 
 
-__all__ = ["PASSES", "merge_pad_into_conv", "run_passes"]
+__all__ = ["PASSES", "merge_pad_into_conv", "run_passes", "split_column_padding"]
