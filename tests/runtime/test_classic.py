@@ -238,6 +238,13 @@ def test_a_classic_model_has_no_functions(tmp_path: Path) -> None:
         load_path(save(model, tmp_path), function_name="other")
 
 
+def test_an_engine_without_doubles_is_refused(tmp_path: Path) -> None:
+    model = spec({"x": (3,)}, {"y": (3,)})
+    model.normalizer.SetInParent()
+    with pytest.raises(UsageError, match="computes in double, and OpenVINO does not"):
+        load_path(save(model, tmp_path), engine="openvino")
+
+
 def test_every_kind_of_model_is_run_or_named(tmp_path: Path) -> None:
     kinds = [field.name for field in message_class("Model").DESCRIPTOR.oneofs_by_name["Type"].fields]
     assert len(kinds) > 30

@@ -84,6 +84,15 @@ def test_a_program_and_a_classic_model(tmp_path: Path) -> None:
     assert load(model, tmp_path).predict({"x": [[1, -2, 3], [-4, 5, 6]]}) == {"y": 1 + 9 + 25 + 36}
 
 
+def test_no_cache_is_filled_for_a_member(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # the process that fills it opens the file, which is the pipeline's and no program
+    monkeypatch.setattr("coremlops.runtime.cache.fill_later", lambda *_, **__: pytest.fail("filled"))
+    monkeypatch.setattr("coremlops.runtime.cache._worth_it", lambda _: True)
+    program, block = program_spec()
+    add_operation(block, "relu", "y", (2, 3), {"x": "x"})
+    load(pipeline([program], {"x": ("float32", 2, 3)}, {"y": ("float32", 2, 3)}), tmp_path)
+
+
 def test_pipelines_in_pipelines(tmp_path: Path) -> None:
     inner = pipeline([scaler("x", "z", 1), scaler("z", "w", 1)], {"x": (2,)}, {"w": (2,)})
     loaded = load(pipeline([inner, linear("w", [1, 1])], {"x": (2,)}, {"y": "double"}), tmp_path)

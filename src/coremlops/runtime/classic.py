@@ -15,7 +15,7 @@ import numpy as np
 from coremlops.dialects.classic import CLASSIC_KINDS, read_classic
 from coremlops.dialects.classic import transforms as kinds
 from coremlops.dialects.classic.recommender import ItemSimilarityRecommender
-from coremlops.errors import InputError, ModelFormatError, UnsupportedOpsError
+from coremlops.errors import InputError, ModelFormatError, UnsupportedOpsError, UsageError
 from coremlops.lower.classic import holds, lower_classic
 from coremlops.model import (
     ArrayFeature,
@@ -47,12 +47,22 @@ _APPLES = {
 
 
 def classic_part(asset: ModelAsset, options: PartOptions) -> Part:
-    """The part of a classic model. Raises UnsupportedOpsError for a kind that cannot run here."""
+    """The part of a classic model.
+
+    Raises UnsupportedOpsError for a kind that cannot run here, ModelFormatError, and UsageError for an engine
+    that has no doubles.
+    """
     where = str(asset.path)
     if asset.kind not in CLASSIC_KINDS:
         raise _not_here(asset)
     model, description = read_classic(asset.spec, where=where), asset.description
     if holds(model, description):
+        if options.engine == "openvino":
+            # Its CPU plugin turns doubles into float32, so that values near a threshold change sides.
+            raise UsageError(
+                f"{where}: a {asset.kind} model computes in double, and OpenVINO does not",
+                hint="use engine onnxruntime",
+            )
         return ClassicPart(lower_classic(model, description, where=where), description, options, where)
     return HostPart(_RUNNERS[type(model)](model, description, where))
 

@@ -137,7 +137,8 @@ def load(
     """Load an `.mlpackage` or `.mlmodel` to run it here.
 
     `precision`: `typed` (what the file declares: fp16-typed values are rounded once an op), `float32`
-    (nothing is rounded: fast) or `float16` (every float is). `engine`: `auto`, `onnxruntime`, `cuda`,
+    (nothing is rounded: fast) or `float16` (every float is); trees, linear models and other classic ones
+    compute in double, whatever it says. `engine`: `auto`, `onnxruntime`, `cuda`,
     `openvino` or `coreml` (Apple's framework, on a Mac alone); see `coremlops.runtime.engines`.
     `function_name`: of a model that has several; None for its default. `threads`: in an op; None leaves it to
     the engine. `compute_units`: of `coreml`: `ALL`, `CPU_ONLY`, `CPU_AND_GPU` or `CPU_AND_NE`.

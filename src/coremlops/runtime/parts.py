@@ -58,13 +58,14 @@ class Part(Protocol):
 class PartOptions:
     """How parts run; the same for all members of a model. See `load`.
 
-    `links`: how many links led here.
+    `links`: how many links led here. `member`: of a pipeline, whose lowering no cache keeps.
     """
 
     precision: str = "typed"
     engine: str = "auto"
     threads: int | None = None
     links: int = 0
+    member: bool = False
     compute_units: str = "ALL"
     time_limit_s: float | None = None
 
@@ -125,7 +126,7 @@ def _program_part(asset: ModelAsset, options: PartOptions, function_name: str | 
         unmerged=partial(lower, merge=False),
         locate=asset.locate,
     )
-    if options.engine not in ("auto", "onnxruntime"):
+    if options.member or options.engine not in ("auto", "onnxruntime"):
         return make(lower())
     cached = cache.find(asset, precision=options.precision, function=name, lower=lower)
     if cached is not None:

@@ -59,7 +59,7 @@ class PipelinePart:
         parts, refused = [], []
         for member in members:
             try:
-                parts.append(make_part(member, options))
+                parts.append(make_part(member, replace(options, member=True)))
             except UnsupportedOpsError as error:
                 refused.append(error)
         if len(refused) == 1:
@@ -133,7 +133,7 @@ def linked_part(asset: ModelAsset, options: PartOptions) -> Part:
     link = asset.spec.linkedModel.linkedModelFile
     name, search = link.linkedModelFileName.defaultValue, link.linkedModelSearchPath.defaultValue
     found = _find(asset, name, search)
-    return make_part(ModelAsset.open(found), replace(options, links=options.links + 1))
+    return make_part(ModelAsset.open(found), replace(options, links=options.links + 1, member=False))
 
 
 def _find(asset: ModelAsset, name: str, search: str) -> Path:
