@@ -1,4 +1,4 @@
-"""Products of matrices, normalization and reductions against NumPy.
+"""Products of matrices against NumPy.
 
 Tolerance: float32 sums in another order.
 """
@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from coremlops.dialects.mil import Ref
-from tests.lower.programs import function, one, operation, run, typed
+from coremlops.errors import UnsupportedOpsError
+from tests.lower.programs import Array, function, one, operation, run, typed
 
 RNG = np.random.default_rng(6)
 
@@ -63,32 +64,84 @@ def test_matmul(x: tuple[int, ...], y: tuple[int, ...], turn_x: bool, turn_y: bo
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("shape", [(2, 3, 4), (1, 3, 4, 5), (1, 3, 2, 2, 2)])
-@pytest.mark.parametrize("affine", [True, False])
-def test_batch_norm(shape: tuple[int, ...], affine: bool) -> None:
-    x = RNG.standard_normal(shape).astype(np.float32)
-    mean, gamma, beta = (RNG.standard_normal(3).astype(np.float32) for _ in range(3))
-    variance = RNG.random(3).astype(np.float32) + np.float32(0.1)
-    wide = (slice(None), *[None] * (len(shape) - 2))
-    expected = (x - mean[wide]) / np.sqrt(variance[wide] + np.float32(1e-3))
-    extra: dict[str, Any] = {}
-    if affine:
-        expected = expected * gamma[wide] + beta[wide]
-        extra = {"gamma": gamma, "beta": beta}
-    found = one("batch_norm", typed("fp32", *shape), x, mean=mean, variance=variance, epsilon=1e-3, **extra)
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+def test_integers() -> None:
+    x, weight = np.array([[1, -2, 3]], np.int32), np.array([[4, 5, 6], [-7, 8, 9]], np.int32)
+    bias = np.array([10, 20], np.int32)
+    found = one("linear", typed("int32", 1, 2), x, x_type=typed("int32", 1, 3), weight=weight, bias=bias)
+    assert found.dtype == np.int32
+    np.testing.assert_array_equal(found, x @ weight.T + bias)
+    found = one("matmul", typed("int32", 1, 2), x, x_type=typed("int32", 1, 3), y=weight, transpose_y=True)
+    np.testing.assert_array_equal(found, x @ weight.T)
 
 
-@pytest.mark.parametrize("op", ["reduce_mean", "reduce_sum", "reduce_max"])
-@pytest.mark.parametrize("axes", [[-1], [2, 3], [-2, -1], [0, 1, 2, 3], [], None])
-@pytest.mark.parametrize("keep", [True, False])
-def test_reductions(op: str, axes: list[int] | None, keep: bool) -> None:
-    x = RNG.standard_normal((2, 3, 4, 5)).astype(np.float32)
-    oracle: Any = {"reduce_mean": np.mean, "reduce_sum": np.sum, "reduce_max": np.max}[op]
-    expected = np.asarray(oracle(x, axis=None if axes is None else tuple(axes), keepdims=keep))
-    inputs: dict[str, Any] = {"keep_dims": keep}
-    if axes is not None:
-        inputs["axes"] = np.array(axes, np.int32)
-    found = one(op, typed("fp32", *expected.shape), x, x_type=typed("fp32", *x.shape), **inputs)
-    assert found.shape == expected.shape
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+@pytest.mark.parametrize("shape", [(2, 3), (3,), (2, 4, 3)])
+def test_a_weight_of_another_dtype(shape: tuple[int, ...]) -> None:
+    x = RNG.standard_normal(shape).astype(np.float16)
+    weight = np.array([[4, 5, 6], [-7, 8, 9]], np.int32)
+    expected = (x.astype(np.float64) @ weight.T).astype(np.float16)
+    type_ = typed("fp16", *expected.shape)
+    cases: dict[str, dict[str, Any]] = {
+        "linear": {"weight": weight},
+        "matmul": {"y": weight, "transpose_y": True},
+    }
+    for op, inputs in cases.items():
+        found = one(op, type_, x, x_type=typed("fp16", *shape), **inputs)
+        np.testing.assert_allclose(found, expected, rtol=1e-3)  # a unit in the last place of fp16
+        np.testing.assert_array_equal(found, found.astype(np.float16))
+
+
+def test_a_weight_known_at_run_time_alone() -> None:
+    x, weight = (RNG.standard_normal(shape).astype(np.float32) for shape in ((2, 4, 3), (5, 3)))
+    program = function(
+        {"x": typed("fp32", None, 4, 3), "w": typed("fp32", 5, 3)},
+        [operation("linear", "y", typed("fp32", None, 4, 5), x=Ref("x"), weight=Ref("w"))],
+    )
+    np.testing.assert_allclose(run(program, x=x, w=weight)["y"], x @ weight.T, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("equation", "x", "y"),
+    [
+        ("nchw,nwhu->nchu", (2, 3, 4, 5), (2, 5, 4, 6)),
+        ("nchw, nwhu -> nchu", (1, 3, 4, 5), (2, 5, 1, 6)),
+        ("abcd,adce->abce", (2, 3, 1, 5), (1, 5, 4, 6)),
+        ("chw,whr->chr", (3, 4, 5), (5, 4, 6)),
+        ("chw,whr->chr", (3, 1, 5), (5, 4, 6)),
+    ],
+)
+@pytest.mark.parametrize("open_axes", [False, True])
+def test_einsum(equation: str, x: tuple[int, ...], y: tuple[int, ...], open_axes: bool) -> None:
+    a, b = RNG.standard_normal(x).astype(np.float32), RNG.standard_normal(y).astype(np.float32)
+    expected = np.einsum(equation, *_broadcast(a, b))
+    shapes = [(None,) * a.ndim] * 3 if open_axes else [x, y, expected.shape]
+    program = function(
+        {"x": typed("fp32", *shapes[0]), "y": typed("fp32", *shapes[1])},
+        [operation("einsum", "z", typed("fp32", *shapes[2]), values=(Ref("x"), Ref("y")), equation=equation)],
+    )
+    np.testing.assert_allclose(run(program, x=a, y=b)["z"], expected, atol=1e-5)
+
+
+def _broadcast(a: Array, b: Array) -> tuple[Array, Array]:
+    """Axes -2 and -4 made equal."""
+    shape_a, shape_b = list(a.shape), list(b.shape)
+    for axis in (-2, -4)[: a.ndim - 2]:
+        shape_a[axis] = shape_b[axis] = max(a.shape[axis], b.shape[axis])
+    return np.broadcast_to(a, shape_a), np.broadcast_to(b, shape_b)
+
+
+def test_einsum_of_three() -> None:
+    x = np.ones((1, 2, 3), np.float32)
+    program = function(
+        {"x": typed("fp32", 1, 2, 3)},
+        [
+            operation(
+                "einsum",
+                "z",
+                typed("fp32", 1),
+                values=(Ref("x"), Ref("x"), Ref("x")),
+                equation="abc,abc,abc->a",
+            )
+        ],
+    )
+    with pytest.raises(UnsupportedOpsError, match=r"einsum \(z_op\): 3 values"):
+        run(program, x=x)
