@@ -17,12 +17,14 @@ from coremlops.lower.ops import (
     pool,
     quantization_ops,
     random,
+    recurrent,
     reduction,
     scatter_gather,
     select,
     states,
     tensor_operation,
     tensor_transformation,
+    transformers,
 )
 
 __all__ = [
@@ -40,10 +42,12 @@ __all__ = [
     "pool",
     "quantization_ops",
     "random",
+    "recurrent",
     "reduction",
     "scatter_gather",
     "select",
     "states",
     "tensor_operation",
     "tensor_transformation",
+    "transformers",
 ]

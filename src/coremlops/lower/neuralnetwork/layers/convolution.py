@@ -10,7 +10,7 @@ from coremlops.errors import ModelFormatError
 from coremlops.lower.neuralnetwork.context import NetworkLowering
 from coremlops.lower.neuralnetwork.layers.matrix import given
 from coremlops.lower.neuralnetwork.registry import layer
-from coremlops.lower.padding import spatial_padding
+from coremlops.lower.padding import padded_or_pads
 from coremlops.lower.registry import Ints, Unsupported, Value
 
 
@@ -90,9 +90,7 @@ def _convolved(
     dilations: Ints,
     padding: tuple[str, Ints | None],
 ) -> Value:
-    attributes = spatial_padding(
-        *padding, input_sizes=x.shape[2:], kernel=size, strides=strides, dilations=dilations
-    )
+    x, pads = padded_or_pads(ctx, x, *padding, size, strides, dilations)
     return ctx.node(
         "Conv",
         x,
@@ -102,7 +100,7 @@ def _convolved(
         strides=strides,
         dilations=dilations,
         group=groups,
-        **attributes,
+        pads=pads,
     )
 
 

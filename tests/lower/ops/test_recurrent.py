@@ -1,0 +1,237 @@
+"""Recurrent nets against a plain loop in double.
+
+Tolerance: 2e-6, for ONNX Runtime approximates sigmoid and tanh to a few 1e-7; in fp16 a unit in the last
+place.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from coremlops.dialects.mil import NamedType, Operation, Ref
+from coremlops.errors import ModelFormatError, UnsupportedOpsError
+from tests.lower.programs import Array, function, operation, run, typed
+
+RNG = np.random.default_rng(9)
+S, B, I, H = 5, 2, 3, 4  # noqa: E741  as coremltools names them
+ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
+    "tanh": np.tanh,
+    "scaled_tanh": np.tanh,
+    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+    "hard_sigmoid": lambda x: np.clip(0.2 * x + 0.5, 0, 1),
+    "relu": lambda x: np.maximum(x, 0),
+    "linear": lambda x: x,
+}
+
+
+def normal(*shape: int) -> Array:
+    return (RNG.standard_normal(shape) * 0.5).astype(np.float32)
+
+
+def execute(
+    op: str, feeds: dict[str, Array], results: int, width: int, dtype: str, *, free: bool, **inputs: Any
+) -> list[Array]:
+    """Run an op whose results are a sequence and states."""
+    count = None if free else (S if inputs.get("output_sequence") else 1)
+    types = [typed(dtype, count, None if free else B, width)]
+    types += [typed(dtype, None if free else B, width)] * (results - 1)
+    made = operation(op, "y", types[0], **{name: Ref(name) for name in feeds}, **inputs)
+    names = [f"y{index}" for index in range(results)]
+    outputs = tuple(NamedType(name, type_) for name, type_ in zip(names, types, strict=True))
+    made = Operation(made.type, made.name, made.inputs, outputs, made.blocks, made.attributes)
+    given = {
+        name: typed(dtype, *([None] * (value.ndim - 1) if free else value.shape[:-1]), value.shape[-1])
+        for name, value in feeds.items()
+    }
+    found = run(function(given, [made], *names), **feeds)
+    return [found[name] for name in names]
+
+
+def compare(found: list[Array], expected: list[Array], dtype: str) -> None:
+    for one, other in zip(found, expected, strict=True):
+        assert one.shape == other.shape
+        np.testing.assert_allclose(one, other, atol=2e-6 if dtype == "fp32" else 1e-3)
+        if dtype == "fp16":
+            np.testing.assert_array_equal(one, one.astype(np.float16))
+
+
+def held(dtype: str, value: Array) -> Array:
+    """What the dtype holds of it."""
+    return value.astype(np.float16 if dtype == "fp16" else np.float32)
+
+
+def unrolled(x: Array, state: Any, step: Callable[[Array, Any], Any], direction: str) -> tuple[Array, Any]:
+    """The hidden states in the order of the steps, and the last state."""
+    sequence = []
+    for line in x[::-1] if direction == "reverse" else x:
+        state = step(line.astype(np.float64), state)
+        sequence.append(state[0])
+    return np.stack(sequence), state
+
+
+CASES = [
+    ("forward", True, True, "fp32", False),
+    ("reverse", True, False, "fp32", False),
+    ("forward", False, True, "fp32", True),
+    ("reverse", False, True, "fp16", False),
+    ("reverse", True, True, "fp16", True),
+]
+NAMES = ("direction", "sequence", "biased", "dtype", "free")
+
+
+@pytest.mark.parametrize(NAMES, CASES)
+@pytest.mark.parametrize("activation", ["tanh", "relu", "sigmoid", "hard_sigmoid", "scaled_tanh", "linear"])
+def test_rnn(direction: str, sequence: bool, biased: bool, dtype: str, free: bool, activation: str) -> None:
+    x, h, w, r, bias = (held(dtype, normal(*shape)) for shape in ((S, B, I), (B, H), (H, I), (H, H), (H,)))
+    act = ACTIVATIONS[activation]
+    wide = [part.astype(np.float64) for part in (w, r, bias if biased else np.zeros(H))]
+
+    def step(line: Array, state: Any) -> Any:
+        return (act(line @ wide[0].T + state[0] @ wide[1].T + wide[2]),)
+
+    steps, (last,) = unrolled(x, (h.astype(np.float64),), step, direction)
+    inputs: dict[str, Any] = {"weight_ih": w, "weight_hh": r, "activation": activation}
+    inputs |= {"direction": direction, "output_sequence": sequence} | ({"bias": bias} if biased else {})
+    found = execute("rnn", {"x": x, "initial_h": h}, 2, H, dtype, free=free, **inputs)
+    compare(found, [steps if sequence else last[None], last], dtype)
+
+
+@pytest.mark.parametrize(NAMES, CASES)
+@pytest.mark.parametrize("names", [("sigmoid", "tanh"), ("tanh", "sigmoid"), ("hard_sigmoid", "relu")])
+@pytest.mark.parametrize("after", [None, False, True])
+def test_gru(
+    direction: str,
+    sequence: bool,
+    biased: bool,
+    dtype: str,
+    free: bool,
+    names: tuple[str, str],
+    after: bool | None,
+) -> None:
+    shapes = ((S, B, I), (B, H), (3 * H, I), (3 * H, H), (3 * H,), (3 * H,))
+    x, h, w, r, bias, bias_in = (held(dtype, normal(*shape)) for shape in shapes)
+    gate, act = (ACTIVATIONS[name] for name in names)
+    zeros = np.zeros(3 * H)
+    wr, wo, wz = np.split(w.astype(np.float64), 3)
+    rr, ro, rz = np.split(r.astype(np.float64), 3)
+    br, bo, bz = np.split(bias.astype(np.float64) if biased else zeros, 3)
+    ir, io, iz = np.split(bias_in.astype(np.float64) if biased and after is not None else zeros, 3)
+
+    def step(line: Array, state: Any) -> Any:
+        old = state[0]
+        reset = gate(line @ wr.T + old @ rr.T + br + ir)
+        update = gate(line @ wz.T + old @ rz.T + bz + iz)
+        inner = reset * (old @ ro.T + bo) if after else (reset * old) @ ro.T + bo
+        return ((1 - update) * act(line @ wo.T + io + inner) + update * old,)
+
+    steps, (last,) = unrolled(x, (h.astype(np.float64),), step, direction)
+    inputs: dict[str, Any] = {"weight_ih": w, "weight_hh": r, "direction": direction}
+    inputs |= {"recurrent_activation": names[0], "activation": names[1], "output_sequence": sequence}
+    inputs |= {"bias": bias} if biased else {}
+    if after is not None:
+        inputs |= {"reset_after": after} | ({"input_bias": bias_in} if biased else {})
+    found = execute("gru", {"x": x, "initial_h": h}, 2, H, dtype, free=free, **inputs)
+    compare(found, [steps if sequence else last[None], last], dtype)
+
+
+def lstm(x: Array, state: Any, net: dict[str, Array], names: tuple[str, ...], clip: float, way: str) -> Any:
+    """The hidden states in the order of the steps, and the last h and c."""
+    gate, cell, act = (ACTIVATIONS[name] for name in names)
+    wide = {name: value.astype(np.float64) for name, value in net.items()}
+    p_i, p_f, p_o = np.split(wide.get("peephole", np.zeros(3 * H)), 3)
+
+    def step(line: Array, state: Any) -> Any:
+        h, c = state
+        total = line @ wide["weight_ih"].T + h @ wide["weight_hh"].T + wide.get("bias", np.zeros(4 * H))
+        i, f, o, z = np.split(total, 4, -1)
+        c = np.clip(gate(f + c * p_f) * c + gate(i + c * p_i) * cell(z), -clip, clip)
+        return gate(o + c * p_o) * act(c), c
+
+    return unrolled(x, tuple(part.astype(np.float64) for part in state), step, way)
+
+
+LSTM_NAMES = [
+    ("sigmoid", "tanh", "tanh"),
+    ("hard_sigmoid", "scaled_tanh", "linear"),
+    ("sigmoid", "relu", "relu"),
+    ("tanh", "sigmoid", "hard_sigmoid"),
+]
+
+
+def lstm_net(dtype: str, biased: bool, holes: bool, back: str = "") -> dict[str, Array]:
+    net = {"weight_ih": normal(4 * H, I), "weight_hh": normal(4 * H, H)}
+    net |= {"bias": normal(4 * H)} if biased else {}
+    net |= {"peephole": normal(3 * H)} if holes else {}
+    return {name + back: held(dtype, value) for name, value in net.items()}
+
+
+@pytest.mark.parametrize(NAMES, CASES)
+@pytest.mark.parametrize("names", LSTM_NAMES)
+@pytest.mark.parametrize("holes", [True, False])
+@pytest.mark.parametrize("clip", [None, 0.1])
+def test_lstm(
+    direction: str,
+    sequence: bool,
+    biased: bool,
+    dtype: str,
+    free: bool,
+    names: tuple[str, ...],
+    holes: bool,
+    clip: float | None,
+) -> None:
+    x, h, c = (held(dtype, normal(*shape)) for shape in ((S, B, I), (B, H), (B, H)))
+    net = lstm_net(dtype, biased, holes)
+    bound = np.inf if clip is None else float(held(dtype, np.array(clip)))
+    steps, (last, cell) = lstm(x, (h, c), net, names, bound, direction)
+    inputs: dict[str, Any] = {"direction": direction, "output_sequence": sequence}
+    inputs |= dict(zip(("recurrent_activation", "cell_activation", "activation"), names, strict=True))
+    inputs |= {} if clip is None else {"clip": held(dtype, np.array(clip))}
+    feeds = {"x": x, "initial_h": h, "initial_c": c}
+    found = execute("lstm", feeds, 3, H, dtype, free=free, **net, **inputs)
+    compare(found, [steps if sequence else last[None], last, cell], dtype)
+
+
+@pytest.mark.parametrize(NAMES[1:], [case[1:] for case in CASES])
+@pytest.mark.parametrize("clip", [None, 0.1])
+def test_lstm_in_both_directions(
+    sequence: bool, biased: bool, dtype: str, free: bool, clip: float | None
+) -> None:
+    x, h, c = (held(dtype, normal(*shape)) for shape in ((S, B, I), (B, 2 * H), (B, 2 * H)))
+    net, net_back = lstm_net(dtype, biased, biased), lstm_net(dtype, biased, biased)
+    bound = np.inf if clip is None else float(held(dtype, np.array(clip)))
+    there, last = lstm(x, (h[:, :H], c[:, :H]), net, LSTM_NAMES[0], bound, "forward")
+    back, first = lstm(x, (h[:, H:], c[:, H:]), net_back, LSTM_NAMES[0], bound, "reverse")
+    hidden, cell = (np.concatenate(pair, -1) for pair in zip(last, first, strict=True))
+    whole = np.concatenate([there, back[::-1]], -1)  # in the order of x, as PyTorch gives it
+    inputs: dict[str, Any] = net | {f"{name}_back": value for name, value in net_back.items()}
+    inputs |= {} if clip is None else {"clip": held(dtype, np.array(clip))}
+    feeds = {"x": x, "initial_h": h, "initial_c": c}
+    found = execute(
+        "lstm",
+        feeds,
+        3,
+        2 * H,
+        dtype,
+        free=free,
+        direction="bidirectional",
+        output_sequence=sequence,
+        **inputs,
+    )
+    compare(found, [whole if sequence else hidden[None], hidden, cell], dtype)
+
+
+def test_what_is_refused() -> None:
+    feeds = {"x": normal(S, B, I), "initial_h": normal(B, H)}
+    weights = {"weight_ih": normal(H, I), "weight_hh": normal(H, H)}
+    with pytest.raises(UnsupportedOpsError, match="activation 'swish'"):
+        execute("rnn", feeds, 2, H, "fp32", free=False, activation="swish", **weights)
+    with pytest.raises(UnsupportedOpsError, match="direction 'sideways'"):
+        execute("rnn", feeds, 2, H, "fp32", free=False, direction="sideways", **weights)
+    net = lstm_net("fp32", True, False)
+    both = {"x": normal(S, B, I), "initial_h": normal(B, 2 * H), "initial_c": normal(B, 2 * H)}
+    with pytest.raises(ModelFormatError, match="no weights for the way back"):
+        execute("lstm", both, 3, 2 * H, "fp32", free=False, direction="bidirectional", **net)
+    with pytest.raises(ModelFormatError, match="do not fit each other"):
+        execute("rnn", feeds, 2, H, "fp32", free=False, weight_ih=normal(H, I), weight_hh=np.float32(1))
