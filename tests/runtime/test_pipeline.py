@@ -10,8 +10,9 @@ import pytest
 import coremlops
 from coremlops.errors import ModelFormatError, UnsupportedOpsError
 from coremlops.runtime import describe
-from tests.classic_models import classifier, load, regressor, save, spec
+from tests.classic_models import DTYPES, classifier, load, regressor, save, spec
 from tests.handmade import add_operation, adder, program_spec
+from tests.lower.classic.test_suppression import suppression
 
 
 def scaler(source: str, target: str, shift: float, size: int = 2) -> Any:
@@ -235,3 +236,24 @@ def test_a_member_that_onnx_cannot_hold(tmp_path: Path) -> None:
     assert loaded.predict({"x": 2}) == {"y": 2}
     with pytest.raises(UnsupportedOpsError, match="member 0 of the pipeline runs in Python"):
         loaded.to_onnx()
+
+
+def test_a_detector_as_one_onnx_graph(tmp_path: Path) -> None:
+    program, block = program_spec()
+    add_operation(block, "relu", "y", (2, 3), {"x": "x"})
+    nms = suppression(iou=0.5, confidence=0.25)
+    for feature in (*nms.description.input, *nms.description.output):
+        feature.type.multiArrayType.dataType = DTYPES["float32"]
+    nms.description.input[0].name = nms.nonMaximumSuppression.confidenceInputFeatureName = "y"
+    inputs = {"x": ("float32", 2, 3), "boxes": ("float32", 2, 4)}
+    outputs = {"confidence": ("float32",), "coordinates": ("float32",)}
+    loaded = load(pipeline([program, nms], inputs, outputs), tmp_path)
+    given = {
+        "x": np.array([[0.3, -1, 0.1], [0.2, 0.9, 0]], np.float32),
+        "boxes": np.array([[0, 0, 1, 1], [0.1, 0, 1, 1]], np.float32),
+    }
+    expected, got = loaded.predict(given), run_onnx(loaded, **given)
+    np.testing.assert_array_equal(expected["coordinates"], given["boxes"][1:])
+    assert expected["confidence"].dtype == np.float32
+    for name, values in expected.items():
+        np.testing.assert_array_equal(got[name], values)
