@@ -4,7 +4,7 @@ import pytest
 
 from coremlops.lower import supported_ops
 from coremlops.lower.context import Lowering
-from coremlops.lower.registry import Value, add_rule, lowers, rule_for
+from coremlops.lower.registry import Rule, Value, lowers, rule_for
 
 
 def test_two_rules_for_one_op() -> None:
@@ -20,8 +20,14 @@ def test_an_annotation_that_no_input_has() -> None:
     def rule(ctx: Lowering, x: list[int]) -> None: ...
 
     with pytest.raises(ValueError, match=r"input 'x' has the annotation list\[int\]"):
-        add_rule("nonsense", rule, moves=False)
-    assert rule_for("nonsense") is None
+        _ = Rule("nonsense", rule, moves=False, rounded=False).parameters
+
+
+@pytest.mark.parametrize("op", sorted(set(supported_ops()) - {"const"}))
+def test_every_rule_s_signature_is_understood(op: str) -> None:
+    rule = rule_for(op)
+    assert rule is not None
+    assert all(isinstance(name, str) for name in rule.parameters)
 
 
 def test_what_an_image_classifier_needs_is_supported() -> None:

@@ -167,8 +167,7 @@ def _throughput(model: Model, inputs: Mapping[str, Any], batch: int, together: i
     def work(end: float) -> int:
         count = 0
         while time.perf_counter() < end or not count:
-            for example in examples:
-                model.predict(example)
+            model.predict_batch(examples)
             count += batch
         return count
 
