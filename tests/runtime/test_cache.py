@@ -213,6 +213,7 @@ def test_tables_survive() -> None:
         NamedType("x", TensorType("fp16", (1, None))),
         Classifier("label", "probs", "probs", (1, 2), ("ä", 3)),
         None,
+        {"y": "y.2"},
         TensorType("fp32", None),
     )
     assert cache.decode(json.loads(json.dumps(cache.encode(tables)))) == tables

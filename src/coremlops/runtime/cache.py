@@ -172,6 +172,8 @@ def encode(value: Any) -> Any:
     if is_dataclass(value) and type(value).__name__ in _CLASSES:
         found = {field.name: encode(getattr(value, field.name)) for field in fields(value)}
         return {"": type(value).__name__, **found}
+    if isinstance(value, Mapping):
+        return {"": "Mapping", "items": [[encode(part) for part in item] for item in value.items()]}
     if value is None or isinstance(value, str | int | float):
         return value
     raise TypeError(f"{type(value).__name__} cannot be kept")
@@ -181,6 +183,8 @@ def decode(value: Any) -> Any:
     """The inverse of `encode`. Raises KeyError, TypeError or ValueError for what it cannot have written."""
     if isinstance(value, list):
         return tuple(decode(entry) for entry in value)
+    if isinstance(value, dict) and value[""] == "Mapping":
+        return {decode(name): decode(entry) for name, entry in value["items"]}
     if isinstance(value, dict):
         return _CLASSES[value[""]](**{name: decode(entry) for name, entry in value.items() if name})
     return value
