@@ -196,7 +196,7 @@ def test_a_recommender_of_too_many_items(tmp_path: Path) -> None:
     with pytest.raises(ModelFormatError, match="of 4 names"):
         load(model, tmp_path)
     model.itemSimilarityRecommender.itemStringIds.Clear()
-    with pytest.raises(ModelFormatError, match="at most 10000000 items"):
+    with pytest.raises(ModelFormatError, match="at most 1000000 items"):
         load(model, tmp_path)
 
 

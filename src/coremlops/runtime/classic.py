@@ -301,8 +301,10 @@ def _identity(model: kinds.Identity, description: ModelDescription, where: str) 
 
 
 def _recommender(model: ItemSimilarityRecommender, description: ModelDescription, where: str) -> Runner:
+    places = {name: place for place, name in enumerate(model.items)}
+
     def run(features: Mapping[str, Any]) -> dict[str, Any]:
-        return recommend(model, features)
+        return recommend(model, places, features)
 
     return run
 

@@ -16,9 +16,13 @@ from coremlops.dialects.classic.recommender import ItemSimilarityRecommender
 from coremlops.errors import InputError
 
 
-def recommend(model: ItemSimilarityRecommender, features: Mapping[str, Any]) -> dict[str, Any]:
-    """The recommended items, best first (of equal ones, the first), and their scores. Raises InputError."""
-    places = {name: place for place, name in enumerate(model.items)}
+def recommend(
+    model: ItemSimilarityRecommender, places: Mapping[Any, int], features: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The recommended items, best first (of equal ones, the first), and their scores.
+
+    `places`: the place of each of the model's items. Raises InputError.
+    """
     seen = _seen(model, places, features)
     scores = np.zeros(len(places))
     for item, score in seen.items():

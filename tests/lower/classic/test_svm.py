@@ -155,3 +155,14 @@ def test_numbers_that_do_not_fit(tmp_path: Path, change: Any, message: str) -> N
     change(model.supportVectorClassifier)
     with pytest.raises(ModelFormatError, match=message):
         load(model, tmp_path)
+
+
+def test_a_small_file_does_not_ask_for_many_vectors(tmp_path: Path) -> None:
+    model = regressor({"x": (1 << 23,)})
+    message = model.supportVectorRegressor
+    message.kernel.linearKernel.SetInParent()
+    for _ in range(3):
+        message.sparseSupportVectors.vectors.add()
+    message.coefficients.alpha.extend([1, 1, 1])
+    with pytest.raises(ModelFormatError, match="3 support vectors of 8388608 numbers are too many"):
+        load(model, tmp_path)

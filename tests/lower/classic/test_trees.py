@@ -217,3 +217,13 @@ def test_an_input_of_another_size_is_refused_and_not_read_past(tmp_path: Path) -
     assert size.upperBound == -1
     with pytest.raises(ModelError):
         load(model, tmp_path).predict({"x": np.zeros(2)})
+
+
+def test_a_small_file_does_not_ask_for_a_large_table(tmp_path: Path) -> None:
+    model = regressor({"x": (1,)}, (1_000_000,))
+    parameters = model.treeEnsembleRegressor.treeEnsemble
+    parameters.numPredictionDimensions = 1_000_000
+    for tree in range(20):
+        parameters.nodes.add(treeId=tree, nodeBehavior=6).evaluationInfo.add(evaluationValue=1)
+    with pytest.raises(ModelFormatError, match="20 leaves of 1000000 values are too many"):
+        load(model, tmp_path)

@@ -13,7 +13,7 @@ from typing import Any
 from coremlops.dialects.classic.numbers import Labels
 from coremlops.errors import ModelFormatError
 
-MAX_ITEMS = 10_000_000
+MAX_ITEMS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, eq=False)

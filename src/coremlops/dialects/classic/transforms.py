@@ -15,7 +15,7 @@ import numpy as np
 from coremlops.dialects.classic.numbers import Array, Labels, enum_name, vector
 from coremlops.errors import ModelFormatError
 
-MAX_VECTOR = 1 << 28  # elements of a vector that a model may ask for
+MAX_VECTOR = 1 << 24  # elements of a vector that a model may ask for
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -25,7 +25,8 @@ from coremlops.model.description import (
     ScalarFeature,
 )
 
-MAX_ELEMENTS = 1 << 27  # doubles in one constant or input: 1 GiB
+MAX_ELEMENTS = 1 << 24  # doubles that a small file may ask for at once: 128 MiB
+_MAX_HELD = 1 << 27
 _ARRAYS = {"float16": "fp16", "float32": "fp32", "float64": "fp64", "int32": "int32", "int8": "int8"}
 _HALF, _FLOAT, _DOUBLE, _INT64 = 10, 1, 11, 7
 
@@ -195,6 +196,11 @@ class ClassicLowering:
             self._classifier,
             renamed=self._renamed,
         )
+
+
+def room(held: int) -> int:
+    """How many doubles a table may have that a file holds `held` numbers of, the others being zero."""
+    return max(MAX_ELEMENTS, min(1024 * held, _MAX_HELD))
 
 
 def _axes(feature: ArrayFeature) -> tuple[int | None, ...]:

@@ -16,7 +16,7 @@ from coremlops.dialects.classic.svm import (
 )
 from coremlops.dialects.mil.graph import TensorType
 from coremlops.errors import ModelFormatError
-from coremlops.lower.classic.context import MAX_ELEMENTS, ClassicLowering
+from coremlops.lower.classic.context import ClassicLowering, room
 from coremlops.lower.context import Lowering
 from coremlops.lower.onnx_graph import OnnxGraph
 from coremlops.lower.registry import Value
@@ -63,7 +63,7 @@ def _kernel_values(low: ClassicLowering, kernel: Kernel, vectors: SupportVectors
 
 
 def _dense(low: ClassicLowering, vectors: SupportVectors, width: int) -> Array:
-    if vectors.count * width > MAX_ELEMENTS:
+    if vectors.count * width > room(len(vectors.values)):
         raise ModelFormatError(
             f"{low.where}: {vectors.count} support vectors of {width} numbers are too many"
         )

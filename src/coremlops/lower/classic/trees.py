@@ -15,7 +15,7 @@ from onnx import numpy_helper
 from coremlops.dialects.classic.numbers import Array
 from coremlops.dialects.classic.trees import LEAF, TreeEnsemble
 from coremlops.errors import ModelFormatError
-from coremlops.lower.classic.context import MAX_ELEMENTS, ClassicLowering
+from coremlops.lower.classic.context import ClassicLowering, room
 from coremlops.lower.registry import Unsupported, Value
 
 _EQUAL, _NOT_EQUAL = 4, 5
@@ -81,7 +81,7 @@ def _leaf_table(low: ClassicLowering, model: TreeEnsemble) -> Array:
     """The values of the leaves [leaves, dimensions], in the order of their nodes."""
     leaf = model.modes == LEAF
     count, dimensions = int(leaf.sum()), len(model.base)
-    if count * dimensions > MAX_ELEMENTS:
+    if count * dimensions > room(len(model.leaf_values)):
         raise ModelFormatError(f"{low.where}: {count} leaves of {dimensions} values are too many")
     table = np.zeros((count, dimensions))
     places = np.cumsum(leaf) - 1
