@@ -87,6 +87,10 @@ def grid_sample(
     """x at the points of `grid`, from -1 to 1. x: [B, C, H, W]; grid: [B, H', W', 2] -> [B, C, H', W']."""
     if padding.lower() not in _PADDING or sampling.lower() not in _SAMPLING:
         raise Unsupported(f"padding_mode {padding!r} with sampling_mode {sampling!r}")
+    if padding.lower() in ("reflection", "symmetric") and sampling.lower() == "nearest":
+        # ONNX Runtime takes the nearest pixel and then reflects it; Apple and PyTorch reflect first.
+        pixels = _reflected(ctx, x, _to_pixels(ctx, x, grid, aligned), aligned)
+        grid, aligned, padding = _from_pixels(ctx, x, pixels, False), False, "border"
     attributes = {
         "mode": _SAMPLING[sampling.lower()],
         "padding_mode": _PADDING[padding.lower()][0],
@@ -100,3 +104,17 @@ def grid_sample(
     share = ctx.node("GridSample", ones, grid, **attributes)
     rest = ctx.node("Mul", ctx.node("Sub", _float(ctx, 1), share), _float(ctx, value))
     return ctx.node("Add", sampled, rest)
+
+
+def _reflected(ctx: Lowering, x: Value, pixels: Value, aligned: bool) -> Value:
+    """Pixels (x, y) folded into the image: about the outermost pixels' centres, or about their edges."""
+    extent = _extent(ctx, x)
+    last = ctx.node("Sub", extent, _float(ctx, 1))
+    low = _float(ctx, 0 if aligned else -0.5)
+    span = ctx.node("Max", last, _float(ctx, 1)) if aligned else extent
+    distance = ctx.node("Abs", ctx.node("Sub", pixels, low))
+    folds = ctx.node("Floor", ctx.node("Div", distance, span))
+    rest = ctx.node("Sub", distance, ctx.node("Mul", folds, span))
+    odd = ctx.node("Equal", ctx.node("Mod", folds, _float(ctx, 2), fmod=1), _float(ctx, 1))
+    inside = ctx.node("Add", ctx.node("Where", odd, ctx.node("Sub", span, rest), rest), low)
+    return ctx.node("Min", ctx.node("Max", inside, _float(ctx, 0)), last)

@@ -317,6 +317,19 @@ def test_resample(sampling: str, padding: str, coordinates: str, align: bool) ->
         np.testing.assert_allclose(found, expected.numpy(), rtol=0, atol=ATOL)
 
 
+def test_resample_reflects_before_it_takes_the_nearest() -> None:
+    """6.5 of two pixels reflects to 0.5, whose nearest is 0; 6, the nearest of 6.5, would reflect to 1."""
+    x = np.array([11, 22, 33, 44], np.float32).reshape(1, 1, 2, 2)
+    places = np.array([-1, -2, -3.7, -1, 0, 0, 3.5, 1.2], np.float32).reshape(1, 2, 2, 2)
+    inputs: dict[str, Any] = {"sampling_mode": "nearest", "padding_mode": "symmetric", "padding_value": -1.0,
+              "coordinates_mode": "normalized_zero_to_one", "align_corners": False}  # fmt: skip
+    made = operation("resample", "y", typed("fp32", 1, 1, 2, 2), x=Ref("x"), coordinates=Ref("c"), **inputs)
+    program = function({"x": typed("fp32", 1, 1, 2, 2), "c": typed("fp32", 1, 2, 2, 2)}, [made])
+    np.testing.assert_array_equal(
+        run(program, x=x, c=places)["y"].ravel(), [22, 33, 11, 33]
+    )  # coremltools' test
+
+
 def test_resample_with_another_padding_value() -> None:
     x = image(1, 1, 2, 2)
     places = np.array([[[[0, 0], [-0.25, 0], [-5, 1], [1, 1.5]]]], np.float32)
