@@ -119,6 +119,26 @@ def test_transposed_convolution(fields: dict[str, Any], options: dict[str, Any])
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
+def test_transposed_convolution_with_dilations() -> None:
+    x, w = normal(1, 2, 4, 5), normal(2, 3, 3, 3)
+    expected = F.conv_transpose2d(
+        torch.from_numpy(x), torch.from_numpy(w), stride=2, padding=1, dilation=(2, 1)
+    ).numpy()
+    found = one(
+        "convolution",
+        x,
+        outputChannels=3,
+        kernelChannels=2,
+        kernelSize=[3, 3],
+        stride=[2, 2],
+        dilationFactor=[2, 1],
+        isDeconvolution=True,
+        outputShape=list(expected.shape[2:]),
+        weights=w,
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("lead", [(), (2,), (1, 2)])
 @pytest.mark.parametrize("kind", ["MAX", "AVERAGE", "L2"])
 def test_pooling(kind: str, lead: tuple[int, ...]) -> None:

@@ -37,9 +37,11 @@ def convolution(
     """A convolution, or its transpose, over height and width.
 
     x: [..., C, H, W]. weights, or `kernels` as a second input: [outputChannels, kernelChannels, *kernelSize];
-    of a transposed one [kernelChannels, outputChannels / nGroups, *kernelSize].
+    of a transposed one [kernelChannels, outputChannels / nGroups, *kernelSize]. The format's text says that a
+    transposed one ignores dilations; coremltools' tests have them.
     """
     groups, size = nGroups or 1, kernelSize or (3, 3)
+    strides, dilations = stride or (1, 1), dilationFactor or (1, 1)
     shape = (outputChannels, kernelChannels)
     if isDeconvolution:
         shape = (kernelChannels, outputChannels // groups)
@@ -54,11 +56,9 @@ def convolution(
     def function(view: Value) -> Value:
         if isDeconvolution:
             return transposed(
-                ctx, view, kernels, offsets, groups, size, stride or (1, 1), (1, 1), padding, outputShape
+                ctx, view, kernels, offsets, groups, size, strides, dilations, padding, outputShape
             )
-        return _convolved(
-            ctx, view, kernels, offsets, groups, size, stride or (1, 1), dilationFactor or (1, 1), padding
-        )
+        return _convolved(ctx, view, kernels, offsets, groups, size, strides, dilations, padding)
 
     return ctx.on_images(x, function)
 
