@@ -27,14 +27,15 @@ def attempt(path: Path, number: int) -> str:
     except CoremlopsError:
         return "unreadable"
     try:
-        model = coremlops.load(path, precision=rng.choice(("typed", "float32", "float16")), threads=1)
+        model = coremlops.load(
+            path, precision=rng.choice(("typed", "float32", "float16")), threads=1, time_limit_s=TIME_LIMIT_S
+        )
     except CoremlopsError:
         return "refused"
     try:
-        make_state = getattr(model, "make_state", None)
-        state = make_state() if make_state and model.description.states else None
+        state = model.make_state() if model.description.states else None
         inputs = {feature.name: _value(feature, rng) for feature in model.description.inputs}
-        model.predict(inputs, **({"state": state} if state is not None else {}))
+        model.predict(inputs, state=state)
     except CoremlopsError:
         return "failed"
     return "ran"
