@@ -34,7 +34,7 @@ ADDRESS_SPACE_BYTES = 12 << 30
 PEAK_BYTES = (
     2 << 30
 )  # of a child that ran small models: above it, something was allocated because a file said so
-HANG_S = 30.0
+HANG_S = 120.0  # a value of a gigabyte, on a machine that has other work
 BATCH = 250
 
 

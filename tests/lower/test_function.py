@@ -280,3 +280,12 @@ def test_inputs_that_do_not_fit_each_other(kind: str, inputs: dict[str, Any]) ->
         ModelFormatError, match=r"_op\): its inputs do not fit each other: axis \d of a tensor of rank 2"
     ):
         lower(function({"x": type_}, [operation(kind, "y", type_, **x, **inputs)]))
+
+
+def test_a_constants_type_is_no_inputs() -> None:
+    """Below a byte there are constants alone: nobody could give such an input."""
+    program = function(
+        {"x": typed("uint4", 3)}, [operation("cast", "y", typed("fp32", 3), x=Ref("x"), dtype="fp32")]
+    )
+    with pytest.raises(UnsupportedOpsError, match=r"input .x.: uint4"):
+        lower(program)

@@ -103,6 +103,10 @@ def test_features_that_cannot_be() -> None:
     with pytest.raises(ModelFormatError, match="'nothing' has the type None"):
         read_description(spec, where="test")
     spec = network()
+    spec.description.input.add().type.int64Type.SetInParent()
+    with pytest.raises(ModelFormatError, match="a feature without a name"):
+        read_description(spec, where="test")
+    spec = network()
     for _ in range(2):
         spec.description.input.add(name="twice").type.int64Type.SetInParent()
     with pytest.raises(ModelFormatError, match="two features have one name"):

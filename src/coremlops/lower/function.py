@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from coremlops.dialects.mil.graph import (
+    NUMPY_DTYPES,
     BlobRef,
     Block,
     Constant,
@@ -31,7 +32,7 @@ from coremlops.errors import ModelFormatError, UnsupportedOpsError
 from coremlops.lower.binding import bind
 from coremlops.lower.constants import ReadBlob, as_computed, as_tensor, fits_fp16, resolve
 from coremlops.lower.context import Classifier, Lowering
-from coremlops.lower.onnx_graph import DEFAULT_OPSET, ONNX_DTYPES, OnnxGraph
+from coremlops.lower.onnx_graph import DEFAULT_OPSET, OnnxGraph
 from coremlops.lower.passes import run_passes
 from coremlops.lower.registry import Rule, State, Unsupported, Value, Values, rule_for
 
@@ -227,7 +228,7 @@ class _FunctionLowering:
         }
 
     def _input(self, entry: NamedType) -> NamedType:
-        if not isinstance(entry.type, TensorType) or entry.type.dtype not in ONNX_DTYPES:
+        if not isinstance(entry.type, TensorType) or entry.type.dtype not in NUMPY_DTYPES:
             self.unsupported.append(f"input ({entry.name}): {entry.type}")
             self.slots[entry.name] = _Slot(Value(entry.name, TensorType("fp32", None)))
             return entry

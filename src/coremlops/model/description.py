@@ -194,6 +194,8 @@ def _features(messages: Any, *, where: str) -> tuple[Feature, ...]:
         raise ModelFormatError(f"{where}: {len(messages)} features; at most {MAX_FEATURES}")
     features = tuple(_feature(message, where=where) for message in messages)
     names = [feature.name for feature in features]
+    if "" in names:
+        raise ModelFormatError(f"{where}: a feature without a name")
     if len(set(names)) != len(names):
         raise ModelFormatError(f"{where}: two features have one name: {sorted(names)}")
     return features

@@ -265,3 +265,10 @@ def test_a_constant_below_one_byte() -> None:
     constant.immediateValue.tensor.bytes.values = bytes(3)
     with pytest.raises(ModelFormatError, match="holds 3 bytes; expected 2"):
         constant_of(constant)
+
+
+def test_a_value_has_a_name() -> None:
+    spec, block = program_spec()
+    add_operation(block, "relu", "", (2, 3), {"x": "x"})
+    with pytest.raises(ModelFormatError, match="a value without a name"):
+        read(spec)

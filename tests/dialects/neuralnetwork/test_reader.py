@@ -148,3 +148,11 @@ def test_numbers_and_words_out_of_range() -> None:
     params.type = 77
     with pytest.raises(ModelFormatError, match="type has the unknown value 77"):
         read_network(message, where="net")
+
+
+@pytest.mark.parametrize("names", [(["x", ""], ["y"]), (["x"], [""])])
+def test_a_value_has_a_name(names: tuple[list[str], list[str]]) -> None:
+    message = network()
+    add_layer(message, "add", *names)
+    with pytest.raises(ModelFormatError, match="has an input or output without a name"):
+        read(message)

@@ -122,6 +122,8 @@ class _Reader:
         raise self.fail(f"an input of a {operation!r} operation is neither a name nor a value")
 
     def named_types(self, messages: Any) -> tuple[NamedType, ...]:
+        if any(not entry.name for entry in messages):
+            raise self.fail("a value without a name")
         return tuple(NamedType(entry.name, self.type(entry.type)) for entry in messages)
 
     def constant(self, message: Any) -> Constant:

@@ -85,6 +85,8 @@ class _Reader:
         if max(len(message.input), len(message.output)) > MAX_VALUES:
             raise self.fail(f"layer {message.name!r} has more than {MAX_VALUES} inputs or outputs")
         where = f"{self.where}: {kind} ({message.name})"
+        if "" in message.input or "" in message.output:
+            raise ModelFormatError(f"{where} has an input or output without a name")
         fields = self.fields(getattr(message, kind), where, depth)
         return Layer(kind, message.name, tuple(message.input), tuple(message.output), fields)
 
