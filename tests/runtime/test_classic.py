@@ -98,6 +98,12 @@ def test_a_dictionary_vectorizer(tmp_path: Path, key: str, keys: list[Any]) -> N
             loaded.predict({"x": wrong})
 
 
+def test_a_dictionary_vectorizer_that_gives_places(tmp_path: Path) -> None:
+    model = spec({"x": "dict:string"}, {"y": "dict:int64"})
+    model.dictVectorizer.stringToIndex.vector.extend(["a", "b", "c"])
+    assert load(model, tmp_path).predict({"x": {"c": 2, "zebra": 1}}) == {"y": {2: 2.0}}
+
+
 def test_a_feature_vectorizer_with_a_dictionary(tmp_path: Path) -> None:
     model = spec({"a": "dict:int64", "b": (2,), "c": "double"}, {"y": ("float32", 6)})
     for name, size in (("b", 2), ("a", 3), ("c", 1)):

@@ -209,11 +209,13 @@ def _dict_vectorizer(model: kinds.DictVectorizer, description: ModelDescription,
     places = {key: place for place, key in enumerate(model.keys)}
 
     def run(features: Mapping[str, Any]) -> dict[str, Any]:
+        given = _numbers_by_key(source, _given(source, features))
+        # The format asks for known keys alone; coremltools' tests want unknown ones to be left out.
+        found = {places[key]: number for key, number in given.items() if key in places}
+        if isinstance(target, DictionaryFeature):
+            return {target.name: found}
         values = np.zeros(len(model.keys))
-        for key, number in _numbers_by_key(source, _given(source, features)).items():
-            # The format asks for known keys alone; coremltools' tests want unknown ones to be left out.
-            if key in places:
-                values[places[key]] = number
+        values[list(found)] = list(found.values())
         return {target.name: _shaped(target, values, where)}
 
     return run

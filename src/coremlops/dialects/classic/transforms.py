@@ -58,7 +58,10 @@ class OneHotEncoder:
 
 @dataclass(frozen=True, slots=True)
 class DictVectorizer:
-    """A dictionary's values, each at the place of its key; keys that are not there are left out."""
+    """A dictionary's values, each at the place of its key (in an array, or a dictionary again).
+
+    Keys that are not there are left out.
+    """
 
     keys: Labels
 
