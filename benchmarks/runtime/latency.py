@@ -228,6 +228,18 @@ def summary(nets: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def table(result: dict[str, Any]) -> str:
+    """The result as a table in Markdown: medians of `native`, and each other against it."""
+    keys = [key for key in PAIRS if key in result["ratio"]]
+    head = ["net", "ONNX Runtime, ms", *(" / ".join(PAIRS[key]) for key in keys)]
+    rows = [head, ["---"] * len(head)]
+    for name, net in [*result["nets"].items(), ("**geomean**", result)]:
+        medians = net.get("median_ms", {})
+        cells = [f"{net['ratio'][key]['geomean']:.2f}" if key in net["ratio"] else "" for key in keys]
+        rows.append([name, f"{medians['native']:.2f}" if medians else "", *cells])
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
 def version(package: str) -> str:
     try:
         return importlib.metadata.version(package)
@@ -249,8 +261,12 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=4, help="of rounds with one set of sessions")
     parser.add_argument("--compile", action="store_true", help="measure torch.compile, too")
     parser.add_argument("--work", type=Path, help="folder that keeps the models for the next time")
+    parser.add_argument("--table", action="store_true", help="print latency.json as a table, and do no more")
     parser.add_argument("--write", action="store_true", help="put the result into latency.json")
     args = parser.parse_args()
+    if args.table:
+        print(table(json.loads(RESULT.read_text())))
+        return 0
     warnings.simplefilter("ignore")
     found = {}
     with tempfile.TemporaryDirectory() as temporary:

@@ -12,6 +12,7 @@ import itertools
 import json
 import struct
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import torch
 from torch import nn
 
 Net = tuple[Any, tuple[Any, ...]]
+TOKENS = 16  # of the sentence that MiniLM is given
 
 
 def _folder(package: str) -> Path:
@@ -175,13 +177,14 @@ class _MiniLm(nn.Module):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
-        self.words, self.places = nn.Embedding(30522, 384), nn.Embedding(512, 384)
+        self.words = nn.Embedding(30522, 384)
+        self.places = nn.Parameter(torch.zeros(TOKENS, 384))  # the first of 512, as coremltools cuts them
         self.kind = nn.Parameter(torch.zeros(384))
         self.norm = nn.LayerNorm(384, 1e-12)
         self.layers = nn.ModuleList(_Layer() for _ in range(6))
 
     def forward(self, tokens: Any, mask: Any) -> Any:
-        x = self.norm(self.words(tokens) + self.places.weight[: tokens.shape[1]] + self.kind)
+        x = self.norm(self.words(tokens) + self.places + self.kind)
         hidden = (1.0 - mask)[:, None, None, :] * -10000.0
         for layer in self.layers:
             x = layer(x, hidden)
@@ -204,7 +207,7 @@ def minilm() -> Net:
     }
     state = {
         "words.weight": given["embeddings.word_embeddings.weight"],
-        "places.weight": given["embeddings.position_embeddings.weight"],
+        "places": given["embeddings.position_embeddings.weight"][:TOKENS],
         "kind": given["embeddings.token_type_embeddings.weight"][0],
         "norm.weight": given["embeddings.LayerNorm.weight"],
         "norm.bias": given["embeddings.LayerNorm.bias"],
@@ -302,9 +305,16 @@ def rapidocr_detection() -> Net:
         vision, ops = type(nn)("torchvision"), type(nn)("torchvision.ops")
         ops.roi_align = vision.ops = ops  # type: ignore[attr-defined]
         sys.modules |= {"torchvision": vision, "torchvision.ops": ops}
+    import onnxruntime
     from onnx2torch import convert
 
-    model = onnx.load(_folder("rapidocr_onnxruntime") / "models/ch_PP-OCRv4_det_infer.onnx")
+    path = _folder("rapidocr_onnxruntime") / "models/ch_PP-OCRv4_det_infer.onnx"
+    with tempfile.TemporaryDirectory() as folder:  # ONNX Runtime folds the batch norms
+        options = onnxruntime.SessionOptions()
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+        options.optimized_model_filepath = f"{folder}/folded.onnx"
+        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        model = onnx.load(f"{folder}/folded.onnx")
     for node in [entry for entry in model.graph.node if entry.op_type == "Constant"]:  # it wants initializers
         node.attribute[0].t.name = node.output[0]
         model.graph.initializer.append(node.attribute[0].t)
