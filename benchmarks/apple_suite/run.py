@@ -160,15 +160,12 @@ def watch(process: subprocess.Popen[bytes], journal: Path) -> str:
 
 
 def run_cases(through: str, keys: list[str], work: Path, *, jobs: int, minutes: float = 1e9) -> bool:
-    """Run cases that have no result yet, file by file; True when all have one."""
+    """Run cases that have no result yet, in batches; True when all have one."""
     end = time.monotonic() + 60 * minutes
     journals = sorted(work.glob(f"{through}-*.jsonl"))
     done = read_rows(journals)
-    by_file: dict[str, list[str]] = {}
-    for key in keys:
-        if key not in done:
-            by_file.setdefault(key.split("::")[0], []).append(key)
-    batches = [all_[i : i + BATCH] for all_ in by_file.values() for i in range(0, len(all_), BATCH)]
+    pending = [key for key in keys if key not in done]
+    batches = [pending[first : first + BATCH] for first in range(0, len(pending), BATCH)]
 
     def run(number: int) -> bool:
         if time.monotonic() > end:
