@@ -4,10 +4,10 @@ BIN := .venv/bin
 STAMP := .venv/.installed
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
-.PHONY: help demo test check format lint types imports docs benchmarks clean
+.PHONY: help demo test check format lint types imports docs apple-suite benchmarks clean
 
 help:  ## show this list
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
 # torch is named first and by its version alone: a range would take the newest build with gigabytes of CUDA.
 $(STAMP): pyproject.toml constraints.txt
@@ -26,7 +26,7 @@ demo: $(STAMP)  ## the whole story on real photos, in a minute
 test: $(STAMP)  ## all tests, in parallel
 	$(BIN)/python -m pytest -n 2 --dist loadscope
 
-check: lint types imports docs test  ## what CI runs
+check: lint types imports docs test apple-suite  ## what CI runs
 
 format: $(STAMP)  ## rewrite the sources in the house's format
 	$(BIN)/ruff format .
@@ -44,6 +44,9 @@ imports: $(STAMP)
 
 docs: $(STAMP)  ## fail when a generated page is stale; `python tools/generate_docs.py` rewrites them
 	$(BIN)/python tools/generate_docs.py --check
+
+apple-suite: $(STAMP)  ## a fixed, spread part of coremltools' own tests, with our predictions
+	$(BIN)/python benchmarks/apple_suite/run.py subset
 
 benchmarks: $(STAMP)  ## measure again (minutes); results land beside each script
 	$(BIN)/python benchmarks/runtime/latency.py

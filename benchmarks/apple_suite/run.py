@@ -3,6 +3,7 @@
 python benchmarks/apple_suite/run.py whole     all cases: hours; goes on where it stopped (--minutes, --again)
 python benchmarks/apple_suite/run.py control   a spread sample: answered by zeros, and through the bridge
 python benchmarks/apple_suite/run.py report    writes ../apple-suite.json and judges it
+python benchmarks/apple_suite/run.py choose    writes subset.txt anew, from results of `whole`
 python benchmarks/apple_suite/run.py subset    what `make check` runs: minutes
 
 The plugin that stands in for Apple's framework is `../shared/apple-suite` beside the work tree, or
@@ -38,6 +39,7 @@ BATCH = 400  # cases a process: what a test leaves in memory goes with it
 CASE_LIMIT_S = 300.0
 WATCH_S = 60.0
 SAMPLE = 1200
+SUBSET, QUICK_S = 660, 1.5
 # `through`: what answers -> the backend that the plugin is given, and further plugins
 THROUGH = {
     "ours": ("backend:predict", ()),
@@ -201,6 +203,17 @@ def sample(rows: dict[str, dict[str, Any]], size: int) -> list[str]:
     ]
 
 
+def choose(work: Path) -> int:
+    """Write subset.txt: quick cases that compared numbers, spread over the areas."""
+    rows = read_rows(sorted(work.glob("ours-*.jsonl")))
+    quick = {key: row for key, row in rows.items() if row["seconds"] < QUICK_S and "0x" not in key}
+    keys = sorted(sample(quick, SUBSET))
+    head = "# Cases of coremltools' own tests that CI runs; each must compare numbers, and they must hold.\n"
+    (HERE / "subset.txt").write_text(head + "".join(f"{key}\n" for key in keys))
+    print(f"{len(keys)} cases, {sum(rows[key]['seconds'] for key in keys):.0f} s one after another")
+    return 0
+
+
 def report(work: Path) -> int:
     """Write ../apple-suite.json from the work folder, and judge it."""
     rows = read_rows(sorted(work.glob("ours-*.jsonl")))
@@ -281,7 +294,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("whole", "control", "report", "subset"))
+    parser.add_argument("what", choices=("whole", "control", "report", "choose", "subset"))
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "apple-suite", help="results so far")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no batch after this time")
@@ -297,6 +310,8 @@ def main() -> int:
     args.work.mkdir(parents=True, exist_ok=True)
     if args.what == "report":
         return report(args.work)
+    if args.what == "choose":
+        return choose(args.work)
     if args.what == "control":
         rows = read_rows(sorted(args.work.glob("ours-*.jsonl")))
         keys = sample(rows, SAMPLE)
