@@ -26,4 +26,4 @@ def predict(
         model = _loaded(path, function_name)
     except UnsupportedOpsError as error:
         raise NotImplementedError(str(error)) from error
-    return model.predict(inputs) if state is None else model.predict(inputs, state=state)
+    return model.predict(inputs, state=state)

@@ -187,13 +187,11 @@ def image() -> Any:
     def program(x: Any) -> Any:
         return mb.add(x=x, y=x, name="y")
 
-    kind = {"color_layout": ct.colorlayout.RGB}
-    model = ct.convert(
-        program,
-        inputs=[ct.ImageType("x", shape=(1, 3, 3, 2), **kind)],
-        outputs=[ct.ImageType("y", **kind)],
-        minimum_deployment_target=ct.target.iOS16,
-    )
+    kind = ct.ImageType("x", shape=(1, 3, 3, 2), color_layout=ct.colorlayout.RGB)
+    made = ct.convert(program, inputs=[kind], minimum_deployment_target=ct.target.iOS16)
+    spec = made.get_spec()
+    spec.description.output[0].type.CopyFrom(spec.description.input[0].type)
+    model = ct.models.MLModel(spec, weights_dir=made.weights_dir)
     given = Image.new("RGB", (2, 3), (10, 20, 30))
     answer = model.predict({"x": given})["y"]
     return [answer.mode, list(answer.size), given.getpixel((1, 2)), answer.getpixel((1, 2))]

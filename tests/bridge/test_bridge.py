@@ -53,16 +53,8 @@ def test_halves_come_as_floats_and_scalars_with_a_shape(answers: Any) -> None:
         ("asset", [[2.0, 5.0], [2.0, 5.0]]),
         ("asset_with_weights", 240.0),
         ("functions", [[2.0, 5.0], [2.0, 5.0], [3.0, 7.5]]),
-        pytest.param(
-            "states",
-            [[[1.0, 2.5], [2.0, 5.0], HELD], ["ndarray", "float32", [2], [2.0, 5.0]], [0.0, 0.0]],
-            marks=pytest.mark.xfail(strict=True, reason="the runtime has no states yet"),
-        ),
-        pytest.param(
-            "image",
-            ["RGB", [2, 3], [10, 20, 30], [20, 40, 60]],
-            marks=pytest.mark.xfail(strict=True, reason="the runtime has no image outputs yet"),
-        ),
+        ("states", [[[1.0, 2.5], [2.0, 5.0], HELD], ["ndarray", "float32", [2], [2.0, 5.0]], [0.0, 0.0]]),
+        ("image", ["RGB", [2, 3], [10, 20, 30], [20, 40, 60]]),
         ("classifier", {"label": "b", "label_probs": {"a": 0.25, "b": 0.75}}),
         ("devices", ["MLCPUComputeDevice"] * 2),
         ("the_truth", [False, False]),

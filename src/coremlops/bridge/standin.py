@@ -60,7 +60,7 @@ def _folder(owner: object) -> Path:
 class _State:
     """A model's state; `MLState` of coremltools holds one. `values` is what `Model.make_state` made."""
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
+    def __init__(self, values: dict[str, Any]) -> None:
         self.values = values
 
     def read_state(self, name: str) -> Any:
@@ -130,18 +130,17 @@ class _MLModelProxy:
     def predict(self, data: Mapping[str, Any], state: _State | None = None) -> dict[str, Any]:
         """Features in, features out."""
         with self._timed(), _framework_errors():
-            if state is not None:
-                raise BridgeError("states do not run here yet")
-            return self._model.predict(data)
+            return self._model.predict(data, state=None if state is None else state.values)
 
     def batchPredict(self, batch: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """`predict` for each of several inputs."""
         with self._timed(), _framework_errors():
-            return [self._model.predict(data) for data in batch]
+            return self._model.predict_batch(batch)
 
     def newState(self) -> _State:
         """A state of zeros."""
-        raise BridgeError("states do not run here yet")
+        with _framework_errors():
+            return _State(self._model.make_state())
 
     def get_compiled_model_path(self) -> str:
         """A folder that can be copied and loaded as long as this object lives."""

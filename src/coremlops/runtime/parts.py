@@ -91,7 +91,14 @@ def make_part(asset: ModelAsset, options: PartOptions, function_name: str | None
         from coremlops.runtime.framework.part import open_part
 
         features = interface_of(asset.description, function_name or default_function(asset)).inputs
-        return open_part(asset.path, features, options.precision, options.compute_units, function_name)
+        return open_part(
+            asset.path,
+            features,
+            precision=options.precision,
+            compute_units=options.compute_units,
+            function_name=function_name,
+            time_limit_s=options.time_limit_s,
+        )
     match asset.kind:
         case "mlProgram":
             return _program_part(asset, options, function_name)

@@ -28,14 +28,26 @@ CHILD = (sys.executable, "-m", "coremlops.runtime.framework.child")
 
 
 def open_part(
-    path: Path, features: Sequence[Feature], precision: str, compute_units: str, function_name: str | None
+    path: Path,
+    features: Sequence[Feature],
+    *,
+    precision: str,
+    compute_units: str,
+    function_name: str | None,
+    time_limit_s: float | None,
 ) -> FrameworkPart:
     """The model in Apple's framework; see `FrameworkPart`.
 
     Raises UsageError where the framework is not, and for a precision that it does not know.
     """
     check_available(precision)
-    return FrameworkPart(path, features, compute_units=compute_units, function_name=function_name)
+    return FrameworkPart(
+        path,
+        features,
+        compute_units=compute_units,
+        function_name=function_name,
+        time_limit_s=time_limit_s,
+    )
 
 
 def check_available(precision: str) -> None:
