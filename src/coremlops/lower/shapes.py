@@ -94,6 +94,17 @@ def element(ctx: Lowering, vector_: Value, index: int) -> Size:
     return ctx.node("Slice", vector_, ctx.ints([index]), ctx.ints([index + 1]))
 
 
+def float_range(ctx: Lowering, start: Value, end: Value, step: Value) -> Value:
+    """start, start + step, ... before `end`, as float32; all three are floats of rank 0.
+
+    ONNX's Range adds the step up, and with it each rounding: 0.1, ten thousand times, is 0.1 away from 1000.
+    """
+    first, last, by = (ctx.cast(value, "fp64") for value in (start, end, step))
+    count = ctx.node("Squeeze", ctx.node("Shape", ctx.node("Range", first, last, by)))
+    places = ctx.node("Range", ctx.constant(0, np.int64), count, ctx.constant(1, np.int64))
+    return ctx.cast(ctx.node("Add", first, ctx.node("Mul", ctx.cast(places, "fp64"), by)), "fp32")
+
+
 def bounded(shape: Sequence[Size], what: str) -> None:
     """Raise ModelFormatError for a shape that holds absurdly many elements, before one is allocated."""
     known = [part for part in shape if isinstance(part, int)]

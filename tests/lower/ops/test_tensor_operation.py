@@ -171,6 +171,13 @@ def test_range_1d(start: float, end: float, step: float) -> None:
         np.testing.assert_array_equal(run(function(given, [made]), **feeds)["y"], expected)
 
 
+def test_a_long_range_of_floats_is_not_a_sum_of_roundings() -> None:
+    made = operation("range_1d", "y", typed("fp32", None), start=0.0, end=Ref("n"), step=0.1)
+    found = run(function({"n": typed("fp32")}, [made]), n=np.array(1000, np.float32))["y"]
+    expected = np.arange(10000) * np.float64(np.float32(0.1))
+    np.testing.assert_array_equal(found, expected.astype(np.float32))
+
+
 @pytest.mark.parametrize("axis", [0, 1, 2, -1, -3])
 @pytest.mark.parametrize("dtype", list(DTYPES))
 def test_one_hot(axis: int, dtype: str) -> None:

@@ -17,6 +17,7 @@ from coremlops.lower.registry import Ints, Unsupported, Value, Values, lowers
 from coremlops.lower.shapes import (
     bounded,
     compute,
+    float_range,
     longs,
     reshaped,
     size,
@@ -168,6 +169,8 @@ def range_1d(ctx: Lowering, start: Value, end: Value, step: Value) -> Value:
             raise ValueError(f"a range from {first} to {last}")
         bounded([max(0, math.ceil(count))], "a range")
     scalars = [value if value.rank == 0 else ctx.node("Squeeze", value) for value in (start, end, step)]
+    if start.dtype.startswith("fp"):
+        return float_range(ctx, *scalars)
     return ctx.node("Range", *scalars)
 
 

@@ -13,6 +13,7 @@ from coremlops.lower.neuralnetwork.context import MAX_ELEMENTS, NetworkLowering
 from coremlops.lower.neuralnetwork.layers.matrix import given
 from coremlops.lower.neuralnetwork.registry import layer
 from coremlops.lower.registry import Ints, Value
+from coremlops.lower.shapes import float_range
 
 
 @layer("copy", moves=True)
@@ -66,7 +67,7 @@ def _range(ctx: NetworkLowering, inputs: tuple[Value, ...], end: float, start: f
         return ctx.constant(np.arange(start, end, step).astype(np.float32))
     limits = [ctx.reshape(value, []) for value in inputs]
     limits += [ctx.constant(number) for number in (end, start, step)[len(inputs) :]]
-    return ctx.node("Range", limits[1], limits[0], limits[2])
+    return float_range(ctx, limits[1], limits[0], limits[2])
 
 
 @layer("getShape")
