@@ -149,6 +149,18 @@ def test_scatter(mode: str, dtype: str, axis: int) -> None:
     np.testing.assert_array_equal(found, np.moveaxis(expected, 0, axis))
 
 
+def test_integers_are_scattered_by_any_divisor() -> None:
+    """ONNX Runtime refuses to divide integers by 0, and -2^31 by -1 ends the process."""
+    data = np.array([-(2**31), 7, 8], np.int32)
+    feeds = {
+        "data": data,
+        "indices": np.array([0, 1, 2], np.int32),
+        "updates": np.array([-1, 0, -3], np.int32),
+    }
+    found = apply("scatter", "int32", data.shape, feeds, mode="div")
+    np.testing.assert_array_equal(found, [-(2**31), 0, -2])
+
+
 @pytest.mark.parametrize("mode", list(COMBINE))
 @pytest.mark.parametrize("axis", [0, 1, -1])
 def test_scatter_along_axis(mode: str, axis: int) -> None:

@@ -57,7 +57,7 @@ def real_div(ctx: Lowering, x: Value, y: Value) -> Value:
     """
     if _floats(x) or _divides(y):
         return ctx.node("Div", x, y)
-    return _integers(ctx, _quotient(ctx, x, y), y)
+    return integer_div(ctx, x, y)
 
 
 @lowers("mod")
@@ -110,6 +110,11 @@ def _divides(y: Value) -> bool:
 def _quotient(ctx: Lowering, x: Value, y: Value) -> Value:
     """x / y of int32 in double, which is near enough to the true one to truncate or round it down exactly."""
     return ctx.node("Div", ctx.cast(x, "fp64"), ctx.cast(y, "fp64"))
+
+
+def integer_div(ctx: Lowering, x: Value, y: Value) -> Value:
+    """x / y of int32, truncated, and 0 where y is 0: a building block, safe for all values."""
+    return _integers(ctx, _quotient(ctx, x, y), y)
 
 
 def _integers(ctx: Lowering, result: Value, y: Value) -> Value:

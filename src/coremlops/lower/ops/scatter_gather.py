@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from coremlops.lower.context import Lowering
+from coremlops.lower.ops.elementwise_binary import integer_div
 from coremlops.lower.registry import Unsupported, Value, lowers
 from coremlops.lower.shapes import longs, scalar, size, vector
 
@@ -154,9 +155,12 @@ def _scattered(
     if mode not in ("sub", "div"):
         raise Unsupported(f"mode {mode!r}")
     # What is subtracted, or divided by, is gathered first, so that a division stays one division.
-    neutral = ctx.constant(int(mode == "div"), np.float32 if dtype.startswith("fp") else np.int32)
+    floats = dtype.startswith("fp")
+    neutral = ctx.constant(int(mode == "div"), np.float32 if floats else np.int32)
     start = ctx.node("Expand", neutral, ctx.node("Shape", data))
     total = ctx.node(op, start, places, updates, reduction="add" if mode == "sub" else "mul", axis=axis)
+    if mode == "div" and not floats:
+        return integer_div(ctx, data, total)
     return ctx.node("Sub" if mode == "sub" else "Div", data, total)
 
 
