@@ -224,6 +224,15 @@ def test_a_list_grows_and_is_zero_where_nothing_was_written(dtype: str, dynamic:
     assert found["n"] == 5
 
 
+def test_a_list_of_absurd_size() -> None:
+    made = blocks_op(
+        "make_list", {"l0": list_of("fp32", 9)}, [], init_length=((1 << 31) - 1,), elem_shape=(9,)
+    )
+    length = operation("list_length", "n", INT, ls=Ref("l0"))
+    with pytest.raises(ModelFormatError, match="at most"):
+        run(function({}, [made, length], "n"))
+
+
 def test_a_list_that_a_loop_fills() -> None:
     scalars = list_of("int32")
     variables: dict[str, ValueType] = {"i": INT, "ls": scalars}

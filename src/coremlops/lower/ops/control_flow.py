@@ -13,6 +13,7 @@ from coremlops.lower.constants import as_tensor
 from coremlops.lower.context import Lowering
 from coremlops.lower.onnx_graph import ONNX_DTYPES, OnnxGraph
 from coremlops.lower.registry import Entries, Unsupported, Value, Values, lowers
+from coremlops.lower.shapes import bounded
 
 
 @lowers("cond", rounded=True)
@@ -95,6 +96,8 @@ def make_list(
         raise ModelFormatError(f"make_list: elements of the shape {sizes}")
     count = ctx.ints((1,))
     if init_length is not None:
+        length = [] if init_length.constant is None else [int(init_length.constant.item())]
+        bounded([*length, *sizes], "a list")
         count = ctx.node("Cast", ctx.node("Reshape", init_length, ctx.ints((1,))), to=ONNX_DTYPES["int64"])
     shape = ctx.node("Concat", count, ctx.ints(sizes), axis=0) if sizes else count
     zeros = ctx.node("Expand", ctx.constant(0, np.int32), shape)
