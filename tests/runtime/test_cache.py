@@ -205,7 +205,11 @@ def test_a_load_starts_the_process_that_fills_it_for_big_models_alone(
     assert started == []
     monkeypatch.setattr(cache, "LEAST_BYTES", ModelAsset.open(path).package.bytes)
     coremlops.load(path, precision="float32")
-    assert started == [[sys.executable, "-m", "coremlops.runtime.cache", str(path), "float32", "main"]]
+    command = [sys.executable, "-P", "-m", "coremlops.runtime.cache", str(path), "float32", "main"]
+    assert started == [command]
+    monkeypatch.setattr(sys, "frozen", True, raising=False)  # there the executable is an app
+    coremlops.load(path, precision="float16")
+    assert started == [command]
 
 
 def test_tables_survive() -> None:

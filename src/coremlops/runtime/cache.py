@@ -108,12 +108,14 @@ def find(asset: ModelAsset, *, precision: str, function: str, lower: Callable[[]
 
 def fill_later(asset: ModelAsset, *, precision: str, function: str) -> None:
     """Start a process that makes the entry of a model; nothing waits for it, and nothing fails with it."""
-    if not _worth_it(asset) or not sys.executable:
+    frozen = getattr(sys, "frozen", False)  # the executable is an app, not Python
+    if not _worth_it(asset) or not sys.executable or frozen:
         return
     import subprocess
 
     command = [
         sys.executable,
+        "-P",  # nothing is imported from the folder that one happens to be in
         "-m",
         "coremlops.runtime.cache",
         str(asset.path.resolve()),
