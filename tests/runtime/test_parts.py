@@ -141,6 +141,15 @@ def test_a_state_that_is_missing_or_does_not_fit(tmp_path: Path) -> None:
             model.predict({"x": X}, state=wrong)  # type: ignore[arg-type]
 
 
+def test_a_state_that_cannot_be_updated_in_place(tmp_path: Path) -> None:
+    model = coremlops.load(counter(tmp_path / "a.mlpackage"))
+    fixed = model.make_state()
+    fixed["sum"].flags.writeable = False
+    for wrong in (fixed, {"sum": np.zeros((2, 3), np.int32)}):
+        with pytest.raises(InputError, match="state 'sum': it is updated in place"):
+            model.predict({"x": X}, state=wrong)
+
+
 def test_a_model_without_states_has_an_empty_one(tmp_path: Path) -> None:
     model = coremlops.load(chain(tmp_path / "a.mlpackage"))
     assert model.make_state() == {}

@@ -44,6 +44,11 @@ def state_tensors(
             got = f"shape {list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__
             raise InputError(f"state {entry.name!r}: expected an array of type {entry.type}, got {got}")
         dtype = _dtype(NUMPY_DTYPES[entry.type.dtype], precision)
+        if not value.flags.writeable or not np.can_cast(dtype, value.dtype, "same_kind"):
+            what = str(value.dtype) if value.flags.writeable else "one that is read-only"
+            raise InputError(
+                f"state {entry.name!r}: it is updated in place, which {what} cannot hold: {dtype}"
+            )
         with np.errstate(over="ignore"):
             held = value.astype(dtype, copy=False)
         tensors[entry.name] = np.ascontiguousarray(held, np.float32 if dtype.kind == "f" else dtype)
