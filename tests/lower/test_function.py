@@ -289,3 +289,16 @@ def test_a_constants_type_is_no_inputs() -> None:
     )
     with pytest.raises(UnsupportedOpsError, match=r"input .x.: uint4"):
         lower(program)
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "fp16", "int32"])
+def test_an_output_that_is_an_input_itself(dtype: str) -> None:
+    """A conversion that leaves nothing to do makes such programs, and Apple runs them."""
+    type_ = typed(dtype, 2, 3)
+    program = function({"x": type_}, [operation("add", "y", type_, x=Ref("x"), y=Ref("x"))], "x", "y", "x")
+    lowered = lower(program)
+    assert [entry.name for entry in lowered.outputs] == ["x", "y"]
+    x = np.arange(6).reshape(2, 3)
+    found = run(program, x=x.astype(np.int32 if dtype == "int32" else np.float32))
+    np.testing.assert_array_equal(found[lowered.renamed["x"]], x)
+    np.testing.assert_array_equal(found["y"], 2 * x)

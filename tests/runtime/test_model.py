@@ -224,6 +224,20 @@ def test_functions_by_name(tmp_path: Path) -> None:
     assert caught.value.hint == "did you mean 'negative'?"
 
 
+def test_an_output_that_is_the_input_and_one_that_is_described_twice(tmp_path: Path) -> None:
+    spec, block = program_spec()
+    add_operation(block, "relu", "y", (2, 3), {"x": "x"})
+    block.outputs[:] = ["y", "x", "y"]
+    spec.description.output.add().CopyFrom(spec.description.input[0])
+    spec.description.output.add().CopyFrom(spec.description.output[0])
+    model = coremlops.load(write_package(tmp_path / "a.mlpackage", spec))
+    x = np.full((2, 3), -1.0)
+    found = model.predict({"x": x})
+    assert sorted(found) == ["x", "y"]
+    assert (found["x"] == x).all()
+    assert (found["y"] == 0).all()
+
+
 def test_an_optional_input_has_its_default(tmp_path: Path) -> None:
     spec, block = program_spec()
     add_operation(block, "relu", "y", (2, 3), {"x": "x"})

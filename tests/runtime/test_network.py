@@ -312,3 +312,16 @@ def test_an_output_that_no_layer_gives_and_a_value_from_nowhere(tmp_path: Path) 
     add_layer(net, "copy", ["z"], ["y"])
     with pytest.raises(ModelFormatError, match="the value 'z' is used before it is defined"):
         coremlops.load(write(path, spec))
+
+
+@pytest.mark.parametrize("version", [2, 4])
+def test_an_output_that_is_an_input_itself(tmp_path: Path, version: int) -> None:
+    spec, net = model(version=version)
+    array_feature(spec.description.input.add(), "x", (2, 3, 4), FLOAT)
+    array_feature(spec.description.output.add(), "x", (2, 3, 4), FLOAT)
+    array_feature(spec.description.output.add(), "y", (2, 3, 4), FLOAT)
+    add_layer(net, "multiply", ["x"], ["y"], alpha=2.0)
+    x = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    found = coremlops.load(write(tmp_path / "net.mlmodel", spec)).predict({"x": x})
+    np.testing.assert_array_equal(found["x"], x)
+    np.testing.assert_array_equal(found["y"], 2 * x)

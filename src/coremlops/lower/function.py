@@ -129,8 +129,10 @@ class _FunctionLowering:
         self.uses = function.block.uses()
 
     def lower(self) -> Lowered:
+        given = {entry.name for entry in self.function.inputs if isinstance(entry.type, TensorType)}
         for name in self.function.block.outputs:
-            self.graph.reserve(name)  # a result keeps its name; steps before it are numbered
+            if name not in given:
+                self.graph.reserve(name)  # a result keeps its name; steps before it are numbered
         inputs = [
             self._input(entry) for entry in self.function.inputs if not isinstance(entry.type, StateType)
         ]
@@ -140,7 +142,7 @@ class _FunctionLowering:
         self._operations(self.function.block)
         self._report()
         self.context.operation = None
-        outputs = self._outputs()
+        outputs, renamed = self._outputs()
         after = tuple(self._state_after(entry) for entry in states)
         return Lowered(
             self.graph.build(self.opset),
@@ -148,6 +150,7 @@ class _FunctionLowering:
             tuple(inputs),
             outputs,
             self.context.classifier,
+            renamed,
             states=after,
             inner=self._inner(),
         )
@@ -233,7 +236,7 @@ class _FunctionLowering:
             self.slots[entry.name] = _Slot(Value(entry.name, TensorType("fp32", None)))
             return entry
         if self.graph.reserve(entry.name) != entry.name:
-            raise ModelFormatError(f"{self.where}: an output is the input {entry.name!r} itself")
+            raise ModelFormatError(f"{self.where}: two inputs have the name {entry.name!r}")
         self.graph.input(entry.name, entry.type)
         rounds = self.context.rounds(entry.type)
         self._define(entry.name, _Slot(Value(entry.name, entry.type), pending=rounds, exact=rounds))
@@ -365,22 +368,27 @@ class _FunctionLowering:
             and self._inputs_exact(operation)
         )
 
-    def _outputs(self) -> tuple[NamedType, ...]:
+    def _outputs(self) -> tuple[tuple[NamedType, ...], dict[str, str]]:
+        """The outputs, and what the graph calls those that are an input itself: its names are unique."""
         classifier = self.context.classifier
         host = {classifier.label, classifier.probabilities} if classifier else set()
-        outputs = []
-        for name in self.function.block.outputs:
+        inputs = {entry.name for entry in self.function.inputs}
+        outputs, renamed = [], {}
+        for name in dict.fromkeys(self.function.block.outputs):  # one that is given twice is one
             if name in host:
                 continue
             value = self._taking(Ref(name))
             if not isinstance(value, Value) or value.type is None:
                 raise ModelFormatError(f"{self.where}: the output {name!r} is no tensor")
-            self.graph.node("Identity", [self.context.use(value)], [name], {})
-            self.graph.output(name, value.type)
+            target = name
+            if name in inputs:
+                target = renamed[name] = self.graph.reserve(name)
+            self.graph.node("Identity", [self.context.use(value)], [target], {})
+            self.graph.output(target, value.type)
             outputs.append(NamedType(name, value.type))
         if classifier:
             self.graph.output(classifier.source, TensorType("fp32", classifier.shape))
-        return tuple(outputs)
+        return tuple(outputs), renamed
 
     def _give_up(self, operation: Operation, reason: str) -> None:
         """Note what is not supported, and define its results so that the rest can be looked at too."""

@@ -182,11 +182,23 @@ def read_description(spec: Any, *, where: str) -> ModelDescription:
 def _interface(message: Any, *, where: str) -> dict[str, Any]:
     return {
         "inputs": _features(message.input, where=where),
-        "outputs": _features(message.output, where=where),
+        "outputs": _outputs(message.output, where=where),
         "states": tuple(_state(entry, where=where) for entry in message.state),
         "predicted_label": message.predictedFeatureName,
         "predicted_probabilities": message.predictedProbabilitiesName,
     }
+
+
+def _outputs(messages: Any, *, where: str) -> tuple[Feature, ...]:
+    """The outputs, each once: coremltools describes a program's result as often as the program returns it."""
+    first = {message.name: message for message in list(messages)[::-1]}
+    seen: set[str] = set()
+    kept = []
+    for message in messages:
+        if message.name not in seen or message != first[message.name]:
+            kept.append(message)
+        seen.add(message.name)
+    return _features(kept, where=where)
 
 
 def _features(messages: Any, *, where: str) -> tuple[Feature, ...]:

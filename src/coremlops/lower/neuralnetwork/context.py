@@ -81,7 +81,7 @@ class NetworkLowering(Lowering):
     def input(self, name: str, type_: TensorType) -> Value:
         """Declare an input of the network."""
         if self.graph.reserve(name) != name:
-            raise ModelFormatError(f"an output is the input {name!r} itself")
+            raise ModelFormatError(f"two inputs have the name {name!r}")
         self.graph.input(name, type_)
         return self._new(name, type_)
 

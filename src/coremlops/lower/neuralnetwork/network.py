@@ -96,14 +96,17 @@ class _NetworkLowering:
         self.steps = 0
         self.depth = 0
         self.wanted: frozenset[str] = frozenset()
+        self.renamed: dict[str, str] = {}
 
     def lower(self, inputs: Sequence[Feature], outputs: Sequence[Feature]) -> LoweredNetwork:
         results = self._results(outputs)
         read = {name for layer in self.network.walk() for name in layer.inputs}
         conditions = {layer.fields["conditionVar"] for layer in self.network.walk() if layer.kind == "loop"}
         self.wanted = frozenset({*results, *read, *conditions})
+        entries = {feature.name for feature in inputs}
         for name in results:
-            self.ctx.graph.reserve(name)  # a result keeps its name; steps before it are numbered
+            if name not in entries:
+                self.ctx.graph.reserve(name)  # a result keeps its name; steps before it are numbered
         values: dict[str, Value] = {}
         declared = tuple(self._input(feature, values) for feature in inputs)
         try:
@@ -111,6 +114,8 @@ class _NetworkLowering:
         except RecursionError as error:
             raise ModelFormatError(f"{self.where}: branches are nested too deep") from error
         self._report()
+        # An output may be an input itself, and the names of a graph are unique.
+        self.renamed = {name: self.ctx.graph.reserve(name) for name in results if name in entries}
         given = tuple(self._output(name, results[name], values) for name in results)
         return self._build(declared, given)
 
@@ -196,8 +201,9 @@ class _NetworkLowering:
         if isinstance(feature, ImageFeature):
             value = self._image_of(value)
         type_ = value.type or TensorType("fp32", None)
-        ctx.graph.node("Identity", [ctx.use(value)], [name], {})
-        ctx.graph.output(name, type_)
+        target = self.renamed.get(name, name)
+        ctx.graph.node("Identity", [ctx.use(value)], [target], {})
+        ctx.graph.output(target, type_)
         return NamedType(name, type_)
 
     def _image_of(self, value: Value) -> Value:
@@ -215,6 +221,7 @@ class _NetworkLowering:
             source = self._probabilities()
             type_ = next(entry.type for entry in outputs if entry.name == source)
             shape = type_.shape if isinstance(type_, TensorType) else None
+            source = self.renamed.get(source, source)
             done = Classifier(
                 classifier.label, classifier.result, source, shape or (None,), classifier.labels
             )
@@ -226,7 +233,9 @@ class _NetworkLowering:
                 stages.append(stage)
             else:
                 stage.prune()
-                stages.append(Lowered(stage.build(self.opset), stage.weights, inputs, own, done))
+                stages.append(
+                    Lowered(stage.build(self.opset), stage.weights, inputs, own, done, self.renamed)
+                )
         stages.reverse()
         first = stages[0]
         assert isinstance(first, Lowered)  # noqa: S101  a network begins with a graph
