@@ -323,7 +323,7 @@ def rapidocr_detection() -> Net:
 
 
 def _text() -> Any:
-    """Three lines of writing, [1, 3, 224, 224]: on a picture without any, a detector says nearly 0 everywhere."""
+    """Three lines of writing, [1, 3, 224, 224]: without any, a detector says nearly 0 everywhere."""
     import numpy as np
     from PIL import Image, ImageDraw, ImageFont
 
