@@ -325,3 +325,16 @@ def test_an_output_that_is_an_input_itself(tmp_path: Path, version: int) -> None
     found = coremlops.load(write(tmp_path / "net.mlmodel", spec)).predict({"x": x})
     np.testing.assert_array_equal(found["x"], x)
     np.testing.assert_array_equal(found["y"], 2 * x)
+
+
+@pytest.mark.parametrize(
+    ("kind", "given"), [("doubleType", []), ("int64Type", [1.0, 2.0]), ("int64Type", [np.nan])]
+)
+def test_a_number_is_one_number(tmp_path: Path, kind: str, given: list[float]) -> None:
+    spec, net = model()
+    array_feature(spec.description.input.add(), "x", (len(given),))
+    getattr(spec.description.output.add(name="y").type, kind).SetInParent()
+    add_layer(net, "activation", ["x"], ["y"], linear={"alpha": 1.0})
+    loaded = coremlops.load(write(tmp_path / "net.mlmodel", spec))
+    with pytest.raises(ModelFormatError, match="the output 'y' is one"):
+        loaded.predict({"x": np.array(given)})

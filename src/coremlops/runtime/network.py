@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from coremlops.dialects.neuralnetwork import read_network
-from coremlops.errors import InputError, ModelError, UnsupportedOpsError
+from coremlops.errors import InputError, ModelError, ModelFormatError, UnsupportedOpsError
 from coremlops.lower import Lowered
 from coremlops.lower.neuralnetwork import HostStep, Labelled, LoweredNetwork, lower_network
 from coremlops.model import ArrayFeature, Feature, ImageFeature, ModelAsset, ModelDescription, ScalarFeature
@@ -110,7 +110,12 @@ class NetworkPart(TensorPart):
     def _as_described(self, feature: Feature, value: Any) -> Any:
         """An output in the dtype and rank that the description gives it."""
         if isinstance(feature, ScalarFeature) and isinstance(value, np.ndarray):
-            return int(value.ravel()[0]) if feature.dtype == "int64" else float(value.ravel()[0])
+            whole = feature.dtype == "int64"
+            if value.size != 1 or (whole and not np.isfinite(value).all()):
+                raise ModelFormatError(
+                    f"the output {feature.name!r} is one {feature.dtype}; the model gives {value.ravel()[:8]}"
+                )
+            return int(value.item()) if whole else float(value.item())
         if not isinstance(feature, ArrayFeature) or not isinstance(value, np.ndarray):
             return value
         if not self._exact and value.ndim == 5 and value.shape[:2] == (1, 1):
