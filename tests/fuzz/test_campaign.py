@@ -13,8 +13,7 @@ import pytest
 
 from tests.fuzz.mutate import write_case
 from tests.handmade import adder, array_feature
-from tests.networks import add_layer
-from tests.runtime.test_network import model, write
+from tests.networks import add_layer, model, write
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "fuzz" / "campaign.py"
 
