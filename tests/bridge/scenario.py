@@ -217,6 +217,18 @@ def a_wrong_input() -> Any:
 
 
 @part
+def an_index_out_of_range() -> Any:
+    specs = [mb.TensorSpec((3,)), mb.TensorSpec((1,), dtype=mil.types.int32)]
+
+    @mb.program(input_specs=specs, opset_version=ct.target.iOS17)
+    def program(x: Any, i: Any) -> Any:
+        return mb.gather(x=x, indices=i, validate_indices=True)
+
+    model = ct.convert(program, minimum_deployment_target=ct.target.iOS17)
+    return model.predict({"x": np.zeros(3, np.float32), "i": np.array([9], np.int32)})
+
+
+@part
 def a_wrong_state() -> Any:
     return ct.models.model.MLState(coremlops.bridge.standin._State({})).read_state("nothing")
 

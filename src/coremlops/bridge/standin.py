@@ -16,7 +16,7 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import Any
 
-from coremlops.errors import BridgeError, CoremlopsError, UsageError
+from coremlops.errors import BridgeError, CoremlopsError, ModelError, UsageError
 
 PROXIES = (
     "_MLModelProxy",
@@ -38,15 +38,27 @@ def set_precision(precision: str) -> None:
     _precision = precision
 
 
+_FIRST_WITH_PROGRAMS = 6  # specification version; coremltools writes networks of layers as 5 at most
+# Apple's words for a prediction that fails, which coremltools' tests and its users look for.
+_FAILED = (
+    "Unable to compute the prediction using {}. It can be an invalid input data or broken/unsupported model"
+)
+
+
 @contextmanager
-def _framework_errors() -> Iterator[None]:
-    """Errors of ours, as coremltools and its users expect the framework's."""
+def _framework_errors(executor: str = "") -> Iterator[None]:
+    """Errors of ours, as coremltools and its users expect the framework's.
+
+    `executor`: what Apple calls that which predicts; a failure in there then has Apple's words before ours.
+    """
     try:
         yield
     except BridgeError:
         raise
     except CoremlopsError as error:
         text = f"{error.message} ({error.hint})" if error.hint else error.message
+        if executor and isinstance(error, ModelError):
+            text = f"{_FAILED.format(executor)}: {text}"
         raise BridgeError(text, hint=error.hint) from error
 
 
@@ -124,17 +136,19 @@ class _MLModelProxy:
             self._model = load(self._source, precision=_precision, function_name=function_name or None)
             self._load_ns = perf_counter_ns() - begun
         self._predict_ns: int | None = None
+        program = self._model.description.specification_version >= _FIRST_WITH_PROGRAMS
+        self._executor = "ML Program" if program else "a neural network model"
         if self._source.is_file():
             self.get_compiled_model_path()  # coremltools deletes a temporary .mlmodel after this call
 
     def predict(self, data: Mapping[str, Any], state: _State | None = None) -> dict[str, Any]:
         """Features in, features out."""
-        with self._timed(), _framework_errors():
+        with self._timed(), _framework_errors(self._executor):
             return self._model.predict(data, state=None if state is None else state.values)
 
     def batchPredict(self, batch: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """`predict` for each of several inputs."""
-        with self._timed(), _framework_errors():
+        with self._timed(), _framework_errors(self._executor):
             return self._model.predict_batch(batch)
 
     def newState(self) -> _State:
