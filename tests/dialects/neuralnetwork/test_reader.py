@@ -115,6 +115,13 @@ def test_weights_that_do_not_fit(stored: Weights, reason: str) -> None:
         stored.array(2, 2)
 
 
+def test_a_table_for_bits_without_end() -> None:
+    made = quantized([0, 1], 1, table=[0.0, 1.0])
+    made.message.quantization.numberOfBits = 1 << 40  # two to its power is no number to compute
+    with pytest.raises(ModelFormatError, match="expected 1 to 8"):
+        made.array(2)
+
+
 def test_bits_out_of_range() -> None:
     message = message_class("WeightParams")(rawValue=b"1234")
     message.quantization.numberOfBits = 1 << 60

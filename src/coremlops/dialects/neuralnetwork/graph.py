@@ -76,7 +76,7 @@ class Weights:
             case "linear":
                 return self._linear(self._indices(count).reshape(shape), channels)
             case "lookup":
-                bits = self.message.quantization.numberOfBits
+                bits = self._bits()
                 table = np.array(self.message.quantization.lookupTableQuantization.floatValue, np.float32)
                 if table.size != 1 << bits:
                     raise ModelFormatError(f"{self.where}: a table of {table.size} values for {bits} bits")
@@ -101,16 +101,20 @@ class Weights:
         }
         return counts.get(self.encoding, len(message.rawValue) * 8 // bits)
 
+    def _bits(self) -> int:
+        bits = int(self.message.quantization.numberOfBits)
+        if not 1 <= bits <= 8:
+            raise ModelFormatError(f"{self.where}: weights of {bits} bits; expected 1 to 8")
+        return bits
+
     def _check(self, found: int, count: int) -> None:
         if found != count:
             raise ModelFormatError(f"{self.where}: {found} weights; expected {count}")
 
     def _indices(self, count: int) -> np.ndarray[Any, Any]:
         """The stored integers, uint8; packed ones begin with the highest bit of the first byte."""
-        bits = int(self.message.quantization.numberOfBits)
+        bits = self._bits()
         data = np.frombuffer(self.message.rawValue, np.uint8)
-        if not 1 <= bits <= 8:
-            raise ModelFormatError(f"{self.where}: weights of {bits} bits; expected 1 to 8")
         self._check(data.size, -(-count * bits // 8))
         if bits == 8:
             return data
