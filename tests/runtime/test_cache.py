@@ -212,6 +212,18 @@ def test_a_load_starts_the_process_that_fills_it_for_big_models_alone(
     assert started == [command]
 
 
+def test_a_user_without_a_home_has_no_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    path = two_weights(tmp_path / "a.mlpackage", np.float16)
+    monkeypatch.setattr(cache, "LEAST_BYTES", 1)
+    monkeypatch.setattr(cache, "fill_later", lambda *_, **__: None)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.setattr(Path, "home", homeless)
+    assert not is_cached(coremlops.load(path))
+
+
 def test_tables_survive() -> None:
     tables = (
         NamedType("x", TensorType("fp16", (1, None))),

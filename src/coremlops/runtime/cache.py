@@ -77,9 +77,13 @@ def limit_bytes() -> int:
 
 
 def root_folder() -> Path:
-    """Where entries lie."""
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(home) if Path(home).is_absolute() else Path.home() / ".cache"
+    """Where entries lie. Raises OSError for a user without a home, as containers have them."""
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    if not base.is_absolute():
+        try:
+            base = Path.home() / ".cache"
+        except RuntimeError as error:
+            raise OSError(str(error)) from error
     return base / "coremlops" / "sessions"
 
 
