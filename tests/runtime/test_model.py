@@ -21,8 +21,9 @@ from coremlops.errors import (
     UsageError,
     WeightsError,
 )
-from coremlops.model import ModelAsset, model_digest
+from coremlops.model import ImageFeature, ModelAsset, model_digest
 from coremlops.model.proto import message_class
+from coremlops.runtime.inputs import image_tensor
 from tests.handmade import add_operation, adder, array_feature, program_spec, tensor_type, write_package
 
 RED = np.zeros((16, 16, 3), np.uint8) + np.array([255, 0, 0], np.uint8)
@@ -366,3 +367,18 @@ def test_the_engine_s_failure_is_an_error_of_ours_alone(
     with pytest.raises(ModelError, match="the engine failed"):
         model.predict({"x": np.ones((2, 3))})
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("sizes", "words"),
+    [
+        ({}, "8 x 4"),
+        ({"sizes": ((16, 8),)}, "8 x 4 or 16 x 8"),
+        ({"width_range": (4, None), "height_range": (4, 4)}, r"4\.\. x 4"),
+        ({"width_range": (4, 9), "height_range": (1, 64)}, r"4\.\.9 x 1\.\.64"),
+    ],
+)
+def test_a_picture_of_another_size_hears_which_are_allowed(sizes: dict[str, Any], words: str) -> None:
+    feature = ImageFeature("x", 8, 4, "RGB", **sizes)
+    with pytest.raises(InputError, match=f"expected a picture of {words} pixels, got 99 x 99"):
+        image_tensor(feature, Image.new("RGB", (99, 99)))

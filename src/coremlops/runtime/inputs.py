@@ -118,7 +118,7 @@ def image_tensor(feature: ImageFeature, value: Any) -> np.ndarray[Any, Any]:
     value = picture_of(feature, value)
     if not _size_fits(feature, value.size):
         raise InputError(
-            f"input {feature.name!r}: expected a picture of {feature.width} x {feature.height} pixels, "
+            f"input {feature.name!r}: expected a picture of {_picture_sizes(feature)} pixels, "
             f"got {value.width} x {value.height}",
             hint=f"resize it, or pass image_option: metadata, {', '.join(IMAGE_OPTIONS)}",
         )
@@ -184,6 +184,18 @@ def _size_fits(feature: ImageFeature, size: tuple[int, int]) -> bool:
         least <= length and (most is None or length <= most)
         for length, (least, most) in zip(size, (feature.width_range, feature.height_range), strict=True)
     )
+
+
+def _picture_sizes(feature: ImageFeature) -> str:
+    if feature.width_range is not None and feature.height_range is not None:
+        return " x ".join(map(_range, (feature.width_range, feature.height_range)))
+    sizes = dict.fromkeys(((feature.width, feature.height), *feature.sizes))
+    return " or ".join(f"{width} x {height}" for width, height in sizes)
+
+
+def _range(bounds: tuple[int, int | None]) -> str:
+    least, most = bounds
+    return str(least) if least == most else f"{least}..{'' if most is None else most}"
 
 
 def array_tensor(feature: ArrayFeature, value: Any, type_: TensorType) -> np.ndarray[Any, Any]:
@@ -255,9 +267,5 @@ def _shape_fits(feature: ArrayFeature, shape: tuple[int, ...]) -> bool:
 
 def _shapes(feature: ArrayFeature) -> str:
     if feature.ranges:
-        return (
-            "["
-            + ", ".join(f"{least}..{'' if most is None else most}" for least, most in feature.ranges)
-            + "]"
-        )
+        return f"[{', '.join(map(_range, feature.ranges))}]"
     return " or ".join(str(list(shape)) for shape in dict.fromkeys((feature.shape, *feature.shapes)))
