@@ -28,15 +28,19 @@ PREDICTED = ("compared", "predicted-only", "mismatch", "backend-error", "unsuppo
 NEVER = ("mismatch", "backend-error", "crashed", "hung")
 LISTED = ("unsupported", "before-predict", "setup-error")
 
-_ADDRESS = re.compile(r"0x[0-9a-f]{6,}")
+# An address, and arrays that are drawn anew each time.
+_CHANGES = re.compile(r"(?<=0x)[0-9a-f]{6,}|(?<=array\()[^()]*|(?<=tensor\()[^()]*")
 
 
 def keys_of(ids: Iterable[str]) -> list[str]:
-    """Names of cases that are the same in every run: no addresses, and a number where several are equal."""
+    """Names of cases that are the same in every run, one line each: no addresses, no random numbers.
+
+    Where several are equal then, they have a number.
+    """
     seen: Counter[str] = Counter()
     keys = []
     for id_ in ids:
-        name = _ADDRESS.sub("0x", id_)
+        name = _CHANGES.sub("", id_).replace("\n", " ")
         seen[name] += 1
         keys.append(name if seen[name] == 1 else f"{name} #{seen[name]}")
     return keys

@@ -20,6 +20,7 @@ from typing import Any
 import coreml_predict_plugin as plugin
 import pytest
 from cases import keys_of
+from coremltools.converters.mil.mil.builder import Builder
 from coremltools.test import utils as apple_utils
 
 _keys: dict[int, str] = {}
@@ -64,6 +65,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[Any]:
     key = _keys[id(item)]
     before, began = len(plugin._rows), time.perf_counter()
     _write("SUITE_JOURNAL", {"key": key, "begun": True})
+    Builder.name_count.clear()  # tests know their outputs as relu_0, whatever ran or was imported before
     signal.signal(signal.SIGALRM, _too_long)
     signal.setitimer(signal.ITIMER_REAL, float(os.environ["SUITE_LIMIT_S"]))
     try:

@@ -15,6 +15,11 @@ HERE = Path(__file__).resolve().parents[2] / "benchmarks" / "apple_suite"
 def test_a_case_has_one_name_in_every_run() -> None:
     ids = ["t.py::a[<function f at 0x7f001122>]", "t.py::a[<function f at 0x7f334455>]", "t.py::b[0x1]"]
     assert keys_of(ids) == ["t.py::a[<function f at 0x>]", "t.py::a[<function f at 0x>] #2", "t.py::b[0x1]"]
+    drawn = [
+        "t.py::c[{'q': array([[1,\n 2]], dtype=int8), 'axis': 0}]",
+        "t.py::c[{'q': array([3]), 'axis': 0}]",
+    ]
+    assert keys_of(drawn) == ["t.py::c[{'q': array(), 'axis': 0}]", "t.py::c[{'q': array(), 'axis': 0}] #2"]
 
 
 def test_the_last_result_of_a_case_counts_and_half_a_line_does_not(tmp_path: Path) -> None:
