@@ -6,6 +6,7 @@ from collections.abc import MutableMapping
 from functools import lru_cache
 from typing import Any
 
+from coremlops.bridge.standin import framework_predict
 from coremlops.errors import UnsupportedOpsError
 from coremlops.runtime import Model, load
 
@@ -21,9 +22,12 @@ def predict(
     state: MutableMapping[str, Any] | None = None,
     function_name: str | None = None,
 ) -> dict[str, Any]:
-    """Run once in typed mode. Raises NotImplementedError for what is not supported."""
+    """Run once in typed mode, and give what Apple's framework gives to coremltools.
+
+    Raises NotImplementedError for what is not supported, and BridgeError.
+    """
     try:
         model = _loaded(path, function_name)
     except UnsupportedOpsError as error:
         raise NotImplementedError(str(error)) from error
-    return model.predict(inputs, state=state)
+    return framework_predict(model, inputs, state)

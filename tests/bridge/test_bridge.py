@@ -54,7 +54,7 @@ def test_halves_come_as_floats_and_scalars_with_a_shape(answers: Any) -> None:
         ("asset_with_weights", 240.0),
         ("functions", [[2.0, 5.0], [2.0, 5.0], [3.0, 7.5]]),
         ("states", [[[1.0, 2.5], [2.0, 5.0], HELD], ["ndarray", "float32", [2], [2.0, 5.0]], [0.0, 0.0]]),
-        ("image", ["RGB", [2, 3], [10, 20, 30], [20, 40, 60]]),
+        ("image", ["RGBA", [2, 3], [10, 20, 30], [20, 40, 60, 255]]),
         ("classifier", {"label": "b", "label_probs": {"a": 0.25, "b": 0.75}}),
         ("devices", ["MLCPUComputeDevice"] * 2),
         ("the_truth", [False, False]),

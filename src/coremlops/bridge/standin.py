@@ -14,9 +14,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from time import perf_counter_ns
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coremlops.errors import BridgeError, CoremlopsError, ModelError, UsageError
+
+if TYPE_CHECKING:
+    from coremlops.runtime import Model
 
 PROXIES = (
     "_MLModelProxy",
@@ -60,6 +63,17 @@ def _framework_errors(executor: str = "") -> Iterator[None]:
         if executor and isinstance(error, ModelError):
             text = f"{_FAILED.format(executor)}: {text}"
         raise BridgeError(text, hint=error.hint) from error
+
+
+def framework_predict(model: Model, data: Mapping[str, Any], state: Any = None) -> dict[str, Any]:
+    """`model.predict` as the native module does it: colour pictures come as RGBA. Raises BridgeError."""
+    program = model.description.specification_version >= _FIRST_WITH_PROGRAMS
+    with _framework_errors("ML Program" if program else "a neural network model"):
+        results = model.predict(data, state=state)
+        return {
+            name: value.convert("RGBA") if getattr(value, "mode", "") == "RGB" else value
+            for name, value in results.items()
+        }
 
 
 def _folder(owner: object) -> Path:
@@ -136,20 +150,18 @@ class _MLModelProxy:
             self._model = load(self._source, precision=_precision, function_name=function_name or None)
             self._load_ns = perf_counter_ns() - begun
         self._predict_ns: int | None = None
-        program = self._model.description.specification_version >= _FIRST_WITH_PROGRAMS
-        self._executor = "ML Program" if program else "a neural network model"
         if self._source.is_file():
             self.get_compiled_model_path()  # coremltools deletes a temporary .mlmodel after this call
 
     def predict(self, data: Mapping[str, Any], state: _State | None = None) -> dict[str, Any]:
         """Features in, features out."""
-        with self._timed(), _framework_errors(self._executor):
-            return self._model.predict(data, state=None if state is None else state.values)
+        with self._timed():
+            return framework_predict(self._model, data, None if state is None else state.values)
 
     def batchPredict(self, batch: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         """`predict` for each of several inputs."""
-        with self._timed(), _framework_errors(self._executor):
-            return self._model.predict_batch(batch)
+        with self._timed():
+            return [framework_predict(self._model, data) for data in batch]
 
     def newState(self) -> _State:
         """A state of zeros."""

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.networks import Array, add_layer, network, run
+from coremlops.runtime.session import Session
+from tests.networks import Array, add_layer, lower, network, run
 
 RNG = np.random.default_rng(3)
 S, B, N, H = 5, 2, 3, 4
@@ -108,6 +109,30 @@ def test_lstm(
     expected = (steps if sequence else last_h[None], last_h[None], last_c[None])
     for value, wanted in zip(found, expected, strict=True):
         np.testing.assert_allclose(value, wanted[..., None, None], atol=1e-5)
+
+
+def test_of_states_with_more_rows_than_the_batch_the_first_count() -> None:
+    """What coremltools makes of a packed sequence."""
+    w, x, h, c = lstm_weights(False), normal(S, B, N), normal(S, H), normal(S, H)
+    message = network()
+    add_layer(
+        message,
+        "uniDirectionalLSTM",
+        ["x", "h", "c"],
+        ["y", "h_last", "c_last"],
+        inputVectorSize=N,
+        outputVectorSize=H,
+        activations=ACTIVATIONS,
+        params={"hasBiasVectors": True},
+        weightParams=w,
+    )
+    states = [1, None, H, 1, 1]
+    lowered = lower(message, {"x": [S, B, N, 1, 1], "h": states, "c": states}, ["y", "h_last", "c_last"])
+    given = {"x": x.reshape(S, B, N, 1, 1), "h": h.reshape(1, S, H, 1, 1), "c": c.reshape(1, S, H, 1, 1)}
+    found = Session(lowered.whole).run(given)
+    _, last_h, last_c = lstm_oracle(x, w, h[:B], c[:B])
+    for name, wanted in (("y", last_h), ("h_last", last_h), ("c_last", last_c)):
+        np.testing.assert_allclose(found[name], wanted[None, ..., None, None], atol=1e-5)
 
 
 @pytest.mark.parametrize("sequence", [False, True])

@@ -222,6 +222,20 @@ def test_lstm_in_both_directions(
     compare(found, [whole if sequence else hidden[None], hidden, cell], dtype)
 
 
+def test_of_states_with_more_rows_than_the_batch_the_first_count() -> None:
+    """What coremltools makes of a packed sequence."""
+    x, h, c = normal(S, B, I), normal(S, H), normal(S, H)
+    net = lstm_net("fp32", True, False)
+    _, (last, cell) = lstm(x, (h[:B], c[:B]), net, LSTM_NAMES[0], np.inf, "forward")
+    types = [typed("fp32", 1, B, H), typed("fp32", B, H), typed("fp32", B, H)]
+    outputs = tuple(NamedType(name, type_) for name, type_ in zip("lmn", types, strict=True))
+    made = operation("lstm", "l", types[0], x=Ref("x"), initial_h=Ref("h"), initial_c=Ref("c"), **net)
+    made = Operation(made.type, made.name, made.inputs, outputs, made.blocks, made.attributes)
+    given = {"x": typed("fp32", S, B, I), "h": typed("fp32", None, H), "c": typed("fp32", None, H)}
+    found = run(function(given, [made], *"lmn"), x=x, h=h, c=c)
+    compare([found["l"], found["m"], found["n"]], [last[None], last, cell], "fp32")
+
+
 def test_what_is_refused() -> None:
     feeds = {"x": normal(S, B, I), "initial_h": normal(B, H)}
     weights = {"weight_ih": normal(H, I), "weight_hh": normal(H, H)}

@@ -51,7 +51,9 @@ def rnn(
     """
     net = _net(ctx, weight_ih, weight_hh, None, bias, _RNN)
     way = _attributes(weight_hh, activation)
-    steps = ctx.nodes("RNN", 2, _in_order(ctx, x, direction), *net, None, _first(ctx, initial_h), **way)
+    steps = ctx.nodes(
+        "RNN", 2, _in_order(ctx, x, direction), *net, None, _first(ctx, _state(ctx, initial_h, x)), **way
+    )
     return _results(ctx, steps, output_sequence)
 
 
@@ -79,7 +81,9 @@ def gru(
     net = _net(ctx, weight_ih, weight_hh, input_bias, bias, _GRU)
     way = _attributes(weight_hh, recurrent_activation, activation)
     way["linear_before_reset"] = int(reset_after)
-    steps = ctx.nodes("GRU", 2, _in_order(ctx, x, direction), *net, None, _first(ctx, initial_h), **way)
+    steps = ctx.nodes(
+        "GRU", 2, _in_order(ctx, x, direction), *net, None, _first(ctx, _state(ctx, initial_h, x)), **way
+    )
     return _results(ctx, steps, output_sequence)
 
 
@@ -112,6 +116,7 @@ def lstm(
     """
     names = (recurrent_activation, cell_activation, activation)
     net = (weight_ih, weight_hh, bias, peephole)
+    initial_h, initial_c = _state(ctx, initial_h, x), _state(ctx, initial_c, x)
     if direction != "bidirectional":
         there = _lstm(ctx, _in_order(ctx, x, direction), (initial_h, initial_c), net, names, clip)
         return _results(ctx, there, output_sequence)
@@ -194,6 +199,20 @@ def _attributes(weight_hh: Value, *names: str) -> dict[str, Any]:
 
 def _first(ctx: Lowering, state: Value) -> Value:
     return ctx.node("Unsqueeze", state, ctx.ints((0,)))
+
+
+def _state(ctx: Lowering, state: Value, x: Value) -> Value:
+    """The state [b, H]. One of any number of rows gives its first b, as many as x has.
+
+    coremltools takes the lengths of a packed sequence for its batch sizes, and makes too many rows of zeros.
+    """
+    rows, batch = (
+        value.type.shape[axis] if value.type is not None and value.type.shape is not None else None
+        for value, axis in ((state, 0), (x, 1))
+    )
+    if rows is not None or batch is None:
+        return state
+    return ctx.node("Slice", state, ctx.ints((0,)), ctx.ints((batch,)), ctx.ints((0,)))
 
 
 def _in_order(ctx: Lowering, x: Value, direction: str) -> Value:

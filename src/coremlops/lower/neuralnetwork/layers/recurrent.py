@@ -297,7 +297,11 @@ def _states(ctx: NetworkLowering, x: Value, size: int, states: Sequence[Value | 
     found = []
     for state in states:
         if state is not None:
-            found.append(ctx.reshape(state, [batch, size]))
+            # Of more rows than the batch has, the first count; see `lower.ops.recurrent`.
+            rows = ctx.reshape(state, [-1, size])
+            if rows.shape[0] is None and isinstance(batch, int):
+                rows = ctx.node("Slice", rows, ctx.ints((0,)), ctx.ints((batch,)), ctx.ints((0,)))
+            found.append(ctx.reshape(rows, [batch, size]))
             continue
         if zeros is None:
             zeros = ctx.node("Expand", ctx.constant(0.0), ctx.vector([batch, size]))
