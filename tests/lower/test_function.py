@@ -8,6 +8,7 @@ import pytest
 from coremlops.dialects.mil import BlobRef, Block, Operation, Ref
 from coremlops.errors import ModelFormatError, UnsupportedOpsError
 from coremlops.lower import embed_weights, lower_function
+from coremlops.lower.onnx_graph import OnnxGraph
 from tests.lower.programs import Array, function, lower, one, onnx_ops, operation, run, typed
 
 RNG = np.random.default_rng(1)
@@ -302,3 +303,14 @@ def test_an_output_that_is_an_input_itself(dtype: str) -> None:
     found = run(program, x=x.astype(np.int32 if dtype == "int32" else np.float32))
     np.testing.assert_array_equal(found[lowered.renamed["x"]], x)
     np.testing.assert_array_equal(found["y"], 2 * x)
+
+
+def test_names_are_free_ones_also_where_a_file_has_numbered_its_own() -> None:
+    graph = OnnxGraph("main")
+    assert [graph.reserve(name) for name in ("x", "x.2", "x", "x", "x.2")] == [
+        "x",
+        "x.2",
+        "x.3",
+        "x.4",
+        "x.2.2",
+    ]

@@ -54,16 +54,17 @@ class OnnxGraph:
         self._initializers_go_to = self._initializers
         self._inputs: list[Any] = []
         self._outputs: list[Any] = []
-        self._names: set[str] = set()
+        self._names: dict[str, int] = {}  # taken names, and the highest number that each has been given
         self._domains: set[str] = set()
 
     def reserve(self, name: str) -> str:
         """`name`, or `name` with a number when it is taken; taken from now on."""
-        free, number = name, 1
+        free, number = name, self._names.get(name, 1)
         while free in self._names:
             number += 1
             free = f"{name}.{number}"
-        self._names.add(free)
+        self._names[free] = 1
+        self._names[name] = number  # so that the next one is found at once
         return free
 
     def node(self, op: str, inputs: list[str], outputs: list[str], attributes: Mapping[str, Any]) -> None:

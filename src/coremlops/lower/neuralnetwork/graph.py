@@ -13,7 +13,7 @@ from coremlops.lower.onnx_graph import OnnxGraph
 class NetworkGraph(OnnxGraph):
     """Nodes go to the innermost subgraph that is open; constants always to the whole graph, which it sees."""
 
-    def __init__(self, name: str, names: set[str] | None = None) -> None:
+    def __init__(self, name: str, names: dict[str, int] | None = None) -> None:
         """`names`: taken already, shared with the other parts of one model."""
         super().__init__(name)
         self.received: set[str] = set()  # what other stages give
@@ -22,8 +22,8 @@ class NetworkGraph(OnnxGraph):
             self._names = names
 
     @property
-    def names(self) -> set[str]:
-        """The names that are taken."""
+    def names(self) -> dict[str, int]:
+        """The names that are taken; see `OnnxGraph.reserve`."""
         return self._names
 
     @property
