@@ -11,7 +11,7 @@ import coremlops
 from coremlops.errors import ModelFormatError, UnsupportedOpsError
 from coremlops.runtime import describe
 from tests.classic_models import DTYPES, classifier, load, regressor, save, spec
-from tests.handmade import add_operation, adder, program_spec
+from tests.handmade import add_operation, adder, program_spec, tensor_type
 from tests.lower.classic.test_suppression import suppression
 
 
@@ -235,6 +235,44 @@ def test_a_member_that_onnx_cannot_hold(tmp_path: Path) -> None:
     loaded = load(pipeline([encoder, linear("z", [1, 2])], {"x": "int64"}, {"y": "double"}), tmp_path)
     assert loaded.predict({"x": 2}) == {"y": 2}
     with pytest.raises(UnsupportedOpsError, match="member 0 of the pipeline runs in Python"):
+        loaded.to_onnx()
+
+
+def picture(message: Any, name: str, colour: str) -> None:
+    """Make the feature of that name a picture of 2 by 2 pixels."""
+    image = next(entry for entry in message if entry.name == name).type.imageType
+    image.width = image.height = 2
+    image.colorSpace = image.DESCRIPTOR.enum_types_by_name["ColorSpace"].values_by_name[colour].number
+
+
+@pytest.mark.parametrize(("between", "colours"), [(True, "RGB"), (False, "BGR")])
+def test_pictures_between_members_are_in_no_onnx_graph(tmp_path: Path, between: bool, colours: str) -> None:
+    """They are rounded and clipped there, and their channels may change places."""
+    shape = (1, 3, 2, 2)
+    first, second = program_spec(), program_spec()
+    for (program, block), source, target in ((first, "x", "z"), (second, "z" if between else "x", "y")):
+        program.description.input[0].name = source
+        program.description.output[0].name = target
+        for entry in (*program.description.input, *program.description.output):
+            entry.type.multiArrayType.shape[:] = shape
+        value = program.mlProgram.functions["main"].inputs[0]
+        value.name = source
+        value.type.Clear()
+        tensor_type(value.type, "fp32", shape)
+        add_operation(block, "relu", target, shape, {"x": source})
+        block.outputs[:] = [target]
+        picture(program.description.input, source, colours if program is second[0] else "RGB")
+    if between:
+        picture(first[0].description.output, "z", "RGB")
+    members = [first[0], second[0]]
+    whole = pipeline(members, {"x": ("float32", *shape)}, {"y": ("float32", *shape)})
+    picture(whole.description.input, "x", "RGB")
+    loaded = load(whole, tmp_path)
+    pixels = np.arange(12, dtype=np.uint8).reshape(2, 2, 3)
+    found = loaded.predict({"x": pixels})["y"]
+    expected = pixels if colours == "RGB" else pixels[..., ::-1]
+    np.testing.assert_array_equal(found[0], expected.transpose(2, 0, 1))
+    with pytest.raises(UnsupportedOpsError, match="the picture"):
         loaded.to_onnx()
 
 

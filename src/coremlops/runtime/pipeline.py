@@ -11,7 +11,7 @@ import numpy as np
 
 from coremlops.errors import InputError, ModelFormatError, UnsupportedOpsError
 from coremlops.lower import Lowered
-from coremlops.model import ModelAsset, ModelDescription
+from coremlops.model import ImageFeature, ModelAsset, ModelDescription
 from coremlops.runtime.inputs import fitted
 from coremlops.runtime.parts import Part, PartOptions, TensorPart, make_part
 
@@ -37,7 +37,7 @@ class PipelinePart:
         if any(member.kind is None for member in members):
             raise ModelFormatError(f"{self._where}: a member of the pipeline is of no kind")
         descriptions = [member.description for member in members]
-        self._outputs = asset.description.outputs
+        self._inputs, self._outputs = asset.description.inputs, asset.description.outputs
         self._check(asset.description, descriptions)
         self._members = list(zip(self._parts(members, options), descriptions, strict=True))
 
@@ -88,12 +88,30 @@ class PipelinePart:
                     (f"member {number}",),
                 )
             stages.append(found)
+        self._refuse_pictures_between()
         try:
             return compose(stages, [feature.name for feature in self._outputs])
         except Unsupported as reason:
             raise UnsupportedOpsError(
                 f"{self._where}: as one ONNX graph, not supported: {reason}", (str(reason),)
             ) from None
+
+    def _refuse_pictures_between(self) -> None:
+        """A graph hands tensors on; a picture is rounded and clipped, and may be wanted in another colour."""
+        given = {feature.name: feature for feature in self._inputs}
+        for number, (_, description) in enumerate(self._members):
+            for feature in description.inputs:
+                source = given.get(feature.name)
+                if isinstance(feature, ImageFeature) and (
+                    not isinstance(source, ImageFeature) or source.colour != feature.colour
+                ):
+                    raise UnsupportedOpsError(
+                        f"{self._where}: as one ONNX graph, not supported: the picture {feature.name!r}, "
+                        f"which member {number} takes as {feature.colour}, is made or converted on the way",
+                        (f"member {number}",),
+                    )
+            for feature in description.outputs:
+                given.pop(feature.name, None)
 
     def run(
         self,
