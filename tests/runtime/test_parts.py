@@ -1,6 +1,7 @@
 """Inner values, states, pictures that come out, functions, time limits: by models made by hand."""
 
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from PIL import Image
 
 import coremlops
 from coremlops.errors import InputError, ModelError, ModelFormatError, UsageError
+from coremlops.model import ArrayFeature
+from coremlops.runtime.state import new_state
 from tests.handmade import add_operation, program_spec, tensor_type, write_package
 
 X = np.array([[-1.5, 0.1, 2], [3.3, -4, 5]], np.float32)
@@ -279,3 +282,11 @@ def test_loading_in_several_threads(tmp_path: Path) -> None:
         thread.join()
     assert len(found) == 6
     assert all((entry == expected).all() for entry in found)
+
+
+def test_states_of_absurd_size() -> None:
+    half = ArrayFeature("a", "float16", (1 << 15, 1 << 16))
+    with pytest.raises(ModelFormatError, match="the state 'b' has the shape"):
+        new_state((half, replace(half, name="b", shape=(1,))), "typed")
+    with pytest.raises(ModelFormatError, match="the state 'a' has the shape"):
+        new_state((replace(half, shape=(-1, -1)),), "typed")

@@ -13,15 +13,20 @@ from coremlops.errors import InputError, ModelFormatError
 from coremlops.lower.function import StateTensor
 from coremlops.model import ArrayFeature
 
-MAX_STATE = 1 << 31  # elements
+MAX_STATE = 1 << 31  # elements, of all states together
 State: TypeAlias = dict[str, np.ndarray[Any, Any]]
 
 
 def new_state(features: Sequence[ArrayFeature], precision: str) -> State:
-    """Zeros for each state. Raises ModelFormatError for a state of impossible size."""
+    """Zeros for each state. Raises ModelFormatError for states of impossible size."""
+    total = 0
     for feature in features:
-        if any(size < 0 for size in feature.shape) or math.prod(feature.shape) > MAX_STATE:
-            raise ModelFormatError(f"the state {feature.name!r} has the shape {list(feature.shape)}")
+        total += math.prod(feature.shape)
+        if any(size < 0 for size in feature.shape) or total > MAX_STATE:
+            raise ModelFormatError(
+                f"the state {feature.name!r} has the shape {list(feature.shape)}; "
+                f"all states may have {MAX_STATE} elements together"
+            )
     return {
         feature.name: np.zeros(feature.shape, _dtype(np.dtype(feature.dtype), precision))
         for feature in features
