@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import json
 import re
 from collections import Counter
@@ -52,6 +54,23 @@ def area_of(key: str) -> str:
         (area for area, paths in AREAS.items() if any(key.startswith(path + "/") for path in paths)),
         "the rest",
     )
+
+
+def spread(keys: Iterable[str], size: int) -> list[str]:
+    """`size` of the keys: as many of each area as of any other and, in it, of each test, as far as there are.
+
+    The cases of a test are taken in an order that looks random and is always the same.
+    """
+    tests: dict[str, dict[str, list[str]]] = {area: {} for area in AREAS}
+    for key in sorted(keys, key=lambda key: hashlib.sha256(key.encode()).digest()):
+        tests[area_of(key)].setdefault(key.split("[")[0], []).append(key)
+    areas = [_in_turn(list(found.values())) for found in tests.values()]
+    return _in_turn(areas)[:size]
+
+
+def _in_turn(lists: Sequence[Sequence[str]]) -> list[str]:
+    """The first of each, the second of each, ..."""
+    return [key for row in itertools.zip_longest(*lists) for key in row if key is not None]
 
 
 def read_rows(files: Iterable[Path]) -> dict[str, dict[str, Any]]:

@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.apple_suite.cases import area_of, counts, judge, keys_of, read_allowed, read_rows, unfinished
+from benchmarks.apple_suite.cases import (
+    area_of,
+    counts,
+    judge,
+    keys_of,
+    read_allowed,
+    read_rows,
+    spread,
+    unfinished,
+)
 
 HERE = Path(__file__).resolve().parents[2] / "benchmarks" / "apple_suite"
 
@@ -20,6 +29,17 @@ def test_a_case_has_one_name_in_every_run() -> None:
         "t.py::c[{'q': array([3]), 'axis': 0}]",
     ]
     assert keys_of(drawn) == ["t.py::c[{'q': array(), 'axis': 0}]", "t.py::c[{'q': array(), 'axis': 0}] #2"]
+
+
+def test_a_spread_choice_takes_each_area_and_each_test_in_turn() -> None:
+    many = [f"converters/mil/frontend/torch/t.py::many[{n}]" for n in range(50)]
+    few = ["converters/mil/frontend/torch/t.py::few[1]"]
+    other = [f"test/neural_network/n.py::test[{n}]" for n in range(3)]
+    chosen = spread([*many, *few, *other], 8)
+    assert chosen == spread([*other, *reversed(many), *few], 8)
+    assert len(set(chosen)) == 8
+    assert {*few, *other} <= set(chosen)
+    assert {area_of(key) for key in chosen[:2]} == {"torch front end", "neural_network"}
 
 
 def test_the_last_result_of_a_case_counts_and_half_a_line_does_not(tmp_path: Path) -> None:

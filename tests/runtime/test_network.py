@@ -271,6 +271,20 @@ def test_jumps(tmp_path: Path, jump: str, expected: float) -> None:
     assert loaded.predict({"x": np.zeros(1)})["n"].tolist() == [expected]
 
 
+@pytest.mark.parametrize(("condition", "expected"), [([1, 0], 2), ([0, 1], 1)])
+def test_of_a_condition_with_several_elements_the_first_counts(
+    tmp_path: Path, condition: list[int], expected: float
+) -> None:
+    spec, net = model()
+    array_feature(spec.description.input.add(), "x", (2,))
+    array_feature(spec.description.output.add(), "y", ())
+    branch = add_layer(net, "branch", ["x"], [])
+    for side, value in ((branch.ifBranch, 2.0), (branch.elseBranch, 1.0)):
+        add_layer(side, "fillStatic", [], ["y"], value=value, targetShape=[1])
+    loaded = coremlops.load(write(tmp_path / "net.mlmodel", spec))
+    assert loaded.predict({"x": np.array(condition)})["y"].tolist() == [expected]
+
+
 def test_float16_rounds_each_layer(tmp_path: Path) -> None:
     path, x = doubler(tmp_path, (2,)), np.array([1 + 2**-12, 40000])
     assert coremlops.load(path).predict({"x": x})["y"].tolist() == [2 + 2**-11, 80000]

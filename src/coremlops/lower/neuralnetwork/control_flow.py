@@ -38,7 +38,14 @@ class Lowerer(Protocol):
 
 
 def holds(ctx: NetworkLowering, condition: Value) -> Value:
-    """A truth value without axes, from a value of one element."""
+    """A truth value without axes, from a value of one element; of several the first counts.
+
+    The format wants one. coremltools' tests have models with more of them, which Apple's framework runs.
+    """
+    shape = condition.type.shape if condition.type is not None else None
+    if shape is None or any(axis != 1 for axis in shape):
+        flat = ctx.reshape(condition, [-1])
+        condition = ctx.node("Slice", flat, ctx.ints((0,)), ctx.ints((1,)), ctx.ints((0,)))
     size = ctx.node("Abs", ctx.reshape(condition, []))
     return ctx.node("Greater", size, ctx.constant(THRESHOLD))
 
