@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 import coremlops
+from coremlops.dialects.mil.graph import TensorType
 from coremlops.errors import (
     InputError,
     ModelError,
@@ -21,9 +22,9 @@ from coremlops.errors import (
     UsageError,
     WeightsError,
 )
-from coremlops.model import ImageFeature, ModelAsset, model_digest
+from coremlops.model import ArrayFeature, ImageFeature, ModelAsset, model_digest
 from coremlops.model.proto import message_class
-from coremlops.runtime.inputs import image_tensor
+from coremlops.runtime.inputs import array_tensor, image_tensor
 from tests.handmade import add_operation, adder, array_feature, program_spec, tensor_type, write_package
 
 RED = np.zeros((16, 16, 3), np.uint8) + np.array([255, 0, 0], np.uint8)
@@ -367,6 +368,19 @@ def test_the_engine_s_failure_is_an_error_of_ours_alone(
     with pytest.raises(ModelError, match="the engine failed"):
         model.predict({"x": np.ones((2, 3))})
     assert capfd.readouterr().err == ""
+
+
+def test_integers_that_the_declared_type_cannot_hold() -> None:
+    """A cast would wrap them around, and make any number of NaN."""
+    feature, type_ = ArrayFeature("i", "int32", (2,)), TensorType("int32", (2,))
+    wrong: tuple[Any, ...] = ([2**31, 0], [-(2.0**31) - 1, 0], [np.nan, 0], [np.inf, 0])
+    right: tuple[Any, ...] = ([2**31 - 1, -(2**31)], [1.9, -1.9], [True, False], np.array([255, 0], np.uint8))
+    for value in wrong:
+        with pytest.raises(InputError, match="a value that int32 cannot hold"):
+            array_tensor(feature, value, type_)
+    for value in right:
+        found = array_tensor(feature, value, type_)
+        np.testing.assert_array_equal(found, np.trunc(value).astype(np.int32))
 
 
 @pytest.mark.parametrize(

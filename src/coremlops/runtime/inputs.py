@@ -201,8 +201,8 @@ def _range(bounds: tuple[int, int | None]) -> str:
 def array_tensor(feature: ArrayFeature, value: Any, type_: TensorType) -> np.ndarray[Any, Any]:
     """Numbers as the tensor that the program declares; floats as float32.
 
-    The values are cast to the declared dtype, as coremltools does. Raises InputError for a shape that is
-    not allowed and for what is no array of numbers.
+    The values are cast to the declared dtype, as coremltools does: a fraction is cut off. Raises InputError
+    for a shape that is not allowed, for what is no array of numbers, and for what no declared integer can be.
     """
     try:
         array = np.asarray(value)
@@ -214,8 +214,13 @@ def array_tensor(feature: ArrayFeature, value: Any, type_: TensorType) -> np.nda
         raise InputError(
             f"input {feature.name!r}: expected the shape {_shapes(feature)}, got {list(array.shape)}"
         )
+    declared = np.dtype(feature.dtype)
+    if declared.kind in "iu" and not np.can_cast(array.dtype, declared):
+        least, most = np.iinfo(declared).min, np.iinfo(declared).max
+        if not ((array >= least) & (array <= most)).all():  # NaN is neither
+            raise InputError(f"input {feature.name!r}: a value that {declared} cannot hold")
     with np.errstate(over="ignore"):
-        array = array.astype(feature.dtype, copy=False)
+        array = array.astype(declared, copy=False)
     if type_.shape == () and array.size == 1:  # an interface has no rank 0
         array = array.reshape(())
     return _computed(array, type_)
