@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from coremlops.errors import ModelFormatError
 from coremlops.runtime.session import Session
 from tests.networks import Array, add_layer, lower, network, run
 
@@ -214,3 +215,23 @@ def test_a_simple_layer_keeps_what_it_activates_within_50() -> None:
     )
     found = run(message, x=np.array([20, 20, 20, -200]).reshape(4, 1, 1, 1, 1))[0]
     assert found.ravel().tolist() == [20, 40, 50, -50]
+
+
+def test_a_size_that_the_matrices_do_not_have_allocates_nothing() -> None:
+    message = network()
+    names = ("inputGate", "forgetGate", "blockInput", "outputGate")
+    add_layer(
+        message,
+        "uniDirectionalLSTM",
+        ["x"],
+        ["y", "h", "c"],
+        inputVectorSize=1,
+        outputVectorSize=1 << 31,
+        activations=[*ACTIVATIONS[:2], ACTIVATIONS[1]],
+        params={"forgetBias": True},
+        weightParams={
+            f"{name}{kind}Matrix": np.ones((1, 1)) for name in names for kind in ("Weight", "Recursion")
+        },
+    )
+    with pytest.raises(ModelFormatError, match="1 weights; expected 4611686018427387904"):
+        run(message, x=np.zeros((1, 1, 1, 1, 1)))

@@ -207,9 +207,10 @@ def _lstm(
     names = ("inputGate", "forgetGate", "blockInput", "outputGate")
     matrices = [weights[f"{name}WeightMatrix"] for name in names]
     biases = [weights[f"{name}BiasVector"] for name in names] if options["hasBiasVectors"] else None
-    extra = np.repeat(np.array([0, float(options["forgetBias"]), 0, 0], np.float32), size)
-    gates = _inputs(ctx, x, sizes, matrices, biases, extra if options["forgetBias"] else None)
+    # First the matrices, which say whether `size` is true: what follows allocates by it.
     recursion = _recursion(ctx, size, [weights[f"{name}RecursionMatrix"] for name in names])
+    extra = np.repeat(np.array([0, 1, 0, 0], np.float32), size) if options["forgetBias"] else None
+    gates = _inputs(ctx, x, sizes, matrices, biases, extra)
     peepholes = None
     if options["hasPeepholeVectors"]:
         peepholes = [
