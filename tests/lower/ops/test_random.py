@@ -80,6 +80,14 @@ def test_categorical(mode: str, open_: bool) -> None:
         np.testing.assert_allclose(np.bincount(row.astype(int), minlength=3) / COUNT, share, atol=0.013)
 
 
+@pytest.mark.parametrize(("mode", "value"), [("probs", 0.0), ("logits", np.nan)])
+def test_a_distribution_of_nothing_gives_a_class_that_there_is(mode: str, value: float) -> None:
+    x = np.full((1, 3), value, np.float32)
+    made = operation("random_categorical", "y", typed("fp32", 1, 50), x=Ref("x"), mode=mode, size=50)
+    found = run(function({"x": typed("fp32", 1, 3)}, [made]), x=x)["y"]
+    assert set(found.ravel().tolist()) <= {0.0, 1.0, 2.0}
+
+
 @pytest.mark.parametrize("kind", ["random_uniform", "random_normal", "random_bernoulli"])
 def test_a_seed_makes_the_sequence_of_predictions_reproducible(kind: str) -> None:
     program = function(

@@ -60,6 +60,9 @@ def random_categorical(ctx: Lowering, x: Value, mode: str = "logits", size: int 
     classes = ctx.node("Shape", x, start=x.rank - 1, end=x.rank)
     table = ctx.node("Reshape", logits, ctx.node("Concat", ctx.ints([-1]), classes, axis=0))
     drawn = ctx.node("Multinomial", table, sample_size=size, dtype=6, seed=_seed(seed))  # TensorProto.INT32
+    # Of a distribution without any probability, or of NaN, ONNX Runtime draws a class past the last.
+    last = ctx.node("Cast", ctx.node("Sub", classes, ctx.ints([1])), to=6)
+    drawn = ctx.node("Min", drawn, last)
     shape = [*sizes(ctx, x)[:-1], size]
     return ctx.node("Cast", ctx.node("Reshape", drawn, vector(ctx, shape)), to=_FLOAT)
 
