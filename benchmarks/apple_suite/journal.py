@@ -25,6 +25,21 @@ from coremltools.converters.mil.mil.builder import Builder
 from coremltools.test import utils as apple_utils
 
 _keys: dict[int, str] = {}
+_open = plugin._MLModelProxy.__init__
+
+
+def _open_function(
+    self: Any, path: str, compute_units: str, function_name: str = "", *rest: Any, **options: Any
+) -> None:
+    """The plugin's model, which looks at once for a function that is named, as Apple's framework does."""
+    _open(self, path, compute_units, function_name, *rest, **options)
+    if function_name:
+        functions = plugin._load_spec(self.path).description.functions
+        if function_name not in ([function.name for function in functions] or ["main"]):
+            raise RuntimeError(f"no function {function_name}")
+
+
+plugin._MLModelProxy.__init__ = _open_function
 # The housing data of Boston are downloaded, and no longer where these tests look.
 apple_utils.load_boston = lambda: pytest.skip("asks the network")
 

@@ -216,6 +216,26 @@ def a_wrong_input() -> Any:
     return MODEL.predict({"x": np.zeros((3, 3), np.float32)})
 
 
+def _relu(kind: ct.TensorType) -> Any:
+    @mb.program(input_specs=[mb.TensorSpec((2, mil.get_new_symbol()))], opset_version=ct.target.iOS16)
+    def program(x: Any) -> Any:
+        return mb.relu(x=x)
+
+    return ct.convert(program, inputs=[kind], minimum_deployment_target=ct.target.iOS16)
+
+
+@part
+def a_size_out_of_range() -> Any:
+    model = _relu(ct.TensorType("x", shape=(2, ct.RangeDim(3, 5))))
+    return model.predict({"x": np.zeros((2, 99), np.float32)})
+
+
+@part
+def a_shape_not_enumerated() -> Any:
+    model = _relu(ct.TensorType("x", shape=ct.EnumeratedShapes([(2, 3), (2, 5)])))
+    return model.predict({"x": np.zeros((2, 4), np.float32)})
+
+
 @part
 def an_index_out_of_range() -> Any:
     specs = [mb.TensorSpec((3,)), mb.TensorSpec((1,), dtype=mil.types.int32)]

@@ -68,6 +68,11 @@ def test_what_coremltools_asks_of_the_framework_works(answers: Any, name: str, e
     ("name", "words"),
     [
         ("a_wrong_input", "expected the shape [2], got [3, 3]"),
+        ("a_size_out_of_range", "Size (99) of dimension (1) is not in allowed range (3..5)"),
+        (
+            "a_shape_not_enumerated",
+            "MultiArray Shape (2 x 4) was not in enumerated set of allowed shapes: input 'x'",
+        ),
         ("an_index_out_of_range", "Unable to compute the prediction using ML Program"),
         ("a_wrong_state", "no state 'nothing'"),
         ("a_state_of_another_shape", "expected numbers of the shape [2], got float64 of the shape [3]"),

@@ -16,7 +16,8 @@ from pathlib import Path
 from time import perf_counter_ns
 from typing import TYPE_CHECKING, Any
 
-from coremlops.errors import BridgeError, CoremlopsError, ModelError, UsageError
+from coremlops.errors import BridgeError, CoremlopsError, InputError, ModelError, UsageError
+from coremlops.model.description import ArrayFeature
 
 if TYPE_CHECKING:
     from coremlops.runtime import Model
@@ -69,11 +70,31 @@ def framework_predict(model: Model, data: Mapping[str, Any], state: Any = None) 
     """`model.predict` as the native module does it: colour pictures come as RGBA. Raises BridgeError."""
     program = model.description.specification_version >= _FIRST_WITH_PROGRAMS
     with _framework_errors("ML Program" if program else "a neural network model"):
-        results = model.predict(data, state=state)
+        try:
+            results = model.predict(data, state=state)
+        except InputError as error:
+            words = [_refused(feature, data.get(feature.name)) for feature in model.description.inputs]
+            raise InputError(": ".join([*filter(None, words), error.message]), hint=error.hint) from error
         return {
             name: value.convert("RGBA") if getattr(value, "mode", "") == "RGB" else value
             for name, value in results.items()
         }
+
+
+def _refused(feature: object, value: Any) -> str | None:
+    """Apple's words for an array whose shape the model does not take; None when it does."""
+    shape = getattr(value, "shape", None)
+    if not isinstance(feature, ArrayFeature) or shape is None:
+        return None
+    if feature.shapes and shape not in (feature.shape, *feature.shapes):
+        return (
+            f"MultiArray Shape ({' x '.join(map(str, shape))}) was not in enumerated set of allowed shapes"
+        )
+    for axis, (size, (least, most)) in enumerate(zip(shape, feature.ranges, strict=False)):
+        if size < least or (most is not None and size > most):
+            high = -1 if most is None else most
+            return f"Size ({size}) of dimension ({axis}) is not in allowed range ({least}..{high})"
+    return None
 
 
 def _folder(owner: object) -> Path:
