@@ -28,6 +28,7 @@ from coremlops.runtime.engines import Engine, open_session
 from coremlops.runtime.inner import Watched
 from coremlops.runtime.inputs import feature_tensor
 from coremlops.runtime.outputs import check_shape, classified, feature_value
+from coremlops.runtime.shape_sets import check_sets
 from coremlops.runtime.state import state_tensors
 
 if TYPE_CHECKING:
@@ -208,7 +209,12 @@ def describe_function(asset: ModelAsset, function: str) -> ModelDescription:
 
 
 class TensorPart:
-    """A model that ONNX holds: tensors through the engine, pictures and labels on the host."""
+    """A model that ONNX holds: tensors through the engine, pictures and labels on the host.
+
+    `shapes_in_sets`: enumerated shapes of several inputs are taken together; see `shape_sets`.
+    """
+
+    shapes_in_sets = True
 
     def __init__(
         self,
@@ -254,6 +260,8 @@ class TensorPart:
         tensors = {
             feature.name: feature_tensor(feature, features, types[feature.name]) for feature in self._inputs
         }
+        if self.shapes_in_sets:
+            check_sets(self._inputs, tensors)
         tensors |= state_tensors(lowered.states, state, self._options.precision)
         results = (watched.session if watched else self._session).run(tensors)
         outputs = watched.values(results) if watched else {}
