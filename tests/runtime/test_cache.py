@@ -18,6 +18,7 @@ from coremlops.model import ModelAsset
 from coremlops.runtime import cache
 from coremlops.runtime.model import Model
 from coremlops.runtime.session import Session
+from tests.runtime.test_parts import X, counter
 from tests.runtime.test_session import two_weights
 
 RED = np.zeros((16, 16, 3), np.uint8) + np.array([255, 0, 0], np.uint8)
@@ -69,6 +70,25 @@ def test_weights_beside_the_graph(root: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         model.predict({"x": np.ones((2, 300), np.float32)})["y"], 1 + np.arange(600.0).reshape(2, 300)
     )
+
+
+def test_states_and_inner_values_of_a_model_from_the_cache(root: Path, tmp_path: Path) -> None:
+    path = counter(tmp_path / "a.mlpackage", "fp16")
+    first = coremlops.load(path)
+    cache.fill(str(path), "typed", "main")
+    second = coremlops.load(path)
+    assert is_cached(second)
+    assert not is_cached(first)
+    states = first.make_state(), second.make_state()
+    for names in ((), ("after", "before"), ()):
+        expected = first.predict({"x": X}, state=states[0], intermediates=names)
+        found = second.predict({"x": X}, state=states[1], intermediates=names)
+        assert found.keys() == expected.keys() == {"y", "z", *names}
+        for name in expected:
+            np.testing.assert_array_equal(found[name], expected[name])
+        np.testing.assert_array_equal(states[1]["sum"], states[0]["sum"])
+    half = X.astype(np.float16)
+    np.testing.assert_array_equal(states[1]["sum"], half + half + half)
 
 
 def test_another_model_of_the_same_size_is_another_key(root: Path, tmp_path: Path) -> None:

@@ -153,6 +153,21 @@ def test_a_state_that_cannot_be_updated_in_place(tmp_path: Path) -> None:
             model.predict({"x": X}, state=wrong)
 
 
+@pytest.mark.parametrize("precision", ["typed", "float32"])
+def test_inner_values_of_a_model_that_has_a_state(tmp_path: Path, precision: str) -> None:
+    model = coremlops.load(counter(tmp_path / "a.mlpackage", "fp16"), precision=precision)
+    kind: Any = np.float16 if precision == "typed" else np.float32
+    state = model.make_state()
+    expected = np.zeros((2, 3), kind)
+    for _ in range(3):
+        found = model.predict({"x": X}, state=state, intermediates=["before", "after", "h"])
+        np.testing.assert_array_equal(found["before"], expected.astype(np.float32))
+        expected = expected + X.astype(kind)
+        np.testing.assert_array_equal(found["after"], expected.astype(np.float32))
+        np.testing.assert_array_equal(found["h"], X.astype(kind).astype(np.float32))
+        np.testing.assert_array_equal(state["sum"], expected)
+
+
 def test_a_model_without_states_has_an_empty_one(tmp_path: Path) -> None:
     model = coremlops.load(chain(tmp_path / "a.mlpackage"))
     assert model.make_state() == {}
@@ -232,7 +247,8 @@ def test_an_impossible_time_limit(tmp_path: Path, limit: float) -> None:
         coremlops.load(chain(tmp_path / "a.mlpackage"), time_limit_s=limit)
 
 
-def test_an_endless_model_is_stopped(tmp_path: Path) -> None:
+def endless(path: Path) -> Path:
+    """while True: v = v."""
     spec, block = program_spec()
     loop = add_operation(block, "while_loop", "y", (2, 3), {"loop_vars": "x"})
     for source, dtype in ((None, "bool"), ("v", "fp32")):
@@ -244,9 +260,22 @@ def test_an_endless_model_is_stopped(tmp_path: Path) -> None:
             tensor_type(const.attributes["val"].type, dtype, ())
             const.attributes["val"].immediateValue.tensor.bools.values.append(True)
         inner.outputs.append(source or "go")
-    model = coremlops.load(write_package(tmp_path / "a.mlpackage", spec), time_limit_s=0.05)
+    return write_package(path, spec)
+
+
+def test_an_endless_model_is_stopped(tmp_path: Path) -> None:
+    model = coremlops.load(endless(tmp_path / "a.mlpackage"), time_limit_s=0.05)
     with pytest.raises(ModelError, match="the run was stopped"):
         model.predict({"x": X})
+
+
+def test_an_inner_value_of_a_block_is_no_value_of_the_prediction(tmp_path: Path) -> None:
+    model = coremlops.load(endless(tmp_path / "a.mlpackage"))
+    assert model.inner_names == ("x", "y")
+    for name in ("v", "go"):
+        with pytest.raises(UsageError, match=rf"'{name}' lies in a block of while_loop") as caught:
+            model.predict({"x": X}, intermediates=[name])
+        assert "what the operation gives" in caught.value.hint
 
 
 def test_a_function_has_its_own_interface(tmp_path: Path) -> None:

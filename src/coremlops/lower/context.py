@@ -9,12 +9,13 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from coremlops.dialects.mil.graph import Block, Operation, TensorType
+from coremlops.dialects.mil.graph import Block, Operation, Ref, TensorType
 from coremlops.errors import ModelFormatError
 from coremlops.lower.onnx_graph import ONNX_DTYPES, OnnxGraph
 from coremlops.lower.registry import Labels, State, Unsupported, Value, Values
 
 PRECISIONS = ("typed", "float32", "float16")
+WRITERS = {"write_state": "input", "coreml_update_state": "state"}  # op -> its input that is the state
 
 
 # Lowers a block into the current graph, its inputs being those values; gives what leaves it.
@@ -75,13 +76,18 @@ class Lowering:
 
     @contextmanager
     def nested(self, name: str) -> Iterator[OnnxGraph]:
-        """Nodes go into a graph inside the current one, which is given."""
+        """Nodes go into a graph inside the current one, which is given.
+
+        What states hold inside is forgotten outside: who wants it lets it leave, see `written`.
+        """
         outer, self.graph = self.graph, self.graph.nested(name)
+        states = dict(self.states)
         self._depth += 1
         try:
             yield self.graph
         finally:
             self.graph = outer
+            self.states.update(states)
             self._depth -= 1
 
     @property
@@ -91,9 +97,19 @@ class Lowering:
 
     def write(self, state: State, value: Value) -> None:
         """From now on, the state holds `value`."""
-        if self.is_nested:
-            raise Unsupported("a state that is written inside a nested block")
         self.states[state.name] = value
+
+    def written(self) -> tuple[str, ...]:
+        """The states that blocks of the current operation write, in the order of the function's inputs."""
+        blocks = self.operation.blocks if self.operation else ()
+        names = {
+            entry.name
+            for block in blocks
+            for operation in block.walk()
+            for entry in operation.inputs.get(WRITERS.get(operation.type, ""), ())
+            if isinstance(entry, Ref)
+        }
+        return tuple(name for name in self.states if name in names)
 
     def node(self, op: str, *inputs: Value | None, **attributes: Any) -> Value:
         """Append an ONNX node and return its output; None stands for an optional input that is not given."""

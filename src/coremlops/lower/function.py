@@ -9,7 +9,7 @@ neighbours and the engine fuses them.
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -69,7 +69,8 @@ class Lowered:
     `inputs`, `outputs`: names and MIL types of what goes in and comes out as tensors; float tensors travel as
     float32. `classifier`: what the host still has to do. `renamed`: what the graph calls an output that
     has the name of an input. `states`: what outlives a run. `inner`: the tensors of the program by their
-    names there, as far as the graph holds them.
+    names there, as far as the graph holds them. `nested`: those inside of blocks, and the operation that
+    holds the block.
     """
 
     model: Any
@@ -80,6 +81,7 @@ class Lowered:
     renamed: Mapping[str, str] = field(default_factory=dict)
     states: tuple[StateTensor, ...] = ()
     inner: Mapping[str, InnerTensor] = field(default_factory=dict)
+    nested: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -153,6 +155,7 @@ class _FunctionLowering:
             renamed,
             states=after,
             inner=self._inner(),
+            nested=dict(_nested_names(self.function.block)),
         )
 
     def _operations(self, block: Block) -> None:
@@ -414,6 +417,15 @@ class _FunctionLowering:
             found,
             hint="docs/reference/ops.md lists the supported ones",
         )
+
+
+def _nested_names(block: Block) -> Iterator[tuple[str, str]]:
+    """The names that blocks of operations define, each with the operation that is nearest."""
+    for operation in block.walk():
+        for inner in operation.blocks:
+            values = [*inner.inputs, *(output for entry in inner.operations for output in entry.outputs)]
+            for value in values:
+                yield value.name, f"{operation.type} ({operation.name})"
 
 
 def _fits(constant: Constant) -> bool:

@@ -33,6 +33,12 @@ class Watched:
         from onnx import NodeProto, ValueInfoProto
 
         missing = next((name for name in names if name not in lowered.inner), None)
+        if missing is not None and missing in lowered.nested:
+            raise UsageError(
+                f"{where}: the inner value {missing!r} lies in a block of {lowered.nested[missing]}: "
+                "a prediction gives it no value, one, or one a turn",
+                hint="ask for what the operation gives; it has a name outside of the block",
+            )
         if missing is not None:
             near = get_close_matches(missing, lowered.inner, n=1)
             raise UsageError(

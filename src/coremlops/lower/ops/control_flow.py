@@ -1,9 +1,12 @@
 """Branches, loops and lists. Source: coremltools, `ops/defs/iOS15/control_flow.py`.
 
 A list is a tensor with one more axis in front, which grows when an element is written behind its end.
+A state that a block writes leaves it as one more result; a loop hands it from turn to turn.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -12,23 +15,25 @@ from coremlops.errors import ModelFormatError
 from coremlops.lower.constants import as_tensor
 from coremlops.lower.context import Lowering
 from coremlops.lower.onnx_graph import ONNX_DTYPES, OnnxGraph
-from coremlops.lower.registry import Entries, Unsupported, Value, Values, lowers
+from coremlops.lower.registry import Entries, State, Unsupported, Value, Values, lowers
 from coremlops.lower.shapes import bounded
 
 
 @lowers("cond", rounded=True)
 def cond(ctx: Lowering, pred: Value) -> Values:
     """What one of two blocks gives. pred: [], bool."""
-    count = len(_results(ctx))
+    count, written = len(_results(ctx)), ctx.written()
     branches = []
     for index, name in enumerate(("true", "false")):
         with ctx.nested(name) as graph:
             values = ctx.block(index)
-            if len(values) != count or not count:
+            if len(values) != count:
                 raise ModelFormatError(f"cond: a branch gives {len(values)} values; expected {count}")
-            _leave(ctx, graph, values)
+            _leave(ctx, graph, (*values, *_held(ctx, written)))
             branches.append(graph.body())
-    return ctx.nodes("If", count, pred, then_branch=branches[0], else_branch=branches[1])
+    found = ctx.nodes("If", count + len(written), pred, then_branch=branches[0], else_branch=branches[1])
+    _hold(ctx, written, found[count:])
+    return found[:count]
 
 
 @lowers("while_loop", rounded=True)
@@ -38,10 +43,11 @@ def while_loop(ctx: Lowering, loop_vars: Values) -> Values:
     loop_vars: what both blocks take, and what block 1 gives; any types. ONNX's Loop wants to know beforehand
     whether to go on, so the condition stands before the loop and at the end of its body.
     """
-    types = _results(ctx)
+    types, written = _results(ctx), ctx.written()
     if len(types) != len(loop_vars):
         raise ModelFormatError(f"while_loop: {len(loop_vars)} variables and {len(types)} results")
     first = _condition(ctx, loop_vars)
+    before = _held(ctx, written)
     with ctx.nested("body") as graph:
         turn, going = graph.reserve("turn"), graph.reserve("going")
         graph.input(turn, TensorType("int64", ()))
@@ -49,12 +55,30 @@ def while_loop(ctx: Lowering, loop_vars: Values) -> Values:
         inputs = tuple(Value(graph.reserve("variable"), type_) for type_ in types)
         for value, type_ in zip(inputs, types, strict=True):
             graph.input(value.name, TensorType(type_.dtype, None))
+        states = tuple(Value(graph.reserve(name)) for name in written)
+        for state, value in zip(states, before, strict=True):
+            graph.input(state.name, TensorType(value.dtype, None))
+        _hold(ctx, written, states)
         values = ctx.block(1, inputs)
         if len(values) != len(types):
             raise ModelFormatError(f"while_loop: the body gives {len(values)} values; expected {len(types)}")
-        _leave(ctx, graph, (_condition(ctx, values), *values))
+        going_on = _condition(ctx, values)  # which may write states, too
+        _leave(ctx, graph, (going_on, *values, *_held(ctx, written)))
         body = graph.body()
-    return ctx.nodes("Loop", len(types), None, first, *loop_vars, body=body)
+    found = ctx.nodes("Loop", len(types) + len(written), None, first, *loop_vars, *before, body=body)
+    _hold(ctx, written, found[len(types) :])
+    return found[: len(types)]
+
+
+def _held(ctx: Lowering, names: Sequence[str]) -> Values:
+    """What those states hold now."""
+    return tuple(ctx.states[name] for name in names)
+
+
+def _hold(ctx: Lowering, names: Sequence[str], values: Values) -> None:
+    """From now on, those states hold `values`, of the types that they have."""
+    for name, value in zip(names, values, strict=True):
+        ctx.write(State(name), Value(value.name, ctx.states[name].type))
 
 
 def _condition(ctx: Lowering, values: Values) -> Value:
