@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 import coremlops
-from coremlops.errors import InputError, ModelError, ModelFormatError, UnsupportedOpsError
+from coremlops.errors import InputError, ModelError, ModelFormatError, UnsupportedOpsError, UsageError
 from coremlops.runtime import custom, custom_layer
 from tests.handmade import array_feature
 from tests.networks import Array, add_layer, fill, model, write
@@ -204,6 +204,54 @@ def test_a_custom_layer_that_is_missing_is_named(tmp_path: Path) -> None:
     with pytest.raises(UnsupportedOpsError, match="custom layer class 'Swish'") as caught:
         coremlops.load(custom_net(tmp_path))
     assert "custom_layer" in caught.value.hint
+
+
+def test_a_custom_layer_in_a_loop_is_refused_with_the_reason(tmp_path: Path) -> None:
+    custom_layer("Swish")(Doubled)
+    spec, net = model()
+    array_feature(spec.description.input.add(), "x", (2, 3))
+    array_feature(spec.description.output.add(), "y", (2, 3))
+    loop = add_layer(net, "loop", [], [], maxLoopIterations=2)
+    add_layer(loop.bodyNetwork, "custom", ["x"], ["y"], className="Swish")
+    with pytest.raises(UnsupportedOpsError, match="'Swish' inside a branch or a loop: ONNX runs those with"):
+        coremlops.load(write(tmp_path / "a.mlmodel", spec))
+
+
+def test_inner_values_of_a_network(tmp_path: Path) -> None:
+    spec, net = model()
+    array_feature(spec.description.input.add(), "x", (2, 3))
+    array_feature(spec.description.output.add(), "y", (2, 3))
+    add_layer(net, "loadConstantND", [], ["c"], shape=[3], data=np.array([1.0, 2, 3]))
+    add_layer(net, "addBroadcastable", ["x", "c"], ["a"])
+    add_layer(net, "multiply", ["a"], ["b"], alpha=2.0)
+    add_layer(net, "multiply", ["a"], ["nobody wants it"], alpha=2.0)
+    add_layer(net, "add", ["b"], ["y"], alpha=-1.0)
+    loaded = coremlops.load(write(tmp_path / "a.mlmodel", spec))
+    assert loaded.inner_names == ("x", "a", "b", "y")
+    x = np.arange(6, dtype=np.float32).reshape(2, 3)
+    found = loaded.predict({"x": x}, intermediates=["b", "c", "a"])
+    c = np.array([1, 2, 3], np.float32)
+    expected = {"a": x + c, "b": 2 * (x + c), "c": c, "y": 2 * (x + c) - 1}
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value)
+    with pytest.raises(UsageError, match="no inner value 'nobody wants it'"):
+        loaded.predict({"x": x}, intermediates=["nobody wants it"])
+    custom_layer("Swish")(Doubled)
+    with pytest.raises(UnsupportedOpsError, match="it is several graphs"):
+        coremlops.load(custom_net(tmp_path)).predict({"x": x}, intermediates=["a"])
+
+
+class Doubled:
+    """A custom layer."""
+
+    def __init__(self, parameters: Any, weights: Any) -> None: ...
+
+    def output_shapes(self, input_shapes: Any) -> Any:
+        return input_shapes
+
+    def evaluate(self, inputs: Any) -> Any:
+        return [2 * x for x in inputs]
 
 
 def test_a_custom_layer_that_fails(tmp_path: Path) -> None:

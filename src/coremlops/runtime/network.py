@@ -203,5 +203,8 @@ class _StagedPart:
     ) -> dict[str, Any]:
         """See `Part.run`."""
         if tuple(intermediates):
-            raise UnsupportedOpsError("inner values of a network with custom layers cannot be read")
+            raise UnsupportedOpsError(
+                "inner values of a network with custom layers cannot be read: it is several graphs",
+                hint="make what you want to see an output of the model",
+            )
         return self._part.run(features, state=state)

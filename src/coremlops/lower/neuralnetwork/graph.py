@@ -51,6 +51,12 @@ class NetworkGraph(OnnxGraph):
             self._handed.add(name)
             self.output(name, type_)
 
+    @property
+    def held(self) -> set[str]:
+        """The names of what goes in and of what its nodes give."""
+        given = (name for node in self._nodes for name in node.output)
+        return {*(value.name for value in self._inputs), *given}
+
     def prune(self) -> None:
         """Drop nodes and constants that no output needs; views of a value are made in advance."""
         needed = {value.name for value in self._outputs}

@@ -16,7 +16,7 @@ from coremlops.dialects.mil.graph import NamedType, TensorType
 from coremlops.dialects.neuralnetwork import Layer, MeanImage, Network, Scaler, Weights
 from coremlops.errors import CoremlopsError, ModelFormatError, UnsupportedOpsError
 from coremlops.lower.context import Classifier
-from coremlops.lower.function import Lowered
+from coremlops.lower.function import InnerTensor, Lowered
 from coremlops.lower.neuralnetwork.context import NetworkLowering
 from coremlops.lower.neuralnetwork.control_flow import BREAK, jumps, lower_branch, lower_loop
 from coremlops.lower.neuralnetwork.custom import CustomLayerFactory, HostStep
@@ -117,7 +117,7 @@ class _NetworkLowering:
         # An output may be an input itself, and the names of a graph are unique.
         self.renamed = {name: self.ctx.graph.reserve(name) for name in results if name in entries}
         given = tuple(self._output(name, results[name], values) for name in results)
-        return self._build(declared, given)
+        return self._build(declared, given, values)
 
     # --- inputs and outputs
 
@@ -214,7 +214,9 @@ class _NetworkLowering:
                 f"{self.where}: an output image of the type {value.type}: {error}"
             ) from error
 
-    def _build(self, inputs: tuple[NamedType, ...], outputs: tuple[NamedType, ...]) -> LoweredNetwork:
+    def _build(
+        self, inputs: tuple[NamedType, ...], outputs: tuple[NamedType, ...], values: Mapping[str, Value]
+    ) -> LoweredNetwork:
         classifier, own = self.classifier, outputs
         done: Classifier | None = None
         if classifier is not None:
@@ -233,9 +235,8 @@ class _NetworkLowering:
                 stages.append(stage)
             else:
                 stage.prune()
-                stages.append(
-                    Lowered(stage.build(self.opset), stage.weights, inputs, own, done, self.renamed)
-                )
+                model, inner = stage.build(self.opset), _inner(values, stage.held)
+                stages.append(Lowered(model, stage.weights, inputs, own, done, self.renamed, inner=inner))
         stages.reverse()
         first = stages[0]
         assert isinstance(first, Lowered)  # noqa: S101  a network begins with a graph
@@ -316,7 +317,9 @@ class _NetworkLowering:
             hint = f"; did you mean {near[0]!r}, which is known?" if near else ""
             raise Unsupported(f"no implementation of the custom layer class {name!r}{hint}")
         if self.depth:
-            raise Unsupported("a custom layer inside a branch or a loop")
+            raise Unsupported(
+                f"the custom layer class {name!r} inside a branch or a loop: ONNX runs those without Python"
+            )
         weights = [entry.bytes for entry in layer.fields["weights"] if isinstance(entry, Weights)]
         shapes = [value.shape for value in inputs]
         try:
@@ -352,6 +355,15 @@ class _NetworkLowering:
             if classes
             else "",
         )
+
+
+def _inner(values: Mapping[str, Value], held: set[str]) -> dict[str, InnerTensor]:
+    """The values by the names that the layers give them: of one that is given twice the last."""
+    return {
+        name: InnerTensor(value.name, value.type or TensorType("fp32", None), False, value.constant)
+        for name, value in values.items()
+        if name != BREAK and (value.constant is not None or value.name in held)
+    }
 
 
 def _array_shape(feature: ArrayFeature, exact: bool) -> tuple[int | None, ...]:
