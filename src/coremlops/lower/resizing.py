@@ -13,7 +13,7 @@ import numpy as np
 
 from coremlops.lower.context import Lowering
 from coremlops.lower.registry import Unsupported, Value
-from coremlops.lower.shapes import Size, bounded, product, reshaped, scalar, size, sizes, vector
+from coremlops.lower.shapes import Size, bounded, compute, product, reshaped, scalar, size, sizes, vector
 
 _FLOAT = 1  # TensorProto.FLOAT
 # sampling mode -> ONNX's way from a place in the result to one in the input
@@ -24,6 +24,7 @@ _TRANSFORM = {
     "UNALIGN_CORNERS": "half_pixel",
 }
 SAMPLING_MODES = (*_TRANSFORM, "OFFSET_CORNERS")
+_ONNX_NEAREST = {"floor": ("asymmetric", "floor"), "centre": ("half_pixel", "round_prefer_ceil")}
 
 
 def linear(ctx: Lowering, x: Value, target: Sequence[Size], mode: str) -> Value:
@@ -86,58 +87,66 @@ def _weights(ctx: Lowering, before: Size, after: Size) -> Value:
     return ctx.node("Max", ctx.node("Sub", number(1), ctx.node("Abs", distance)), number(0))
 
 
-def nearest(ctx: Lowering, x: Value, target: Sequence[Size], mode: str) -> Value:
+def nearest(ctx: Lowering, x: Value, target: Sequence[Size], mode: str, *, whole: bool = False) -> Value:
     """The last axes of x with `target` sizes, each place taking the nearest element.
 
     x: [*], any dtype that ONNX resizes. `mode`: a sampling mode, of whose grid points the halves go up; or
     `floor`, the element at or before `i * in / out`; or `centre`, the one under the middle of each place.
+    `whole`: each of `target` is known to be a multiple of the size that there is.
     """
     if mode not in (*SAMPLING_MODES, "floor", "centre"):
         raise Unsupported(f"sampling_mode {mode!r}")
-    before = [part for part in x.shape[x.rank - len(target) :] if part]
-    after = [part for part in target if isinstance(part, int)]
-    known = len(before) == len(after) == len(target)
-    whole = known and not any(new % old for new, old in zip(after, before, strict=True))
-    if known and not (whole and mode in ("floor", "centre")):
-        # ONNX Runtime divides by a scale in float32, which falls on the wrong side for some sizes.
-        bounded(
-            [*(part for part in x.shape[: x.rank - len(target)] if part is not None), *after],
-            "a resized tensor",
-        )
-        for axis, (old, new) in enumerate(zip(before, after, strict=True), -len(target)):
-            x = ctx.node("Gather", x, ctx.ints(_places(old, new, mode)), axis=axis)
-        return x
-    if mode == "OFFSET_CORNERS":
-        raise Unsupported("OFFSET_CORNERS to the nearest over sizes known at run time alone")
-    return _resize(
-        ctx,
-        x,
-        target,
-        _whole(ctx, target, mode),
-        mode="nearest",
-        coordinate_transformation_mode={"floor": "asymmetric", "centre": "half_pixel"}.get(mode)
-        or _TRANSFORM[mode],
-        nearest_mode="floor" if mode == "floor" else "round_prefer_ceil",
-    )
+    before = [size(ctx, x, axis - len(target)) for axis in range(len(target))]
+    pairs = list(zip(before, target, strict=True))
+    multiples = all(isinstance(a, int) and isinstance(b, int) and a and b % a == 0 for a, b in pairs)
+    if (whole or multiples) and mode in _ONNX_NEAREST:
+        way, rounding = _ONNX_NEAREST[mode]
+        attributes = {"coordinate_transformation_mode": way, "nearest_mode": rounding}
+        return _resize(ctx, x, target, None, mode="nearest", **attributes)
+    # ONNX Runtime divides by a scale in float32, which falls on the wrong side for some sizes.
+    lead = x.shape[: x.rank - len(target)]
+    bounded([*(part for part in lead if part is not None), *target], "a resized tensor")
+    for axis, (old, new) in enumerate(pairs, -len(target)):
+        x = ctx.node("Gather", x, _places(ctx, old, new, mode), axis=axis)
+    return x
 
 
-def _places(before: int, after: int, mode: str) -> Any:
+def _places(ctx: Lowering, before: Size, after: Size, mode: str) -> Value:
     """The element that each place takes: [after], in exact arithmetic. Halves go up."""
-    i = np.arange(after)
+    slope, offset, divisor = _line(ctx, before, after, mode)
+    most = compute(ctx, "Sub", before, 1)
+    line = [slope, offset, divisor, most, after]
+    if all(isinstance(part, int) for part in line):
+        a, b, c, last, count = (part for part in line if isinstance(part, int))
+        return ctx.ints(np.minimum((a * np.arange(count) + b) // c, last))
+    bounds = (ctx.constant(0, np.int64), scalar(ctx, after), ctx.constant(1, np.int64))
+    steps = compute(ctx, "Mul", ctx.node("Range", *bounds), slope)
+    found = compute(ctx, "Div", compute(ctx, "Add", steps, offset), divisor)
+    return vector(ctx, [compute(ctx, "Min", found, most)])
+
+
+def _line(ctx: Lowering, before: Size, after: Size, mode: str) -> tuple[Size, Size, Size]:
+    """Place i takes the element `(slope * i + offset) // divisor`: slope, offset, divisor."""
+
+    def of(op: str, x: Size, y: Size) -> Size:
+        return compute(ctx, op, x, y)
+
+    twice = of("Max", of("Mul", after, 2), 1)
     match mode:
         case "floor":
-            return i * before // max(after, 1)
+            return before, 0, of("Max", after, 1)
         case "centre" | "UNALIGN_CORNERS":
-            found = (2 * i + 1) * before // max(2 * after, 1)
+            return of("Mul", before, 2), before, twice
         case "DEFAULT":
-            found = (2 * i * before + after) // max(2 * after, 1)
+            return of("Mul", before, 2), after, twice
         case "OFFSET_CORNERS":
-            found = ((2 * i + 1) * max(1, before - 1) + after) // max(2 * after, 1)
-        case _ if after == 1:
-            found = np.array([before // 2 if mode == "ALIGN_CORNERS" else 0])
-        case _:
-            found = (2 * i * (before - 1) + after - 1) // max(2 * (after - 1), 1)
-    return np.minimum(found, before - 1)
+            span = of("Max", of("Sub", before, 1), 1)
+            return of("Mul", span, 2), of("Add", span, after), twice
+    gaps = of("Sub", after, 1)
+    offset = gaps
+    if mode == "ALIGN_CORNERS":  # a single place takes the middle
+        offset = of("Max", gaps, of("Mul", of("Sub", 2, after), of("Div", before, 2)))
+    return of("Mul", of("Sub", before, 1), 2), offset, of("Max", of("Mul", gaps, 2), 1)
 
 
 def _resize(

@@ -232,7 +232,8 @@ def test_local_response(size: int) -> None:
     "method", ["STRICT_ALIGN_ENDPOINTS_MODE", "ALIGN_ENDPOINTS_MODE", "UPSAMPLE_MODE", "ROI_ALIGN_MODE"]
 )
 @pytest.mark.parametrize("target", [(7, 9), (1, 1), (3, 2)])
-def test_resize(method: str, target: tuple[int, int]) -> None:
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_resize(method: str, target: tuple[int, int], dynamic: bool) -> None:
     """Against the grids that the format defines with NumPy's linspace."""
     x = normal(2, 4, 5)
 
@@ -251,7 +252,8 @@ def test_resize(method: str, target: tuple[int, int]) -> None:
 
     expected = np.apply_along_axis(lambda row: np.interp(grid(5, target[1]), np.arange(5), row), 2, x)
     expected = np.apply_along_axis(lambda row: np.interp(grid(4, target[0]), np.arange(4), row), 1, expected)
-    found = one("resizeBilinear", x, targetSize=list(target), mode={"samplingMethod": method})
+    mode = {"samplingMethod": method}
+    found = one("resizeBilinear", x, dynamic=dynamic, targetSize=list(target), mode=mode)
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 

@@ -63,6 +63,8 @@ def conv_quantized(
 
     As `conv`, but weight: uint8; quant_scale, quant_bias: one number, or [C_out].
     """
+    if quantization_type == "lut":
+        raise Unsupported("quantization_type 'lut': the op has no input for the table, nor says what it is")
     if quantization_type != "linear" or not 1 <= nbits <= 8:
         raise Unsupported(f"quantization_type {quantization_type!r} of {nbits} bits")
     parts = [part.constant for part in (weight, quant_scale, quant_bias)]
@@ -72,7 +74,7 @@ def conv_quantized(
     channels = (-1, *[1] * (numbers.ndim - 1))
     decoded = numbers.astype(np.float32) * scale.reshape(channels) + offset.reshape(channels)
     if bias is not None and bias.dtype == "uint8":
-        raise Unsupported("a quantized bias")
+        raise Unsupported("a quantized bias: the op has a scale for its weight alone")
     made = Value(ctx.constant(decoded, np.float32).name, weight.type, decoded.astype(np.float32))
     return conv(ctx, x, made, bias, strides, pad_type, pad, dilations, groups)
 
@@ -111,7 +113,9 @@ def conv_transpose(
         before, after = _cut(pad_type.lower(), pad, axis, beyond)
         if wanted is not None:
             if size is None:
-                raise Unsupported("output_shape over sizes known at run time alone")
+                raise Unsupported(
+                    f"output_shape {output_shape} fits one input; this one has sizes known at run time alone"
+                )
             total = size * stride + beyond - wanted[axis]
             if pad_type.lower() == "same":
                 before = max(0, total) // 2

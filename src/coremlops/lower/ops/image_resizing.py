@@ -56,7 +56,9 @@ def upsample_nearest_neighbor(
 
     x: [*, H, W], fp16|fp32 -> [*, H', W'].
     """
-    return nearest(ctx, x, _scaled(ctx, x, scale_factor_height, scale_factor_width), "floor")
+    scales = scale_factor_height, scale_factor_width
+    whole = all(float(scale).is_integer() for scale in scales)
+    return nearest(ctx, x, _scaled(ctx, x, *scales), "floor", whole=whole)
 
 
 @lowers("upsample_bilinear")
@@ -74,7 +76,7 @@ def upsample_bilinear(
     """
     halves = (not align_corners) if half_pixel_centers is None else half_pixel_centers
     if align_corners and halves:
-        raise Unsupported("align_corners with half_pixel_centers")
+        raise Unsupported("align_corners with half_pixel_centers, of which Apple's documentation has no grid")
     mode = "STRICT_ALIGN_CORNERS" if align_corners else "UNALIGN_CORNERS" if halves else "DEFAULT"
     return linear(ctx, x, _scaled(ctx, x, scale_factor_height, scale_factor_width), mode)
 

@@ -222,6 +222,8 @@ def one_hot(
 ) -> Value:
     """`on_value` at each index along a new axis, else `off_value`; an index out of range has none.
 
+    A negative one is out of range, as in TensorFlow: Apple's documents do not say, and the converter hands
+    `tf.one_hot` on as it is.
     indices: [*], int32; one_hot_vector_size: [], int32, known now or at run time -> their dtype.
     """
     rank = indices.rank + 1

@@ -159,7 +159,7 @@ def _excess(
     if not output:
         return reach - stride
     if length is None:
-        raise Unsupported("an output shape over sizes known at run time alone")
+        raise Unsupported("an outputShape, which fits one input, over sizes known at run time alone")
     return (length - 1) * stride + reach - output[axis]
 
 

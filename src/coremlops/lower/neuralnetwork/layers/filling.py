@@ -123,7 +123,11 @@ def one_hot(
     onValue: float,
     offValue: float,
 ) -> Value:
-    """A new axis of `oneHotVectorSize` elements, on at the index and off elsewhere."""
+    """A new axis of `oneHotVectorSize` elements, on at the index and off elsewhere.
+
+    A negative index counts from the end, as in ONNX, from whose converter the layer comes; MIL's `one_hot` is
+    TensorFlow's, and off everywhere then. Apple's documents say neither, and its test leaves the case out.
+    """
     depth = ctx.ints([oneHotVectorSize]) if size is None else ctx.reshape(ctx.integers(size), [1])
     values = ctx.constant(np.array([offValue, onValue], np.float32))
     return ctx.node("OneHot", ctx.integers(indices), depth, values, axis=axis)

@@ -66,7 +66,7 @@ def reduce(ctx: NetworkLowering, x: Value, *, mode: str, epsilon: float, axis: s
     axes = _AXES[axis]
     if mode == "ARGMAX":
         if len(axes) > 1:
-            raise Unsupported(f"the place of the greatest along {axis}")
+            raise Unsupported(f"ARGMAX along {axis}: one place in several axes; the format means C, H or W")
         return ctx.numbers(ctx.node("ArgMax", x, axis=axes[0], keepdims=1))
     if mode == "LOGSUM":
         return reduced(

@@ -15,7 +15,7 @@ from coremlops.dialects.neuralnetwork import Fields
 from coremlops.errors import ModelFormatError
 from coremlops.lower.neuralnetwork.context import NetworkLowering
 from coremlops.lower.neuralnetwork.registry import layer
-from coremlops.lower.registry import Ints, Unsupported, Value
+from coremlops.lower.registry import Ints, Value
 
 # How Resize's words say which grid. `asymmetric` begins at 0 with a spacing of in / out.
 _RESIZE = {
@@ -85,17 +85,22 @@ def resize_bilinear(ctx: NetworkLowering, x: Value, *, targetSize: Ints, mode: F
         if plain:
             words = {"mode": "linear", "coordinate_transformation_mode": _RESIZE[method]}
             return _resized(ctx, view, target, words)
-        matrices = []
-        for size, count in zip(view.shape[2:], target, strict=True):
-            if size is None:
-                raise Unsupported(f"{method} over sizes known at run time alone")
-            first, spacing = _grid(0.0, size - 1.0, count, method)
-            points = np.clip(first + spacing * np.arange(count), 0, size - 1)
-            matrices.append(np.maximum(0, 1 - np.abs(points[:, None] - np.arange(size))).astype(np.float32))
-        rows = ctx.node("MatMul", ctx.constant(matrices[0]), view)
-        return ctx.node("MatMul", rows, ctx.constant(np.ascontiguousarray(matrices[1].T)))
+        rows, columns = (_matrix(ctx, view, axis, target[axis - 2], method) for axis in (2, 3))
+        return ctx.node("MatMul", ctx.node("MatMul", rows, view), ctx.transpose(columns, [1, 0]))
 
     return ctx.on_images(x, function)
+
+
+def _matrix(ctx: NetworkLowering, x: Value, axis: int, count: int, method: str) -> Value:
+    """The matrix [count, size of the axis] that samples a whole axis."""
+    size = ctx.size(x, axis)
+    if not isinstance(size, int):
+        start, last = ctx.constant([[0.0]]), ctx.node("Sub", ctx.numbers(size), ctx.constant(1.0))
+        hats = _hats(ctx, start, ctx.reshape(last, [1, 1]), last, size, count, method)
+        return ctx.reshape(hats, [count, -1])
+    first, spacing = _grid(0.0, size - 1.0, count, method)
+    points = np.clip(first + spacing * np.arange(count), 0, size - 1)
+    return ctx.constant(np.maximum(0, 1 - np.abs(points[:, None] - np.arange(size))).astype(np.float32))
 
 
 def _target(size: Ints) -> tuple[int, int]:

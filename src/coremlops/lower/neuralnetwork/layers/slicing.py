@@ -11,7 +11,7 @@ from coremlops.errors import ModelFormatError
 from coremlops.lower.neuralnetwork.context import NetworkLowering
 from coremlops.lower.neuralnetwork.layers.convolution import border_amounts
 from coremlops.lower.neuralnetwork.registry import layer
-from coremlops.lower.registry import Ints, Unsupported, Value
+from coremlops.lower.registry import Ints, Value
 
 _FAR = 1 << 62  # past the end of any axis
 _SLICE_AXES = {"CHANNEL_AXIS": -3, "HEIGHT_AXIS": -2, "WIDTH_AXIS": -1}
@@ -219,10 +219,15 @@ def sliding_windows(ctx: NetworkLowering, x: Value, *, axis: int, windowSize: in
     """All windows of an axis: its place becomes two, [windows, windowSize]."""
     place = x.axis(axis)
     length, step = x.shape[place], step or 1
-    if length is None:
-        raise Unsupported("windows over a size known at run time alone")
-    if not 1 <= windowSize <= length:
+    if windowSize < 1 or (length is not None and windowSize > length):
         raise ModelFormatError(f"windows of {windowSize} elements over {length}")
-    starts = np.arange(0, length - windowSize + 1, step)
-    indices = starts[:, None] + np.arange(windowSize)
-    return ctx.node("Gather", x, ctx.constant(indices, np.int64), axis=place)
+    inside = np.arange(windowSize)
+    if length is not None:
+        starts = np.arange(0, length - windowSize + 1, step)
+        return ctx.node("Gather", x, ctx.constant(starts[:, None] + inside, np.int64), axis=place)
+    end = ctx.node(
+        "Sub", ctx.reshape(ctx.vector([ctx.size(x, place)]), []), ctx.constant(windowSize - 1, np.int64)
+    )
+    places = ctx.node("Range", ctx.constant(0, np.int64), end, ctx.constant(step, np.int64))
+    indices = ctx.node("Add", ctx.node("Unsqueeze", places, ctx.ints([1])), ctx.ints(inside))
+    return ctx.node("Gather", x, indices, axis=place)
