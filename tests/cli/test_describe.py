@@ -3,12 +3,16 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from coremlops.cli import main
 from coremlops.cli.describe import size_text
 from coremlops.model import model_digest
-from tests.handmade import add_operation, adder, program_spec, write_package
+from tests.classic_models import save
+from tests.handmade import add_operation, adder, array_feature, program_spec, write_package
+from tests.networks import add_layer, model, write
+from tests.runtime.test_pipeline import pipeline, scaler
 
 
 def test_the_table(tiny_classifier: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -31,6 +35,28 @@ def test_json_is_one_object(tiny_classifier: Path, capsys: pytest.CaptureFixture
     found = json.loads(capsys.readouterr().out)
     assert found["digest"] == model_digest(tiny_classifier)
     assert found["labels"] == ["ada", "bob"]
+
+
+def test_layers_and_members(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    spec, net = model()
+    array_feature(spec.description.input.add(), "x", (2,))
+    array_feature(spec.description.output.add(), "y", (2,))
+    add_layer(net, "multiply", ["x"], ["a"], alpha=2.0)
+    add_layer(net, "loadConstantND", [], ["c"], shape=[2], data=np.array([1.0, 2]))
+    add_layer(net, "addBroadcastable", ["a", "c"], ["y"])
+    assert main(["describe", str(write(tmp_path / "net.mlmodel", spec))]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "layer             count" in lines
+    assert "multiply              1" in lines
+    inner = pipeline([spec], {"x": (2,)}, {"y": (2,)})
+    path = save(pipeline([scaler("x", "x", 1), inner], {"x": (2,)}, {"y": (2,)}), tmp_path)
+    assert main(["describe", str(path)]) == 0
+    text = capsys.readouterr().out
+    assert text.split("\nmember\n")[1].splitlines() == [
+        "  0      scaler: x -> x",
+        "  1      pipeline: x -> y",
+        "  1.0    neuralNetwork: x -> y; addBroadcastable 1, loadConstantND 1, multiply 1; weights 8 B",
+    ]
 
 
 def test_what_is_no_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

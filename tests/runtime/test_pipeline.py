@@ -77,6 +77,46 @@ def test_strings_into_a_classifier(tmp_path: Path) -> None:
     assert result["p"]["raw"] == pytest.approx(1 / (1 + np.exp(-1.5)))
 
 
+def fruit(kind: str) -> Any:
+    """Two numbers, scaled, then a label of two."""
+    last = classifier({"z": (2,)}, ["ripe", "raw"], "glmClassifier")
+    last.glmClassifier.weights.add().value.extend([-1, 1])
+    last.glmClassifier.offset.append(0)
+    last.description.predictedFeatureName, last.description.predictedProbabilitiesName = "label", "p"
+    outputs = {"label": "string", "p": "dict:string"}
+    return pipeline([scaler("x", "z", 1), last], {"x": (2,)}, outputs, kind)
+
+
+@pytest.mark.parametrize("kind", ["pipeline", "pipelineClassifier"])
+def test_a_pipeline_has_the_labels_of_its_classifier(tmp_path: Path, kind: str) -> None:
+    nested = pipeline([fruit(kind)], {"x": (2,)}, {"label": "string", "p": "dict:string"})
+    for number, message in enumerate((fruit(kind), nested)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        about = load(message, folder).description
+        assert about.labels == ("ripe", "raw")
+        assert (about.predicted_label, about.predicted_probabilities) == ("label", "p")
+    # a pipeline that does not hand the label on is no classifier
+    quiet = fruit("pipeline")
+    del quiet.description.output[0]
+    about = load(quiet, tmp_path).description
+    assert (about.labels, about.predicted_label, about.predicted_probabilities) == ((), "", "")
+
+
+def test_the_members_are_described(tmp_path: Path) -> None:
+    program, block = program_spec()
+    add_operation(block, "relu", "y", (2, 3), {"x": "x"})
+    inner = pipeline([linear("y", [1, 2, 3, 4, 5, 6])], {"y": ("float32", 2, 3)}, {"y": "double"})
+    path = save(pipeline([program, inner], {"x": ("float32", 2, 3)}, {"y": "double"}), tmp_path)
+    found = describe(path)
+    assert (found["ops"], found["weights"]) == ({}, {"bytes": 0, "dtypes": {}})
+    first, second = found["members"]
+    assert (first["kind"], first["ops"], first["members"]) == ("mlProgram", {"relu": 1}, [])
+    assert [entry["name"] for entry in first["inputs"]] == ["x"]
+    assert [entry["kind"] for entry in second["members"]] == ["glmRegressor"]
+    assert describe(save(fruit("pipeline"), tmp_path))["members"][1]["labels"] == ["ripe", "raw"]
+
+
 def test_a_program_and_a_classic_model(tmp_path: Path) -> None:
     program, block = program_spec()
     add_operation(block, "relu", "y", (2, 3), {"x": "x"})

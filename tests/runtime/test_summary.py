@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from coremlops.errors import WeightsError
@@ -10,6 +11,7 @@ from coremlops.model import model_digest
 from coremlops.model.proto import message_class
 from coremlops.runtime import describe
 from tests.handmade import adder
+from tests.networks import add_layer, model, write
 
 
 def test_a_classifier(tiny_classifier: Path) -> None:
@@ -49,6 +51,21 @@ def test_a_kind_that_does_not_run_here_is_described_all_the_same(tmp_path: Path)
         ["a", "b"],
     )
     assert (found["ops"], found["minimum_targets"]["iOS"]) == ({}, "11")
+
+
+def test_a_neural_network(tmp_path: Path) -> None:
+    spec, net = model()
+    add_layer(net, "loadConstantND", [], ["c"], shape=[3], data=np.array([1.0, 2, 3]))
+    add_layer(net, "multiply", ["x"], ["a"], alpha=2.0)
+    loop = add_layer(net, "loop", [], [], maxLoopIterations=2)
+    inner = add_layer(loop.bodyNetwork, "innerProduct", ["a"], ["a"], inputChannels=8, outputChannels=1)
+    inner.weights.rawValue, inner.weights.quantization.numberOfBits = b"abcd", 4
+    inner.weights.quantization.linearQuantization.scale.append(1)
+    add_layer(net, "multiply", ["a"], ["b"], alpha=2.0)
+    found = describe(write(tmp_path / "a.mlmodel", spec))
+    assert found["ops"] == {"multiply": 2, "innerProduct": 1, "loadConstantND": 1, "loop": 1}
+    assert found["weights"] == {"bytes": 16, "dtypes": {"fp32": 12, "uint4": 4}}
+    assert found["members"] == []
 
 
 def test_truncated_weights(tmp_path: Path) -> None:

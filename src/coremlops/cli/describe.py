@@ -57,14 +57,31 @@ def _text(summary: dict[str, Any]) -> str:
     lines = [f"{name:<9} {value}" for name, value in rows]
     if metadata["user_defined"]:
         lines += ["", "metadata", *(f"  {key} = {value}" for key, value in metadata["user_defined"].items())]
-    if summary["ops"]:
-        width = max(len(op) for op in summary["ops"])
-        lines += [
-            "",
-            f"{'op':<{width}}  count",
-            *(f"{op:<{width}}  {n:>5}" for op, n in summary["ops"].items()),
-        ]
-    return "\n".join(lines)
+    lines += _ops(summary["ops"], "layer" if str(summary["kind"]).startswith("neuralNetwork") else "op")
+    return "\n".join([*lines, *_members(summary["members"])])
+
+
+def _ops(ops: dict[str, int], what: str) -> list[str]:
+    """A table of how often each op or layer occurs."""
+    width = max((len(op) for op in (*ops, what)), default=0)
+    rows = [f"{op:<{width}}  {count:>5}" for op, count in ops.items()]
+    return ["", f"{what:<{width}}  count", *rows] if rows else []
+
+
+def _members(members: list[dict[str, Any]], number: str = "") -> list[str]:
+    """The members of a pipeline, a line each; those of a pipeline in it are numbered 1.0, 1.1, ..."""
+    lines = ["", "member"] if members and not number else []
+    for index, entry in enumerate(members):
+        own = f"{number}{index}"
+        given, found = (", ".join(part["name"] for part in entry[side]) for side in ("inputs", "outputs"))
+        inside = ", ".join(f"{op} {count}" for op, count in entry["ops"].items())
+        size = entry["weights"]["bytes"]
+        more = [inside] * bool(inside) + [f"weights {size_text(size)}"] * bool(size)
+        lines.append(
+            f"  {own:<6} {entry['kind']}: {given} -> {found}" + "".join(f"; {part}" for part in more)
+        )
+        lines += _members(entry["members"], f"{own}.")
+    return lines
 
 
 def _feature(entry: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from coremlops.errors import ModelFormatError
-from coremlops.model.labels import read_labels
+from coremlops.model.labels import label_names, read_labels
 
 MAX_FEATURES = 10_000
 
@@ -159,6 +159,7 @@ def read_description(spec: Any, *, where: str) -> ModelDescription:
     )
     default = message.defaultFunctionName
     interface = _interface(message, where=where)
+    interface["predicted_label"], interface["predicted_probabilities"] = label_names(spec)
     if functions:
         chosen = next((function for function in functions if function.name == default), None)
         if chosen is None:

@@ -8,6 +8,7 @@ from typing import Any
 from coremlops.errors import ModelFormatError
 
 MAX_LABELS = 10_000_000
+PIPELINES = ("pipeline", "pipelineClassifier", "pipelineRegressor")
 
 
 def read_labels(spec: Any, function: str, *, where: str) -> tuple[str | int, ...]:
@@ -18,12 +19,12 @@ def read_labels(spec: Any, function: str, *, where: str) -> tuple[str | int, ...
     kind = spec.WhichOneof("Type")
     if kind == "mlProgram":
         return _of_program(spec.mlProgram, function, where=where)
-    if kind == "pipelineClassifier":
-        for model in reversed(spec.pipelineClassifier.pipeline.models):
-            kind = model.WhichOneof("Type") or ""
-            labels = read_labels(model, function, where=where) if "lassifier" in kind else ()
-            if labels:
-                return labels
+    if kind in PIPELINES:
+        member, _, _ = _deciding(spec)
+        if member is None:
+            return ()
+        return read_labels(member, member.description.defaultFunctionName or "main", where=where)
+    if kind is None:
         return ()
     message = getattr(spec, kind)
     if "ClassLabels" not in {oneof.name for oneof in message.DESCRIPTOR.oneofs}:
@@ -34,6 +35,35 @@ def read_labels(spec: Any, function: str, *, where: str) -> tuple[str | int, ...
         default = message.WhichOneof("DefaultClassLabel")
         return unique_labels(labels) or (() if default is None else (getattr(message, default),))
     return labels
+
+
+def label_names(spec: Any) -> tuple[str, str]:
+    """What a model calls its label and its probabilities; a pipeline that does not say, as its classifier."""
+    own = spec.description
+    if own.predictedFeatureName:
+        return own.predictedFeatureName, own.predictedProbabilitiesName
+    _, label, probabilities = _deciding(spec)
+    given = {feature.name for feature in own.output}
+    return label, probabilities if probabilities in given else ""
+
+
+def pipeline_members(spec: Any) -> Any:
+    """The messages of a pipeline's models, in their order; of another model none."""
+    kind = spec.WhichOneof("Type")
+    if kind not in PIPELINES:
+        return ()
+    message = getattr(spec, kind)
+    return (message if kind == "pipeline" else message.pipeline).models
+
+
+def _deciding(spec: Any) -> tuple[Any | None, str, str]:
+    """The member of a pipeline that gives its label, and its two names: the last whose label is an output."""
+    given = {feature.name for feature in spec.description.output} - {""}
+    for member in reversed(pipeline_members(spec)):
+        label, probabilities = label_names(member)
+        if label in given:
+            return member, label, probabilities
+    return None, "", ""
 
 
 def unique_labels(of_samples: Iterable[str | int]) -> tuple[str | int, ...]:

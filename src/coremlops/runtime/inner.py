@@ -45,7 +45,7 @@ class Watched:
                 f"{where}: no inner value {missing!r}",
                 hint=f"did you mean {near[0]!r}?"
                 if near
-                else "tensors that lie in no nested block and are used can be read, by their names in the model",
+                else "values that are used and lie in no nested block can be read, by their names there",
             )
         self._inner = {name: lowered.inner[name] for name in names}
         model = type(lowered.model)()

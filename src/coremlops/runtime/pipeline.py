@@ -12,6 +12,7 @@ import numpy as np
 from coremlops.errors import InputError, ModelFormatError, UnsupportedOpsError
 from coremlops.lower import Lowered
 from coremlops.model import ImageFeature, ModelAsset, ModelDescription
+from coremlops.model.labels import pipeline_members
 from coremlops.runtime.inputs import fitted
 from coremlops.runtime.parts import Part, PartOptions, TensorPart, make_part
 
@@ -29,7 +30,7 @@ class PipelinePart:
         Raises UnsupportedOpsError with everything that no member can run, ModelFormatError, WeightsError.
         """
         self._where = str(asset.path)
-        members = [replace(asset, spec=spec) for spec in pipeline_members(asset)]
+        members = [replace(asset, spec=spec) for spec in pipeline_members(asset.spec)]
         if not 1 <= len(members) <= MAX_PIPELINE:
             raise ModelFormatError(
                 f"{self._where}: a pipeline of {len(members)} models; expected 1 to {MAX_PIPELINE}"
@@ -136,12 +137,6 @@ class PipelinePart:
                 raise InputError(f"{self._where}: no feature {name!r} between the members of the pipeline")
             wanted.append(name)
         return {name: values[name] for name in wanted}
-
-
-def pipeline_members(asset: ModelAsset) -> Any:
-    """The messages of a pipeline's models, in their order."""
-    message = getattr(asset.spec, asset.kind)
-    return (message if asset.kind == "pipeline" else message.pipeline).models
 
 
 def linked_part(asset: ModelAsset, options: PartOptions) -> Part:

@@ -197,7 +197,23 @@ class Network:
             for network in layer.networks:
                 yield from network.walk()
 
+    def weights(self) -> Iterator[Weights]:
+        """All weights that are set, those of nested networks among them."""
+        for layer in self.walk():
+            yield from _weights_in(layer.fields)
+
     def histogram(self) -> dict[str, int]:
         """How often each kind of layer occurs, most frequent first, then by name."""
         counts = Counter(layer.kind for layer in self.walk())
         return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
+
+
+def _weights_in(value: Any) -> Iterator[Weights]:
+    if isinstance(value, Weights):
+        yield value
+    elif isinstance(value, Mapping):
+        for entry in value.values():
+            yield from _weights_in(entry)
+    elif isinstance(value, tuple):
+        for entry in value:
+            yield from _weights_in(entry)
