@@ -132,11 +132,14 @@ def test_what_an_effect_would_refuse_in_any_case_is_refused_before_the_first_ste
 ) -> None:
     def check(self: Component, sources: Mapping[str, Path], params: Mapping[str, str], root: Path) -> None:
         assert params["app"] == str(project.root / "there")
-        raise InputError("no key")
+        raise InputError("no key", hint="make one")
 
     with monkeypatch.context() as patched:
         patched.setattr(Place, "check", check, raising=False)
-        with pytest.raises(InputError, match="no key"):
-            run(project.root)
+        result = run(project.root, check=False)
+    assert [(step.name, step.status) for step in result.steps] == [("place", "failed")]
+    assert isinstance(result.error, StepError)
+    assert (result.error.message, result.error.step) == ("step place cannot start: no key", "place")
+    assert (result.error.hint, result.error.log_tail) == ("make one", ())
     first = run(project.root)
     assert {step.status for step in first.steps} == {"ran"}, "nothing had run"

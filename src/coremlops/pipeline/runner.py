@@ -181,10 +181,13 @@ class _Run:
                 status, key, output = yield from do(ready, inputs, index)
             except OSError as error:
                 raise StoreError(f"step {ready.name}: {error}", hint=f"see {self._log(ready)}") from error
-        except CoremlopsError:
-            failed = StepResult(ready.name, "failed", time.perf_counter() - began, "", None)
+        except CoremlopsError as error:
+            # What failed may be a later step's check, before this one began.
+            later = self.steps.keys() - self.outputs.keys()
+            name = error.step if isinstance(error, StepError) and error.step in later else ready.name
+            failed = StepResult(name, "failed", time.perf_counter() - began, "", None)
             self.results.append(failed)
-            self.progress.finished(failed, index, total)
+            self.progress.finished(failed, list(self.steps).index(name), total)
             raise
         self.outputs[ready.name] = output
         result = StepResult(ready.name, status, time.perf_counter() - began, key, output.path)
@@ -358,12 +361,20 @@ class _Run:
         return output
 
     def _check_effects(self) -> None:
-        """Before the first step that works: what would fail at the end in any case fails now."""
-        if not self._checked:
-            for ready in self.steps.values():
-                if ready.effect:
+        """Before the first step that works: what would fail at the end in any case fails now, by its name.
+
+        A run in which nothing works asks nothing.
+        """
+        if self._checked:
+            return
+        for ready in self.steps.values():
+            if ready.effect:
+                try:
                     self.session.check(ready)
-            self._checked = True
+                except CoremlopsError as error:
+                    text = f"step {ready.name} cannot start: {error.message}"
+                    raise StepError(text, step=ready.name, hint=error.hint) from error
+        self._checked = True
 
     def _process(self, ready: ReadyStep, inputs: Mapping[str, Output], work: Path) -> Generator[None]:
         from coremlops.pipeline.findings import failed_gates
