@@ -32,7 +32,7 @@ def clipped_lstm(
     `activations`: of the gates, the cell and the output; ONNX's name, alpha and beta if it has them.
     """
     weight, recurrent, biases = (part.constant for part in net)
-    assert weight is not None and recurrent is not None and biases is not None  # noqa: S101, PT018
+    assert weight is not None and recurrent is not None and biases is not None  # noqa: S101, PT018  callers see to it
     size = recurrent.shape[2]
     bias = biases[0, : 4 * size] + biases[0, 4 * size :]
     given = ctx.node("Add", ctx.node("MatMul", x, ctx.constant(_turned(weight[0]))), ctx.constant(bias))

@@ -80,7 +80,7 @@ class _Composition:
 
     def _feed(self, target: str, entry: NamedType) -> None:
         """Make the input of a stage from what is there, or from the caller."""
-        assert isinstance(entry.type, TensorType)  # noqa: S101
+        assert isinstance(entry.type, TensorType)  # noqa: S101  graphs take tensors alone
         if entry.name in self.classified:
             raise Unsupported(
                 f"a member that takes {entry.name!r}, which a classifier gives and is no tensor"

@@ -27,6 +27,7 @@ from coremlops.dialects.mil.graph import (
     Ref,
     StateType,
     TensorType,
+    ValueType,
 )
 from coremlops.errors import ModelFormatError, UnsupportedOpsError
 from coremlops.lower.binding import bind
@@ -138,14 +139,16 @@ class _FunctionLowering:
         inputs = [
             self._input(entry) for entry in self.function.inputs if not isinstance(entry.type, StateType)
         ]
-        states = [entry for entry in self.function.inputs if isinstance(entry.type, StateType)]
-        for entry in states:
-            self._state(entry)
+        states = {
+            entry.name: self._state(entry.name, entry.type.wrapped)
+            for entry in self.function.inputs
+            if isinstance(entry.type, StateType)
+        }
         self._operations(self.function.block)
         self._report()
         self.context.operation = None
         outputs, renamed = self._outputs()
-        after = tuple(self._state_after(entry) for entry in states)
+        after = tuple(self._state_after(name, type_) for name, type_ in states.items())
         return Lowered(
             self.graph.build(self.opset),
             self.graph.weights,
@@ -201,30 +204,27 @@ class _FunctionLowering:
                 if name in self.slots:
                     self._taking(Ref(name))
 
-    def _state(self, entry: NamedType) -> None:
-        assert isinstance(entry.type, StateType)  # noqa: S101
-        type_ = as_tensor(entry.type.wrapped)
+    def _state(self, name: str, held: ValueType) -> TensorType:
+        type_ = as_tensor(held)
         if type_ is None:
-            self.unsupported.append(f"state ({entry.name}): {entry.type.wrapped}")
+            self.unsupported.append(f"state ({name}): {held}")
             type_ = TensorType("fp32", None)
-        elif self.graph.reserve(entry.name) != entry.name:
-            raise ModelFormatError(f"{self.where}: an output is the state {entry.name!r} itself")
+        elif self.graph.reserve(name) != name:
+            raise ModelFormatError(f"{self.where}: an output is the state {name!r} itself")
         else:
-            self.graph.input(entry.name, type_)
-        self._define(entry.name, _Slot(State(entry.name)))
-        self.context.states[entry.name] = Value(entry.name, type_)
+            self.graph.input(name, type_)
+        self._define(name, _Slot(State(name)))
+        self.context.states[name] = Value(name, type_)
+        return type_
 
-    def _state_after(self, entry: NamedType) -> StateTensor:
-        value = self.context.states[entry.name]
-        assert isinstance(entry.type, StateType)  # noqa: S101
-        type_ = as_tensor(entry.type.wrapped)
-        assert type_ is not None  # noqa: S101
-        if value.name == entry.name:
-            return StateTensor(entry.name, type_, None)
-        output = self.graph.reserve(f"{entry.name}.written")
+    def _state_after(self, name: str, type_: TensorType) -> StateTensor:
+        value = self.context.states[name]
+        if value.name == name:
+            return StateTensor(name, type_, None)
+        output = self.graph.reserve(f"{name}.written")
         self.graph.node("Identity", [self.context.use(value)], [output], {})
         self.graph.output(output, type_)
-        return StateTensor(entry.name, type_, output)
+        return StateTensor(name, type_, output)
 
     def _inner(self) -> dict[str, InnerTensor]:
         return {

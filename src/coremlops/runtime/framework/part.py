@@ -188,7 +188,7 @@ class _Process:
             start_new_session=True,
         )
         assert self._process.stdin is not None  # noqa: S101  asked for above
-        assert self._process.stdout is not None  # noqa: S101
+        assert self._process.stdout is not None  # noqa: S101  asked for above
         self.inputs: BinaryIO = self._process.stdin  # type: ignore[assignment]
         self.outputs: BinaryIO = self._process.stdout  # type: ignore[assignment]
 
