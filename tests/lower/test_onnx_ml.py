@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
+from onnx import helper, numpy_helper
 
 from coremlops.lower import onnx_ml
 
@@ -28,7 +28,11 @@ def test_whichever_is_imported_first_there_is_one_set_of_classes(order: tuple[st
 
 
 def test_running_a_model_does_not_import_the_package() -> None:
-    code = "import sys, coremlops.runtime.model, coremlops.lower.function; print('onnx' in sys.modules)"
+    rooms = ", ".join(
+        f"coremlops.{room}"
+        for room in ("runtime.model", "runtime.session", "lower.ops", "lower.classic.trees")
+    )
+    code = f"import sys, {rooms}; print('onnx' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
 
@@ -57,6 +61,13 @@ def test_an_attribute_that_onnx_cannot_hold() -> None:
 @pytest.mark.parametrize("shape", [None, (), (2, None, 0)])
 def test_types_are_those_of_the_package(shape: Any) -> None:
     assert onnx_ml.make_tensor_value_info("x", 1, shape) == helper.make_tensor_value_info("x", 1, shape)
+
+
+@pytest.mark.parametrize(
+    "array", [np.arange(6, dtype=np.float64).reshape(2, 3).T, np.zeros((0, 2), np.uint8), np.array(True)]
+)
+def test_tensors_are_those_of_the_package(array: Any) -> None:
+    assert onnx_ml.from_array(array) == numpy_helper.from_array(array)
 
 
 @pytest.mark.parametrize("dtype", ["<f4", "f8", "i1", "<i8", "u2", "?"])

@@ -1,8 +1,8 @@
 """ONNX's protobuf messages and how to make them, without the package around them.
 
 `import onnx` takes 35 ms, most of it for a checker, a parser and converters that running a model needs not.
-What stands here is what it keeps in `onnx.onnx_ml_pb2`, and those functions of `onnx.helper` that we use,
-under their names.
+What stands here is what it keeps in `onnx.onnx_ml_pb2`, and those functions of `onnx.helper` and
+`onnx.numpy_helper` that we use, under their names.
 """
 
 from __future__ import annotations
@@ -105,6 +105,13 @@ def _fill_list(made: Any, values: list[Any]) -> None:
         made.strings.extend(entry.encode() if isinstance(entry, str) else entry for entry in values)
     else:
         raise TypeError(f"attribute {made.name}: {values!r}")
+
+
+def from_array(array: np.ndarray[Any, Any]) -> Any:
+    """The TensorProto of an array of numbers or truth values, as an attribute holds it; it has no name."""
+    return TensorProto(
+        dims=array.shape, data_type=np_dtype_to_tensor_dtype(array.dtype), raw_data=array.tobytes()
+    )
 
 
 def make_tensor_value_info(name: str, dtype: int, shape: Sequence[int | None] | None) -> Any:

@@ -10,12 +10,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from onnx import numpy_helper
 
 from coremlops.dialects.classic.numbers import Array
 from coremlops.dialects.classic.trees import LEAF, TreeEnsemble
 from coremlops.errors import ModelFormatError
 from coremlops.lower.classic.context import ClassicLowering, room
+from coremlops.lower.onnx_ml import from_array
 from coremlops.lower.registry import Unsupported, Value
 
 _EQUAL, _NOT_EQUAL = 4, 5
@@ -104,9 +104,9 @@ def _attributes(model: TreeEnsemble, leaf: Array, lone: Array) -> dict[str, Any]
         "aggregate_function": 1,  # SUM
         "post_transform": 0,  # NONE
         "tree_roots": places[model.roots[~lone]].tolist(),
-        "nodes_modes": numpy_helper.from_array(modes.astype(np.uint8)),
+        "nodes_modes": from_array(modes.astype(np.uint8)),
         "nodes_featureids": model.features[branch].tolist(),
-        "nodes_splits": numpy_helper.from_array(model.thresholds[branch]),
+        "nodes_splits": from_array(model.thresholds[branch]),
         "nodes_missing_value_tracks_true": missing.astype(np.int64).tolist(),
         "nodes_truenodeids": places[true].tolist(),
         "nodes_trueleafs": leaf[true].astype(np.int64).tolist(),
@@ -114,5 +114,5 @@ def _attributes(model: TreeEnsemble, leaf: Array, lone: Array) -> dict[str, Any]
         "nodes_falseleafs": leaf[false].astype(np.int64).tolist(),
         # No branch leads to a lone leaf, so its target does not matter.
         "leaf_targetids": np.where(lone, 0, np.cumsum(~lone) - 1)[model.trees[leaf]].tolist(),
-        "leaf_weights": numpy_helper.from_array(np.arange(leaf.sum(), dtype=np.float64)),
+        "leaf_weights": from_array(np.arange(leaf.sum(), dtype=np.float64)),
     }

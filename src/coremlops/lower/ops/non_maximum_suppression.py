@@ -8,9 +8,9 @@ must score above the threshold; and where none does, the best one is chosen all 
 from __future__ import annotations
 
 import numpy as np
-import onnx.numpy_helper
 
 from coremlops.lower.context import Lowering
+from coremlops.lower.onnx_ml import from_array
 from coremlops.lower.registry import Value, lowers
 from coremlops.lower.shapes import bounded
 
@@ -85,9 +85,7 @@ def _kept(
     )
     places = ctx.node("Gather", found, ctx.ints([0, 2]), axis=1)  # image and box of each
     hits = ctx.node("Expand", ctx.constant(1, np.int32), ctx.node("Shape", places, start=0, end=1))
-    none = ctx.node(
-        "ConstantOfShape", ctx.node("Shape", best), value=onnx.numpy_helper.from_array(np.zeros(1, np.int32))
-    )
+    none = ctx.node("ConstantOfShape", ctx.node("Shape", best), value=from_array(np.zeros(1, np.int32)))
     marked = ctx.node("Cast", ctx.node("ScatterND", none, places, hits), to=_BOOL)
     first = ctx.node("ArgMax", best, axis=1, keepdims=1)
     is_first = ctx.node("Equal", _line(ctx, ctx.node("Shape", best, start=1, end=2)), first)

@@ -9,10 +9,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import onnx.numpy_helper
 
 from coremlops.dialects.mil.graph import NUMPY_DTYPES
 from coremlops.lower.context import Lowering
+from coremlops.lower.onnx_ml import from_array
 from coremlops.lower.registry import Ints, Unsupported, Value, Values, lowers
 from coremlops.lower.shapes import (
     bounded,
@@ -154,7 +154,7 @@ def _filled(ctx: Lowering, shape: Value, value: Value | None) -> Value:
         raise Unsupported("a value that is no constant scalar")
     else:
         array = value.constant.reshape(1)
-    return ctx.node("ConstantOfShape", shape, value=onnx.numpy_helper.from_array(array))
+    return ctx.node("ConstantOfShape", shape, value=from_array(array))
 
 
 @lowers("range_1d")
