@@ -241,16 +241,19 @@ def test_results_keep_their_names_and_steps_are_numbered() -> None:
 def test_big_constants_stay_beside_the_graph_until_they_are_embedded() -> None:
     import onnx
 
-    data = RNG.standard_normal((100, 100)).astype(np.float32)
-    type_ = typed("fp32", 100, 100)
-    lowered = lower(function({"x": type_}, [operation("add", "y", type_, x=Ref("x"), y=data)]))
-    ((name, array),) = lowered.weights.items()
-    assert len(lowered.model.SerializeToString()) < 1000
-    whole = embed_weights(lowered.model, lowered.weights)
-    onnx.checker.check_model(whole, full_check=True)
-    (tensor,) = (entry for entry in whole.graph.initializer if entry.name == name)
-    np.testing.assert_array_equal(onnx.numpy_helper.to_array(tensor), data)
-    assert array is not None
+    for dtype, kind in (("fp32", np.float32), ("fp16", np.float16)):
+        data = RNG.standard_normal((100, 100)).astype(kind)
+        type_ = typed(dtype, 100, 100)
+        lowered = lower(function({"x": type_}, [operation("add", "y", type_, x=Ref("x"), y=data)]))
+        ((name, array),) = lowered.weights.items()
+        assert array.dtype == kind  # as it is stored
+        assert len(lowered.model.SerializeToString()) < 1000
+        whole = embed_weights(lowered.model, lowered.weights)
+        onnx.checker.check_model(whole, full_check=True)
+        (tensor,) = (entry for entry in whole.graph.initializer if entry.name == name)
+        found = onnx.numpy_helper.to_array(tensor)
+        assert found.dtype == np.float32
+        np.testing.assert_array_equal(found, data)
 
 
 def test_a_blob_that_does_not_fit_its_type() -> None:

@@ -18,9 +18,10 @@ from coremlops.runtime import export
 from tests.handmade import add_blob_const, add_operation, blob_bytes, program_spec, write_package
 
 
-def big_adder(path: Path, *, dynamic: bool = False) -> Path:
-    """y = x + w over [2, 3], w of 24 bytes; `dynamic`: the first axis of x and y is of any size."""
-    weights, offsets = blob_bytes([np.arange(600, dtype=np.float32).reshape(2, 300)])
+def big_adder(path: Path, *, dynamic: bool = False, half: bool = False) -> Path:
+    """y = x + w over [2, 300]; `dynamic`: the first axis of x and y is of any size; `half`: w is of fp16."""
+    array = np.arange(600, dtype=np.float16 if half else np.float32).reshape(2, 300)
+    weights, offsets = blob_bytes([array])
     spec, block = program_spec()
     spec.description.metadata.author = "ada"
     spec.description.metadata.shortDescription = "adds"
@@ -30,7 +31,7 @@ def big_adder(path: Path, *, dynamic: bool = False) -> Path:
         feature.shortDescription = f"the {feature.name}"
     entry = spec.mlProgram.functions["main"].inputs[0]
     entry.type.tensorType.dimensions[1].constant.size = 300
-    add_blob_const(block, "w", (2, 300), offsets[0])
+    add_blob_const(block, "w", (2, 300), offsets[0], "fp16" if half else "fp32")
     operation = add_operation(block, "add", "y", (2, 300), {"x": "x", "y": "w"})
     if dynamic:
         for type_ in (entry.type, operation.outputs[0].type):
@@ -64,10 +65,11 @@ def test_a_file_that_others_read_with_its_metadata(tmp_path: Path) -> None:
     np.testing.assert_array_equal(y, x + np.arange(600).reshape(2, 300))
 
 
+@pytest.mark.parametrize("half", [False, True])
 def test_weights_beside_the_file_when_asked_or_when_they_are_many(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, half: bool
 ) -> None:
-    model = coremlops.load(big_adder(tmp_path / "a.mlpackage"))
+    model = coremlops.load(big_adder(tmp_path / "a.mlpackage", half=half))
     asked = export.export_onnx(model, tmp_path / "a.onnx", external_data=True)
     assert [file.name for file in asked.files] == ["a.onnx", "a.onnx.data"]
     monkeypatch.setattr(export, "MAX_EMBEDDED_BYTES", 2400)

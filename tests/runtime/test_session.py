@@ -24,13 +24,13 @@ def two_weights(path: Path, dtype: Any) -> Path:
     return write_package(path, spec, weights)
 
 
-def test_the_engine_reads_what_lies_in_the_file_and_is_given_what_does_not(tmp_path: Path) -> None:
-    for dtype, held in ((np.float32, 0), (np.float16, 1)):
+def test_the_engine_reads_what_lies_in_the_file(tmp_path: Path) -> None:
+    for dtype in (np.float32, np.float16):
         model = coremlops.load(
             two_weights(tmp_path / f"{np.dtype(dtype)}.mlpackage", dtype), precision="float32"
         )
         (engine,) = [value for value in vars(model._part).values() if isinstance(value, session.Session)]
-        assert len(engine._weights) == held
+        assert not engine._weights
         x = np.ones((2, 300), np.float32)
         np.testing.assert_array_equal(model.predict({"x": x})["y"], x + np.arange(600).reshape(2, 300))
 

@@ -87,9 +87,7 @@ def _refused(feature: object, value: Any) -> str | None:
     if not isinstance(feature, ArrayFeature) or shape is None:
         return None
     if feature.shapes and shape not in (feature.shape, *feature.shapes):
-        return (
-            f"MultiArray Shape ({' x '.join(map(str, shape))}) was not in enumerated set of allowed shapes"
-        )
+        return f"MultiArray Shape ({' x '.join(map(str, shape))}) was not in enumerated set of allowed shapes"
     for axis, (size, (least, most)) in enumerate(zip(shape, feature.ranges, strict=False)):
         if size < least or (most is not None and size > most):
             high = -1 if most is None else most

@@ -10,7 +10,7 @@ import numpy as np
 
 from coremlops.dialects.mil.graph import STORED_DTYPES, BlobRef, Constant, ListType, TensorType, ValueType
 from coremlops.errors import ModelFormatError
-from coremlops.lower.onnx_graph import ONNX_DTYPES
+from coremlops.lower.onnx_graph import ONNX_DTYPES, widened
 from coremlops.lower.registry import Unsupported
 
 # Gives the flat array behind a reference into a weight file.
@@ -50,10 +50,15 @@ def as_computed(array: np.ndarray[Any, Any], *, round_to_fp16: bool) -> np.ndarr
 
     `round_to_fp16`: float32 is rounded to what fp16 can hold.
     """
-    if round_to_fp16 and array.dtype == np.float32:
-        with np.errstate(over="ignore"):
-            array = array.astype(np.float16)
-    return array.astype(np.float32) if array.dtype == np.float16 else array
+    return widened(as_stored(array, round_to_fp16=round_to_fp16))
+
+
+def as_stored(array: np.ndarray[Any, Any], *, round_to_fp16: bool) -> np.ndarray[Any, Any]:
+    """A constant before it is widened; see `as_computed`."""
+    if not round_to_fp16 or array.dtype != np.float32:
+        return array
+    with np.errstate(over="ignore"):
+        return array.astype(np.float16)
 
 
 def fits_fp16(array: np.ndarray[Any, Any]) -> bool:

@@ -129,9 +129,9 @@ class Lowering:
         """The ONNX name of a value; a constant becomes an initializer when it is first used."""
         if value is None:
             return ""
-        if value.constant is not None and value.name not in self._emitted:
+        if value.stored is not None and value.name not in self._emitted:
             self._emitted.add(value.name)
-            self.graph.constant(value.name, value.constant)
+            self.graph.constant(value.name, value.stored)
         return value.name
 
     def constant(self, array: Any, dtype: Any = None) -> Value:

@@ -31,7 +31,7 @@ from coremlops.dialects.mil.graph import (
 )
 from coremlops.errors import ModelFormatError, UnsupportedOpsError
 from coremlops.lower.binding import bind
-from coremlops.lower.constants import ReadBlob, as_computed, as_tensor, fits_fp16, resolve
+from coremlops.lower.constants import ReadBlob, as_stored, as_tensor, fits_fp16, resolve
 from coremlops.lower.context import Classifier, Lowering
 from coremlops.lower.onnx_graph import DEFAULT_OPSET, OnnxGraph
 from coremlops.lower.passes import run_passes
@@ -54,7 +54,8 @@ class StateTensor:
 class InnerTensor:
     """A tensor of the program: its name in the graph, or the array of a constant.
 
-    `rounds`: the graph rounds it later, so that whoever looks at it must do so himself.
+    `rounds`: the graph rounds it later, so that whoever looks at it must do so himself. An array of fp16
+    stands for float32.
     """
 
     source: str
@@ -186,7 +187,7 @@ class _FunctionLowering:
                 type_ = as_tensor(entry.type)
                 if type_ is None:
                     raise Unsupported(f"a block that takes {entry.type}")
-                argument = Value(value.name, type_, value.constant)
+                argument = Value(value.name, type_, value.stored)
                 self._define(entry.name, _Slot(argument, exact=self.context.rounds(type_)))
             self._operations(block)
             self.context.operation = operation
@@ -228,7 +229,7 @@ class _FunctionLowering:
 
     def _inner(self) -> dict[str, InnerTensor]:
         return {
-            name: InnerTensor(slot.value.name, slot.value.type, slot.pending, slot.value.constant)
+            name: InnerTensor(slot.value.name, slot.value.type, slot.pending, slot.value.stored)
             for name, slot in self.slots.items()
             if isinstance(slot.value, Value) and slot.value.type is not None
         }
@@ -291,7 +292,7 @@ class _FunctionLowering:
             if type_ is None:
                 raise Unsupported(f"a result of type {output.type}")
             rounds = self.context.rounds(type_)
-            typed = Value(value.name, type_, value.constant)
+            typed = Value(value.name, type_, value.stored)
             pending = rounds and not kept and not rule.rounded
             self._define(output.name, _Slot(typed, pending=pending, exact=rounds or kept))
 
@@ -307,8 +308,8 @@ class _FunctionLowering:
             return _Slot(value)
         declared = constant.type
         assert isinstance(declared, TensorType)  # noqa: S101  arrays come from tensors alone
-        array = as_computed(value, round_to_fp16=self.context.rounds(declared))
         rounds = self.context.rounds(declared)
+        array = as_stored(value, round_to_fp16=rounds)
         # Small constants are looked at: bounds, fills. A weight that is not known to fit costs one rounding.
         exact = rounds or (array.size <= SMALL and fits_fp16(array))
         return _Slot(Value(self.graph.reserve(name), declared, array), exact=exact)

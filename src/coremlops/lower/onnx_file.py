@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from coremlops.lower.onnx_graph import embed_weights
+from coremlops.lower.onnx_graph import embed_weights, widened, widened_bytes
 
 if TYPE_CHECKING:
     from coremlops.lower.function import Lowered
@@ -21,7 +21,7 @@ _PAGE = 4096  # so that an engine can map each tensor
 
 def weight_bytes(lowered: Lowered) -> int:
     """How much the weights take in an ONNX file."""
-    return sum(array.nbytes for array in lowered.weights.values())
+    return sum(widened_bytes(array) for array in lowered.weights.values())
 
 
 def write_onnx(
@@ -45,11 +45,11 @@ def write_onnx(
             place = (
                 ("location", data.name),
                 ("offset", file.tell()),
-                ("length", weights[tensor.name].nbytes),
+                ("length", widened_bytes(weights[tensor.name])),
             )
             tensor.ClearField("external_data")
             for key, value in place:
                 tensor.external_data.add(key=key, value=str(value))
-            file.write(np.ascontiguousarray(weights[tensor.name]).data.cast("B"))
+            file.write(np.ascontiguousarray(widened(weights[tensor.name])).data.cast("B"))
     path.write_bytes(whole.SerializeToString(deterministic=True))
     return [path, data]

@@ -44,7 +44,11 @@ ONNX_DTYPES: dict[str, int] = {
 
 
 class OnnxGraph:
-    """Collects nodes and constants; `build` makes the model."""
+    """Collects nodes and constants; `build` makes the model.
+
+    `weights`: the big constants as they are stored. One of fp16 stands for float32, as its initializer says;
+    `widened` gives that.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -74,17 +78,20 @@ class OnnxGraph:
         self._nodes.append(helper.make_node(op, inputs, outputs, name=outputs[0], **given))
 
     def constant(self, name: str, array: np.ndarray[Any, Any]) -> None:
-        """Add an initializer; a big one only by reference."""
+        """Add an initializer, of float32 for an array of fp16; a big one only by reference."""
         array = np.ascontiguousarray(array).reshape(array.shape)
-        tensor = TensorProto(
-            name=name, dims=array.shape, data_type=helper.np_dtype_to_tensor_dtype(array.dtype)
-        )
+        computed = np.dtype(np.float32) if array.dtype == np.float16 else array.dtype
+        tensor = TensorProto(name=name, dims=array.shape, data_type=helper.np_dtype_to_tensor_dtype(computed))
         if array.nbytes < EXTERNAL_BYTES:
-            tensor.raw_data = array.tobytes()
+            tensor.raw_data = widened(array).tobytes()
         else:
             self.weights[name] = array
             tensor.data_location = TensorProto.EXTERNAL
-            for key, value in (("location", _LOCATION), ("offset", "0"), ("length", str(array.nbytes))):
+            for key, value in (
+                ("location", _LOCATION),
+                ("offset", "0"),
+                ("length", str(widened_bytes(array))),
+            ):
                 tensor.external_data.add(key=key, value=value)
         self._initializers_go_to.append(tensor)
 
@@ -149,5 +156,15 @@ def embed_weights(model: Any, weights: Mapping[str, np.ndarray[Any, Any]]) -> An
         if tensor.data_location == TensorProto.EXTERNAL:
             tensor.ClearField("external_data")
             tensor.ClearField("data_location")
-            tensor.raw_data = weights[tensor.name].tobytes()
+            tensor.raw_data = widened(weights[tensor.name]).tobytes()
     return whole
+
+
+def widened(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """A stored constant in the dtype that is computed with: fp16 becomes float32, the rest is what it was."""
+    return array.astype(np.float32) if array.dtype == np.float16 else array
+
+
+def widened_bytes(array: np.ndarray[Any, Any]) -> int:
+    """The size of `widened(array)`."""
+    return 4 * array.size if array.dtype == np.float16 else array.nbytes

@@ -21,6 +21,7 @@ from typing import Any, TypeAlias, TypeVar, get_args, get_type_hints
 import numpy as np
 
 from coremlops.dialects.mil.graph import TensorType
+from coremlops.lower.onnx_graph import widened
 
 Ints: TypeAlias = tuple[int, ...]
 Labels: TypeAlias = tuple[str | int, ...]
@@ -41,12 +42,19 @@ class Unsupported(Exception):
 class Value:
     """A tensor in the ONNX graph. `type`: as MIL declares it; None for a step inside a rule.
 
-    `constant`: the array of a constant, fp16 decoded to float32; None for what is known at run time alone.
+    `stored`: the array of a constant as the file has it, where fp16 stands for float32: whoever only moves
+    or renames a weight takes this one, so that it is not widened before the engine does it. None for what is
+    known at run time alone.
     """
 
     name: str
     type: TensorType | None = None
-    constant: np.ndarray[Any, Any] | None = None
+    stored: np.ndarray[Any, Any] | None = None
+
+    @property
+    def constant(self) -> np.ndarray[Any, Any] | None:
+        """The array of a constant, fp16 decoded to float32; None for what is known at run time alone."""
+        return None if self.stored is None else widened(self.stored)
 
     @property
     def shape(self) -> tuple[int | None, ...]:

@@ -18,7 +18,7 @@ from coremlops.lower import Lowered
 from coremlops.runtime.cache import Cached
 
 if TYPE_CHECKING:
-    from coremlops.runtime.session import Locate
+    from coremlops.runtime.initializers import Locate
 
 ENGINES = ("auto", "onnxruntime", "cuda", "openvino", "coreml")
 _FLOAT16 = 10  # TensorProto.FLOAT16
@@ -60,7 +60,8 @@ def open_session(
 
         whole = lowered.whole if isinstance(lowered, Cached) else lowered
         return OpenVinoSession(whole, threads=threads)
-    from coremlops.runtime.session import Session, nowhere
+    from coremlops.runtime.initializers import nowhere
+    from coremlops.runtime.session import Session
 
     if isinstance(lowered, Cached):
         return Session.reopen(lowered.graph_file, threads=threads, time_limit_s=time_limit_s)

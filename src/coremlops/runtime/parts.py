@@ -32,7 +32,7 @@ from coremlops.runtime.shape_sets import check_sets
 from coremlops.runtime.state import state_tensors
 
 if TYPE_CHECKING:
-    from coremlops.runtime.session import Locate
+    from coremlops.runtime.initializers import Locate
 
 MAX_WATCHED = 4  # sets of inner values whose sessions are kept
 

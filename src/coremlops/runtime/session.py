@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import onnxruntime
 
 from coremlops.errors import ModelError, UsageError
 from coremlops.lower import Lowered
+from coremlops.runtime.initializers import Locate, give_weights, nowhere
 
 _QUIET = 4  # what fails becomes an error of ours; ONNX Runtime need not print it, too
 # On a GPU fp32 is fp32: TF32 keeps 10 bits of a factor.
@@ -22,12 +23,6 @@ _PROVIDERS: dict[str, list[Any]] = {
 }
 _FOLDER = "session.model_external_initializers_file_folder_path"
 _SAVED = "session.optimized_model_external_initializers_"
-# Where an array lies in a file: (file, offset in bytes); None when it does not.
-Locate: TypeAlias = Callable[[np.ndarray[Any, Any]], tuple[Path, int] | None]
-
-
-def nowhere(_: np.ndarray[Any, Any]) -> None:
-    """A Locate for arrays that lie in no file."""
 
 
 class Session:
@@ -45,9 +40,8 @@ class Session:
     ) -> None:
         """Load `lowered` with all optimisations. `threads` in an op; None leaves it to the engine.
 
-        Weights that `locate` finds in a file are read there by the engine itself, which rearranges them and
-        needs the originals no more; given as arrays they would stay in memory beside its own. `optimised`:
-        where to write the graph that it makes of the model, with `weights.bin` beside it; see `reopen`.
+        `locate`: where a weight lies in a file; see `initializers`. `optimised`: where to write the graph
+        that the engine makes of the model, with `weights.bin` beside it; see `reopen`.
 
         Raises UsageError when this ONNX Runtime lacks the provider (`CPU` or `CUDA`), ModelError when the
         engine refuses the graph.
@@ -67,20 +61,18 @@ class Session:
             options.optimized_model_filepath = str(optimised)
             options.add_session_config_entry(f"{_SAVED}file_name", "weights.bin")
             options.add_session_config_entry(f"{_SAVED}min_size_in_bytes", "1024")
-        model, folder, located = _with_references(lowered, locate)
-        if folder is not None:
-            options.add_session_config_entry(_FOLDER, str(folder))
+        given = give_weights(lowered, locate)
+        if given.folder is not None:
+            options.add_session_config_entry(_FOLDER, str(given.folder))
         # The engine uses these arrays where they are, so they must live as long as the session.
         self._weights = {
-            name: onnxruntime.OrtValue.ortvalue_from_numpy(array)
-            for name, array in lowered.weights.items()
-            if name not in located
+            name: onnxruntime.OrtValue.ortvalue_from_numpy(array) for name, array in given.arrays.items()
         }
         if self._weights:
             options.add_external_initializers(list(self._weights), list(self._weights.values()))
         try:
             self._session = onnxruntime.InferenceSession(
-                model.SerializeToString(), options, providers=_PROVIDERS[provider]
+                given.model.SerializeToString(), options, providers=_PROVIDERS[provider]
             )
         except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
             raise ModelError(f"the engine refuses the model: {error}") from error
@@ -119,28 +111,6 @@ class Session:
                 ) from error
             raise ModelError(f"the engine failed: {error}") from error
         return dict(zip(self._outputs, values, strict=True))
-
-
-def _with_references(lowered: Lowered, locate: Locate) -> tuple[Any, Path | None, set[str]]:
-    """The model with references into a weight file: (model, the file's folder, the names of those weights).
-
-    The engine takes files of one folder, so weights in another stay arrays.
-    """
-    found = {name: place for name, array in lowered.weights.items() if (place := locate(array))}
-    if not found:
-        return lowered.model, None, set()
-    folder = next(iter(found.values()))[0].parent
-    found = {name: place for name, place in found.items() if place[0].parent == folder}
-    model = type(lowered.model)()
-    model.CopyFrom(lowered.model)
-    for tensor in model.graph.initializer:
-        if tensor.name in found:
-            file, offset = found[tensor.name]
-            size = lowered.weights[tensor.name].nbytes
-            tensor.ClearField("external_data")
-            for key, value in (("location", file.name), ("offset", offset), ("length", size)):
-                tensor.external_data.add(key=key, value=str(value))
-    return model, folder, set(found)
 
 
 @contextmanager

@@ -179,7 +179,7 @@ class NetworkLowering(Lowering):
 
     def retyped(self, value: Value, *shape: int | None, dtype: str | None = None) -> Value:
         """The same value, of which a rule knows more than inference does."""
-        return Value(value.name, self.checked(TensorType(dtype or value.dtype, shape)), value.constant)
+        return Value(value.name, self.checked(TensorType(dtype or value.dtype, shape)), value.stored)
 
     def integers(self, value: Value) -> Value:
         """int64 from float32: what the network computes with as indices; a fraction is cut off."""

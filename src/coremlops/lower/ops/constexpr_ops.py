@@ -14,8 +14,9 @@ import numpy as np
 
 from coremlops.dialects.mil.graph import STORED_DTYPES, TensorType
 from coremlops.errors import ModelFormatError
-from coremlops.lower.constants import as_computed
+from coremlops.lower.constants import as_stored
 from coremlops.lower.context import Lowering
+from coremlops.lower.onnx_graph import widened
 from coremlops.lower.registry import Ints, Unsupported, Value, lowers
 from coremlops.model.bits import packed_bytes, unpack_bits
 
@@ -44,7 +45,7 @@ def affine_dequantize(
 @lowers("constexpr_cast", rounded=True)
 def cast(ctx: Lowering, source_val: Value, output_dtype: str) -> Value:
     """fp16 as fp32: the same values."""
-    return _result(ctx, _known(source_val))
+    return _result(ctx, _stored(source_val))
 
 
 @lowers("constexpr_lut_to_dense", rounded=True)
@@ -58,7 +59,7 @@ def lut_to_dense(
     divides that of the indices. With a vector of more than one value, each index stands for several values
     along `vector_axis`.
     """
-    table, keys = _known(lut), _known(indices)
+    table, keys = _stored(lut), _known(indices)
     if shape is not None:
         bits = int(table.size).bit_length() - 1
         if table.size not in (2, 4, 16, 64, 256) or keys.size < packed_bytes(math.prod(shape), bits):
@@ -82,7 +83,7 @@ def sparse_to_dense(ctx: Lowering, nonzero_data: Value, mask: Value, shape: Ints
                 f"constexpr_sparse_to_dense: a mask of {where.size} bytes for the shape {shape}"
             )
         where = unpack_bits(where.tobytes(), 1, math.prod(shape)).reshape(shape)
-    return _result(ctx, _spread(_known(nonzero_data), where))
+    return _result(ctx, _spread(_stored(nonzero_data), where))
 
 
 @lowers("constexpr_blockwise_shift_scale", rounded=True)
@@ -103,7 +104,7 @@ def lut_to_sparse(
     vector_axis: int | None = None,
 ) -> tuple[Value, Value]:
     """`constexpr_lut_to_dense` for the indices where the mask has a 1: the new mask, and the values."""
-    mask, table = _known(indices_mask), _known(lut)
+    mask, table = _known(indices_mask), _stored(lut)
     dense = _look_up(_spread(_known(indices_nonzero_data), mask), table, vector_axis)
     if table.shape[-1] > 1:
         mask = np.repeat(mask, table.shape[-1], axis=vector_axis)
@@ -121,9 +122,15 @@ def sparse_blockwise_shift_scale(
 
 
 def _known(value: Value) -> Array:
-    if value.constant is None:
+    """The array to compute with."""
+    return widened(_stored(value))
+
+
+def _stored(value: Value) -> Array:
+    """The array to pick values from."""
+    if value.stored is None:
         raise Unsupported("a compressed weight that is known at run time alone")
-    return value.constant
+    return value.stored
 
 
 def _result(ctx: Lowering, array: Array, index: int = 0) -> Value:
@@ -139,7 +146,7 @@ def _result(ctx: Lowering, array: Array, index: int = 0) -> Value:
         )
     with np.errstate(over="ignore"):
         stored = array.astype(STORED_DTYPES[type_.dtype], copy=False)
-    return ctx.constant(as_computed(stored, round_to_fp16=ctx.rounds(type_)))
+    return ctx.constant(as_stored(stored, round_to_fp16=ctx.rounds(type_)))
 
 
 def _spread(values: Array, mask: Array) -> Array:

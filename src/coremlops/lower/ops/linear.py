@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 
 from coremlops.dialects.mil.graph import NUMPY_DTYPES, TensorType
-from coremlops.lower.constants import as_computed
 from coremlops.lower.context import Lowering
 from coremlops.lower.registry import Unsupported, Value, Values, lowers
 
@@ -55,8 +54,8 @@ def einsum(ctx: Lowering, values: Values, equation: str) -> Value:
 
 def _transposed(ctx: Lowering, x: Value) -> Value:
     order = (*range(x.rank - 2), x.rank - 1, x.rank - 2)
-    if x.constant is not None:
-        return ctx.constant(np.ascontiguousarray(x.constant.transpose(order)))
+    if x.stored is not None:
+        return ctx.constant(np.ascontiguousarray(x.stored.transpose(order)))
     return ctx.node("Transpose", x, perm=order)
 
 
@@ -65,7 +64,7 @@ def _as(ctx: Lowering, value: Value, dtype: str) -> Value:
     if value.dtype == dtype or (value.dtype.startswith("fp") and dtype.startswith("fp")):
         return value
     type_ = TensorType(dtype, value.shape)
-    if value.constant is not None:
-        array = as_computed(value.constant.astype(NUMPY_DTYPES[dtype]), round_to_fp16=False)
+    if value.stored is not None:
+        array = value.stored.astype(NUMPY_DTYPES[dtype])
         return Value(ctx.constant(array).name, type_, array)
     return Value(ctx.cast(value, dtype).name, type_)

@@ -173,9 +173,9 @@ def _net(
 
 def _gates(ctx: Lowering, weights: Value, order: Ints) -> Value:
     """[G*H, ...] as [1, G*H, ...] with the gates in another order."""
-    if weights.constant is None:
+    if weights.stored is None:
         raise Unsupported("weights known at run time alone")
-    array = weights.constant
+    array = weights.stored
     gates = array.reshape(len(order), array.shape[0] // len(order), *array.shape[1:])
     return ctx.constant(gates[list(order)].reshape(1, *array.shape))
 
