@@ -25,6 +25,7 @@ from coremlops.model import ModelAsset
 from coremlops.runtime.framework import wire
 from coremlops.runtime.framework.part import CHILD, FrameworkPart, check_available
 from tests.handmade import adder
+from tests.runtime.test_parts import counter
 
 CHILD_WITH = (
     "import time, os, sys, coremlops.bridge, coremlops.bridge.standin as standin\n"
@@ -228,6 +229,34 @@ def test_a_process_that_dies_says_its_last_words_and_the_next_one_works(part: Fr
 def test_intermediates_are_another_engine_s(part: FrameworkPart) -> None:
     with pytest.raises(UsageError, match="does not show intermediate values"):
         part.run(inputs(1), intermediates=["x"])
+
+
+@pytest.mark.parametrize("dtype", ["fp32", "fp16"])
+def test_a_state_lives_here_and_outlives_the_process(tmp_path: Path, dtype: str) -> None:
+    """What the process gives, and the state afterwards, is what the other engine gives."""
+    place = counter(tmp_path / "counter.mlpackage", dtype)
+    other, features = coremlops.load(place), ModelAsset.open(place).description.inputs
+    part = FrameworkPart(place, features, time_limit_s=120, command=child(TRICKS))
+    state, expected = other.make_state(), other.make_state()
+    array = state["sum"]
+    for turn in range(4):
+        found = part.run(inputs(0.1 + turn), state=state)
+        wanted = other.predict(inputs(0.1 + turn), state=expected)
+        assert found.keys() == wanted.keys() == {"y", "z"}
+        for name in wanted:
+            np.testing.assert_array_equal(found[name], wanted[name])
+        np.testing.assert_array_equal(array, expected["sum"])
+        if turn == 1:
+            before = array.copy()
+            with pytest.raises(ModelError, match="its process ended"):
+                part.run(inputs(200), state=state)
+            np.testing.assert_array_equal(array, before)
+    assert state["sum"] is array
+    assert array.dtype == {"fp32": np.float32, "fp16": np.float16}[dtype]
+    with pytest.raises(ModelError, match="state"):
+        part.run(inputs(1), state={"sum": np.zeros((3, 2), array.dtype)})
+    with pytest.raises(ModelError, match="state"):
+        part.run(inputs(1))
 
 
 def test_unknown_compute_units(path: Path) -> None:

@@ -119,7 +119,11 @@ class Model:
         intermediates: Iterable[str] = (),
         image_option: str | None = None,
     ) -> list[dict[str, Any]]:
-        """`predict` for each, in order."""
+        """`predict` for each, in order.
+
+        They are not stacked into one run, even where the model's first axis may have any size: the file does
+        not say that it is a batch, and what a sequence gives depends on its length.
+        """
         names = tuple(intermediates)
         return [self.predict(inputs, intermediates=names, image_option=image_option) for inputs in batch]
 
