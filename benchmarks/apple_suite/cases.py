@@ -27,11 +27,14 @@ AREAS: dict[str, tuple[str, ...]] = {
     "the rest": ("converters/mil", "test/api", "test/blob", "test/modelpackage", "test/optimize"),
 }
 PREDICTED = ("compared", "predicted-only", "mismatch", "backend-error", "unsupported")
-NEVER = ("mismatch", "backend-error", "crashed", "hung")
+NEVER = ("mismatch", "backend-error", "crashed", "hung", "not-found")
 LISTED = ("unsupported", "before-predict", "setup-error")
 
 # An address, and arrays that are drawn anew each time.
-_CHANGES = re.compile(r"(?<=0x)[0-9a-f]{6,}|(?<=array\()[^()]*|(?<=tensor\()[^()]*")
+_CHANGES = re.compile(
+    r"(?<=0x)[0-9a-f]{6,}|(?<=id=')\d{6,}|(?<=array\()[^()]*|(?<=tensor\()[^()]*"
+    r"|\[\[[-\d.\s\[\]]*\d\.\d[-\d.\s\[\]]*\]\]"
+)
 
 
 def keys_of(ids: Iterable[str]) -> list[str]:

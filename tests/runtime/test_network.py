@@ -400,3 +400,18 @@ def test_a_number_is_one_number(tmp_path: Path, kind: str, given: list[float]) -
     loaded = coremlops.load(write(tmp_path / "net.mlmodel", spec))
     with pytest.raises(ModelFormatError, match="the output 'y' is one"):
         loaded.predict({"x": np.array(given)})
+
+
+def test_squeezing_all_axes_of_sizes_known_in_a_run(tmp_path: Path) -> None:
+    spec, net = model()
+    x = spec.description.input.add()
+    array_feature(x, "x", (2, 1))
+    for shape in ((2, 1), (3, 1)):
+        x.type.multiArrayType.enumeratedShapes.shapes.add(shape=shape)
+    array_feature(spec.description.output.add(), "y", ())
+    add_layer(net, "squeeze", ["x"], ["z"], squeezeAll=True)
+    add_layer(net, "multiply", ["z"], ["y"], alpha=2.0)
+    loaded = coremlops.load(write(tmp_path / "net.mlmodel", spec))
+    for size in (2, 3):
+        given = np.arange(size, dtype=np.float32)
+        np.testing.assert_array_equal(loaded.predict({"x": given[:, None]})["y"], 2 * given)

@@ -80,10 +80,14 @@ def transpose(ctx: NetworkLowering, x: Value, *, axes: Ints) -> Value:
 
 @layer("squeeze", moves=True)
 def squeeze(ctx: NetworkLowering, x: Value, *, axes: Ints, squeezeAll: bool) -> Value:
-    """Without those axes, which have one element; at least one axis is left."""
+    """Without those axes, which have one element; at least one axis is left.
+
+    Of all axes, an open one is taken to be longer: should it have one element in a run, then it goes, too, and a
+    layer after this one that counts on it fails.
+    """
     if squeezeAll or not axes:
         if None in x.shape:
-            raise Unsupported(f"all axes of one element of the shape {list(x.shape)}")
+            return ctx.retyped(ctx.node("Squeeze", x), *(size for size in x.shape if size != 1))
         chosen = [axis for axis, size in enumerate(x.shape) if size == 1]
     else:
         chosen = sorted({x.axis(axis) for axis in axes})
