@@ -2,9 +2,10 @@
 
 from importlib.metadata import version
 
-import libsvm
-from libsvm import svm, svmutil
 from libsvm.svmutil import *  # noqa: F403  the tests take what they need
+
+import libsvm  # isort: skip  the line above gives that name to something else
+from libsvm import svm, svmutil  # isort: skip
 
 libsvm.__version__ = version("libsvm-official")
 for kinds in (

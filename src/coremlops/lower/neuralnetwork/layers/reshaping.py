@@ -82,8 +82,8 @@ def transpose(ctx: NetworkLowering, x: Value, *, axes: Ints) -> Value:
 def squeeze(ctx: NetworkLowering, x: Value, *, axes: Ints, squeezeAll: bool) -> Value:
     """Without those axes, which have one element; at least one axis is left.
 
-    Of all axes, an open one is taken to be longer: should it have one element in a run, then it goes, too, and a
-    layer after this one that counts on it fails.
+    Of all axes, an open one is taken to be longer: should it have one element in a run, then it goes, too,
+    and a layer after this one that counts on it fails.
     """
     if squeezeAll or not axes:
         if None in x.shape:
