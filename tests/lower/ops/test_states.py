@@ -121,6 +121,18 @@ def test_a_loop_hands_states_from_turn_to_turn(turns: int, condition_writes: boo
         assert got.tobytes() == expected.astype(np.float32).tobytes()
 
 
+def test_an_update_gives_what_it_writes() -> None:
+    # coremltools writes it as two ops when a program is saved; the op is in the registry all the same
+    update = operation("coreml_update_state", "new", S, state=Ref("s"), value=Ref("twice"))
+    program = stateful(
+        [arithmetic("add", "twice", "x", "x"), update, arithmetic("mul", "y", "new", "x")], "y"
+    )
+    found, after = run(program)
+    twice = X + X
+    assert after["s"].tobytes() == twice.astype(np.float32).tobytes()
+    assert found["y"].tobytes() == (twice * X).astype(np.float32).tobytes()
+
+
 def test_a_branch_in_a_loop_writes_a_state() -> None:
     # while n > 0: if p: s = s + x; n -= 1
     yes = block({}, [read("a", "s"), arithmetic("add", "b", "a", "x"), write("s", "b")], "b")
