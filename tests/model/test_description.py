@@ -30,6 +30,8 @@ def test_a_converted_classifier(tiny_classifier: Path) -> None:
         "classLabel_probs",
     )
     assert description.minimum_targets["iOS"] == "16"
+    assert description.metadata["user_defined"] == dict(description.user_defined)
+    assert set(description.metadata) == {"author", "license", "version", "about", "user_defined"}
     assert '"centerCrop"' in description.user_defined["com.coremlops.preparation"]
 
 
@@ -50,7 +52,17 @@ def test_features_of_every_kind() -> None:
     features.add(name="number").type.int64Type.SetInParent()
     features.add(name="words").type.sequenceType.stringType.SetInParent()
     features.add(name="table").type.dictionaryType.int64KeyType.SetInParent()
-    assert read_description(spec, where="test").inputs == (
+    found = read_description(spec, where="test").inputs
+    assert [(entry.name, entry.type, entry.shape, entry.dtype) for entry in found] == [
+        ("image", "image", (4, 8, 3), "uint8"),
+        ("wide", "image", (8, 8), "uint8"),
+        ("array", "array", (1, 3), "int32"),
+        ("number", "scalar", (), "int64"),
+        ("words", "sequence", (), "string"),
+        ("table", "dictionary", (), "double"),
+    ]
+    assert ImageFeature("deep", 8, 4, "GRAYSCALE_FLOAT16").dtype == "float16"
+    assert found == (
         ImageFeature("image", 8, 4, "BGR", sizes=((16, 8),)),
         ImageFeature("wide", 8, 8, "GRAYSCALE", width_range=(4, None), height_range=(0, 0)),
         ArrayFeature("array", "int32", (1, 3), optional=True, default=7),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 from coremlops.errors import ModelFormatError
 from coremlops.model.labels import label_names, read_labels
@@ -35,9 +35,10 @@ class ImageFeature:
     """An image: `colour` is `RGB`, `BGR`, `GRAYSCALE` or `GRAYSCALE_FLOAT16`; sizes in pixels.
 
     `sizes`: other (width, height) pairs that are allowed; `width_range`, `height_range`: (least, most), where
-    most is None for no limit.
+    most is None for no limit. `shape`, `dtype`: of the array that stands for a picture.
     """
 
+    type: ClassVar = "image"
     name: str
     width: int
     height: int
@@ -47,6 +48,16 @@ class ImageFeature:
     height_range: tuple[int, int | None] | None = None
     optional: bool = False
     about: str = ""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """[height, width, 3], or [height, width] of a grey one."""
+        return (self.height, self.width, *([] if self.colour.startswith("GRAY") else [3]))
+
+    @property
+    def dtype(self) -> str:
+        """`uint8`, or `float16`."""
+        return "float16" if self.colour == "GRAYSCALE_FLOAT16" else "uint8"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +69,7 @@ class ArrayFeature:
     `default`: what an optional input holds when it is not given.
     """
 
+    type: ClassVar = "array"
     name: str
     dtype: str
     shape: tuple[int, ...]
@@ -72,6 +84,8 @@ class ArrayFeature:
 class ScalarFeature:
     """One `int64`, `double` or `string`."""
 
+    type: ClassVar = "scalar"
+    shape: ClassVar[tuple[int, ...]] = ()
     name: str
     dtype: str
     optional: bool = False
@@ -82,6 +96,9 @@ class ScalarFeature:
 class DictionaryFeature:
     """Numbers by key; `key` is `string` or `int64`."""
 
+    type: ClassVar = "dictionary"
+    shape: ClassVar[tuple[int, ...]] = ()
+    dtype: ClassVar = "double"
     name: str
     key: str
     optional: bool = False
@@ -90,12 +107,19 @@ class DictionaryFeature:
 
 @dataclass(frozen=True, slots=True)
 class SequenceFeature:
-    """A list of `int64` or `string`."""
+    """A list of `int64` or `string`, of any length."""
 
+    type: ClassVar = "sequence"
+    shape: ClassVar[tuple[int, ...]] = ()
     name: str
     element: str
     optional: bool = False
     about: str = ""
+
+    @property
+    def dtype(self) -> str:
+        """What `element` says."""
+        return self.element
 
 
 Feature: TypeAlias = ImageFeature | ArrayFeature | ScalarFeature | DictionaryFeature | SequenceFeature
@@ -117,6 +141,8 @@ class FunctionDescription:
 class ModelDescription:
     """What a model says about itself.
 
+    Each of `inputs`, `outputs` and `states` has `name`, `type` (`image`, `array`, `scalar`, `dictionary`,
+    `sequence`), `shape`, `dtype`, `optional` and `about`, and more that belongs to its type.
     `labels`: the classes of a classifier, in the order of its probabilities; empty for other models.
     `predicted_label`, `predicted_probabilities`: names of a classifier's outputs; may be empty.
     `user_defined`: the metadata's free keys. `functions`: of a multifunction model, else empty.
@@ -141,6 +167,17 @@ class ModelDescription:
     def minimum_targets(self) -> dict[str, str]:
         """The first systems that read this version: `{"iOS": "16", ...}`; empty when unknown."""
         return dict(MINIMUM_TARGETS.get(self.specification_version, {}))
+
+    @property
+    def metadata(self) -> dict[str, Any]:
+        """What people wrote: `author`, `license`, `version`, `about`, and `user_defined`, {key: text}."""
+        return {
+            "author": self.author,
+            "license": self.license,
+            "version": self.version,
+            "about": self.about,
+            "user_defined": dict(self.user_defined),
+        }
 
     def input(self, name: str) -> Feature:
         """The input of that name. Raises KeyError."""

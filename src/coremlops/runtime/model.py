@@ -26,7 +26,11 @@ from coremlops.runtime.state import State, new_state
 
 
 class Model:
-    """A loaded model; made by `load`. `predict` may be called from several threads at once."""
+    """A loaded model; made by `load`. `predict` may be called from several threads at once.
+
+    `description`: what it says about itself, a `ModelDescription`. `precision`, `function_name`: as it was
+    loaded.
+    """
 
     def __init__(self, asset: ModelAsset, function: str, part: Part, precision: str) -> None:
         self._asset = asset

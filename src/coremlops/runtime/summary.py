@@ -40,13 +40,7 @@ def describe(path: str | os.PathLike[str]) -> dict[str, Any]:
         "states": [_feature(feature) for feature in description.states],
         "labels": list(description.labels),
         "classifier": {"label": label, "probabilities": probabilities} if description.labels else None,
-        "metadata": {
-            "author": description.author,
-            "license": description.license,
-            "version": description.version,
-            "about": description.about,
-            "user_defined": dict(description.user_defined),
-        },
+        "metadata": description.metadata,
         "functions": sorted(program.functions) if program else [],
         **_inside(asset, program),
     }
@@ -87,9 +81,7 @@ def _member(asset: ModelAsset) -> dict[str, Any]:
 
 def _feature(feature: Feature) -> dict[str, Any]:
     """One feature; `type` names its kind, and what says nothing is left out."""
-    kinds = {"ImageFeature": "image", "ArrayFeature": "array", "ScalarFeature": "scalar"}
-    name = type(feature).__name__
-    entry = {"name": feature.name, "type": kinds.get(name, name.removesuffix("Feature").lower())}
+    entry: dict[str, Any] = {"name": feature.name, "type": feature.type}
     always = {"dtype", "shape", "key", "element"}
     if isinstance(feature, ImageFeature):
         always = {"width", "height", "color"}
