@@ -10,6 +10,7 @@ from PIL import Image
 
 import coremlops
 from coremlops.errors import InputError, ModelError, ModelFormatError, UnsupportedOpsError, UsageError
+from coremlops.model import ModelAsset
 from coremlops.runtime import custom, custom_layer
 from tests.handmade import array_feature
 from tests.networks import Array, add_layer, fill, model, write
@@ -87,6 +88,22 @@ def test_flexible_shapes(tmp_path: Path) -> None:
     assert loaded.predict({"x": np.ones((7, 3))})["y"].tolist() == [7, 7, 7]
     with pytest.raises(InputError):
         loaded.predict({"x": np.ones((7, 4))})
+
+
+@pytest.mark.parametrize("declared", [[(3,), (5,)], [(2, 3, 4), (2, 5, 6)]])
+def test_enumerated_shapes_before_version_4(tmp_path: Path, declared: list[tuple[int, ...]]) -> None:
+    """Those alone, with or without a sequence and a batch before them."""
+    path = doubler(tmp_path, declared[0], version=1)
+    spec = ModelAsset.open(path).spec
+    shapes = spec.description.input[0].type.multiArrayType.enumeratedShapes.shapes
+    for shape in declared:
+        shapes.add(shape=shape)
+    loaded = coremlops.load(write(path, spec))
+    for shape in (*declared, (2, 3, *declared[1], *([1, 1] if len(declared[1]) == 1 else []))):
+        x = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+        np.testing.assert_array_equal(loaded.predict({"x": x})["y"], 2 * x)
+    with pytest.raises(InputError, match=r"expected channels, height and width \[.*\] or \[.*\], got \[4, "):
+        loaded.predict({"x": np.zeros([4, 1, 1][: len(declared[0])])})
 
 
 @pytest.mark.parametrize("colour", ["RGB", "BGR", "GRAYSCALE"])

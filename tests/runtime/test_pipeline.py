@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import coremlops
-from coremlops.errors import ModelFormatError, UnsupportedOpsError
+from coremlops.errors import ModelFormatError, UnsupportedOpsError, UsageError
 from coremlops.runtime import describe
 from tests.classic_models import DTYPES, classifier, load, regressor, save, spec
 from tests.handmade import add_operation, adder, program_spec, tensor_type
@@ -42,6 +42,18 @@ def test_one_after_another(tmp_path: Path, kind: str) -> None:
     members = [scaler("x", "z", 1), linear("z", [2, 3])]
     loaded = load(pipeline(members, {"x": (2,)}, {"y": "double"}, kind), tmp_path)
     assert loaded.predict({"x": [10, 20]}) == {"y": 2 * 11 + 3 * 21}
+
+
+def test_the_features_between_the_members(tmp_path: Path) -> None:
+    members = [scaler("x", "z", 1), scaler("z", "w", 1), linear("w", [2, 3])]
+    loaded = load(pipeline(members, {"x": (2,)}, {"y": "double"}), tmp_path)
+    assert loaded.inner_names == ("x", "z", "w", "y")
+    found = loaded.predict({"x": [10, 20]}, intermediates=["w", "z"])
+    assert found.keys() == {"y", "w", "z"}
+    assert (list(found["z"]), list(found["w"])) == ([11, 21], [12, 22])
+    with pytest.raises(UsageError, match="no feature 'q' between the members") as caught:
+        loaded.predict({"x": [10, 20]}, intermediates=["q"])
+    assert "x, z, w, y" in caught.value.hint
 
 
 def test_a_name_may_be_used_again(tmp_path: Path) -> None:

@@ -71,8 +71,10 @@ class Model:
 
     @property
     def inner_names(self) -> tuple[str, ...]:
-        """The tensors of the program that `predict(intermediates=...)` can give, in its order."""
-        return self._part.inner_names if isinstance(self._part, TensorPart) else ()
+        """What `predict(intermediates=...)` can give, in the model's order; see there."""
+        from coremlops.runtime.pipeline import PipelinePart
+
+        return self._part.inner_names if isinstance(self._part, TensorPart | PipelinePart) else ()
 
     def make_state(self) -> State:
         """What the model keeps between predictions, as zeros: a mapping of names to arrays.
@@ -97,7 +99,8 @@ class Model:
         `scaleFit`, `scaleFill`, or `metadata` for what the model says (`image_option` in
         `com.coremlops.preparation`; `scaleFit` when it says nothing). None refuses a picture of another
         size, and takes pixels as stored (no EXIF). `state`: of a model that has one, made by `make_state`.
-        `intermediates`: names of tensors of the program whose values are wanted, too.
+        `intermediates`: names of inner values that are wanted, too: tensors of a program outside of nested
+        blocks, what a neural network's layers give, features between the members of a pipeline.
 
         Returns values by the names that the model declares: a classifier's label (str or int) and its
         probabilities ({label: float}); a picture as a PIL image of mode RGB, L or F; other tensors as arrays

@@ -101,7 +101,7 @@ class NetworkPart(TensorPart):
         """An input as the graph has it: of a network that maps to rank 5, with two axes more before."""
         if self._exact or not isinstance(feature, ArrayFeature):
             return feature
-        shape = (*feature.shape, 1, 1) if len(feature.shape) == 1 else feature.shape[-3:]
+        shape = _last_three(feature.shape)
         ranges: tuple[tuple[int, int | None], ...] = tuple((size, size) for size in shape)
         if feature.ranges:
             ranges = (*feature.ranges, (1, 1), (1, 1)) if len(feature.ranges) == 1 else feature.ranges[-3:]
@@ -138,7 +138,26 @@ def _as_array(feature: Feature) -> Feature:
 
 
 def _with_five_axes(feature: ArrayFeature, value: Any) -> np.ndarray[Any, Any]:
-    """[C], [C, H, W], [batch, C, H, W] or all five axes as all five. Raises InputError."""
+    """[C], [C, H, W], [batch, C, H, W] or all five axes as all five.
+
+    Raises InputError, also for channels, height and width of no shape that is enumerated.
+    """
+    array = _five_axes(feature, value)
+    allowed = dict.fromkeys(_last_three(shape) for shape in (feature.shape, *feature.shapes) if shape)
+    if feature.shapes and array.shape[2:] not in allowed:
+        raise InputError(
+            f"input {feature.name!r}: expected channels, height and width "
+            f"{' or '.join(str(list(shape)) for shape in allowed)}, got {list(array.shape[2:])}"
+        )
+    return array
+
+
+def _last_three(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Channels, height and width of a declared shape."""
+    return (*shape, 1, 1) if len(shape) == 1 else shape[-3:]
+
+
+def _five_axes(feature: ArrayFeature, value: Any) -> np.ndarray[Any, Any]:
     try:
         array = np.asarray(value)
     except ValueError as error:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from coremlops.errors import InputError, ModelFormatError, UnsupportedOpsError
+from coremlops.errors import ModelFormatError, UnsupportedOpsError, UsageError
 from coremlops.lower import Lowered
 from coremlops.model import ImageFeature, ModelAsset, ModelDescription
 from coremlops.model.labels import pipeline_members
@@ -114,6 +114,14 @@ class PipelinePart:
             for feature in description.outputs:
                 given.pop(feature.name, None)
 
+    @property
+    def inner_names(self) -> tuple[str, ...]:
+        """The features that `intermediates` can name: the inputs, then what the members give."""
+        given = [feature.name for feature in self._inputs]
+        for _, description in self._members:
+            given += [feature.name for feature in description.outputs]
+        return tuple(dict.fromkeys(given))
+
     def run(
         self,
         features: Mapping[str, Any],
@@ -134,7 +142,10 @@ class PipelinePart:
         wanted = [feature.name for feature in self._outputs]
         for name in intermediates:
             if name not in values:
-                raise InputError(f"{self._where}: no feature {name!r} between the members of the pipeline")
+                raise UsageError(
+                    f"{self._where}: no feature {name!r} between the members of the pipeline",
+                    hint=f"there are {', '.join(self.inner_names)}",
+                )
             wanted.append(name)
         return {name: values[name] for name in wanted}
 
