@@ -129,7 +129,10 @@ def test_a_model_of_arrays(tmp_path: Path) -> None:
     model = coremlops.load(adder(tmp_path / "adder.mlpackage"))
     x = np.arange(6).reshape(2, 3)
     expected = (x + x).astype(np.float32)
-    for given in (x, x.astype(np.float64), x.tolist()):
+    every_second = np.zeros((4, 6), np.float32)
+    every_second[::2, ::2] = x
+    layouts = (x.astype("f4"), np.asfortranarray(x, "f4"), x.astype(">f4"), every_second[::2, ::2])
+    for given in (x, x.astype(np.float64), x.tolist(), *layouts):
         np.testing.assert_array_equal(model.predict({"x": given})["y"], expected)
     for value, message in (
         (np.zeros((3, 2)), r"expected the shape \[2, 3\], got \[3, 2\]"),
@@ -368,6 +371,13 @@ def test_the_engine_s_failure_is_an_error_of_ours_alone(
     with pytest.raises(ModelError, match="the engine failed"):
         model.predict({"x": np.ones((2, 3))})
     assert capfd.readouterr().err == ""
+
+
+def test_an_array_that_fits_is_not_copied() -> None:
+    for dtype, name in (("float32", "fp32"), ("float32", "fp16"), ("int32", "int32")):
+        feature, type_ = ArrayFeature("x", dtype, (2, 3)), TensorType(name, (2, 3))
+        given = np.ones((2, 3), dtype)
+        assert array_tensor(feature, given, type_) is given
 
 
 def test_integers_that_the_declared_type_cannot_hold() -> None:

@@ -13,7 +13,7 @@ import coremlops
 from coremlops.errors import InputError, ModelError, ModelFormatError, UsageError
 from coremlops.model import ArrayFeature
 from coremlops.runtime.state import new_state
-from tests.handmade import add_operation, program_spec, tensor_type, write_package
+from tests.handmade import add_operation, adder, program_spec, tensor_type, write_package
 
 X = np.array([[-1.5, 0.1, 2], [3.3, -4, 5]], np.float32)
 
@@ -265,8 +265,15 @@ def endless(path: Path) -> Path:
 
 def test_an_endless_model_is_stopped(tmp_path: Path) -> None:
     model = coremlops.load(endless(tmp_path / "a.mlpackage"), time_limit_s=0.05)
-    with pytest.raises(ModelError, match="the run was stopped"):
-        model.predict({"x": X})
+    for _ in range(2):  # a run that was stopped stops no other
+        with pytest.raises(ModelError, match=r"the run was stopped: .* time limit of 0\.05 s"):
+            model.predict({"x": X})
+
+
+def test_a_limit_that_is_not_reached_changes_nothing(tmp_path: Path) -> None:
+    model = coremlops.load(adder(tmp_path / "a.mlpackage"), time_limit_s=60)
+    expected = X + np.arange(6, dtype=np.float32).reshape(2, 3)
+    np.testing.assert_array_equal(model.predict({"x": X})["y"], expected)
 
 
 def test_an_inner_value_of_a_block_is_no_value_of_the_prediction(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import coremlops
 from coremlops.errors import InputError
 from coremlops.model import ArrayFeature, ImageFeature
-from coremlops.runtime.shape_sets import check_sets
+from coremlops.runtime.shape_sets import check_sets, have_sets
 from tests.handmade import add_operation, array_feature, program_spec, write_package
 
 SHORT, LONG = ((1, 2), (1, 3), (1, 3)), ((4, 2), (4, 3), (4, 5))
@@ -67,6 +67,8 @@ def test_one_input_with_a_list_is_free() -> None:
         ArrayFeature("a", "float32", (1, 2), shapes=SHORT),
         ArrayFeature("b", "float32", (4, 2), ranges=((4, 4), (1, None))),
     )
+    assert not have_sets(features)
+    assert have_sets((features[0], features[0]))
     check_sets(features, {"a": np.empty((1, 2)), "b": np.empty((4, 5))})
 
 

@@ -31,6 +31,8 @@ MAX_DEFAULT = 1 << 28  # elements of an optional input that is not given
 
 def check_names(features: tuple[Feature, ...], given: Mapping[str, Any]) -> None:
     """Every input that the model needs is given, and nothing else. Raises InputError."""
+    if len(given) == len(features) and all(feature.name in given for feature in features):
+        return
     known = {feature.name for feature in features}
     unknown = sorted(set(given) - known)
     if unknown:
@@ -170,9 +172,15 @@ def feature_tensor(feature: Feature, features: Mapping[str, Any], type_: ValueTy
 
 def _computed(array: np.ndarray[Any, Any], type_: TensorType) -> np.ndarray[Any, Any]:
     """The array in the dtype that stands for a program's type; fp16 travels as float32."""
-    wanted = NUMPY_DTYPES["fp32" if type_.dtype == "fp16" else type_.dtype]
+    array = _cast(array, NUMPY_DTYPES["fp32" if type_.dtype == "fp16" else type_.dtype])
+    return array if array.flags.c_contiguous else np.ascontiguousarray(array)
+
+
+def _cast(array: np.ndarray[Any, Any], dtype: np.dtype[Any]) -> np.ndarray[Any, Any]:
+    if array.dtype == dtype:
+        return array
     with np.errstate(over="ignore"):
-        return np.ascontiguousarray(array.astype(wanted, copy=False)).reshape(array.shape)
+        return array.astype(dtype)
 
 
 def _size_fits(feature: ImageFeature, size: tuple[int, int]) -> bool:
@@ -215,12 +223,11 @@ def array_tensor(feature: ArrayFeature, value: Any, type_: TensorType) -> np.nda
             f"input {feature.name!r}: expected the shape {_shapes(feature)}, got {list(array.shape)}"
         )
     declared = np.dtype(feature.dtype)
-    if declared.kind in "iu" and not np.can_cast(array.dtype, declared):
+    if array.dtype != declared and declared.kind in "iu" and not np.can_cast(array.dtype, declared):
         least, most = np.iinfo(declared).min, np.iinfo(declared).max
         if not ((array >= least) & (array <= most)).all():  # NaN is neither
             raise InputError(f"input {feature.name!r}: a value that {declared} cannot hold")
-    with np.errstate(over="ignore"):
-        array = array.astype(declared, copy=False)
+    array = _cast(array, declared)
     if type_.shape == () and array.size == 1:  # an interface has no rank 0
         array = array.reshape(())
     return _computed(array, type_)

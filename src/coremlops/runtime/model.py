@@ -112,8 +112,9 @@ class Model:
         """
         check_names(self.description.inputs, inputs)
         option = resolve_option(image_option, self.description)
-        features = dict(inputs)
+        features = inputs
         if option is not None:
+            features = dict(inputs)
             for feature in self.description.inputs:
                 if isinstance(feature, ImageFeature) and feature.name in features:
                     features[feature.name] = prepare_picture(feature, features[feature.name], option)

@@ -27,8 +27,10 @@ def feature_value(feature: Feature | None, value: np.ndarray[Any, Any]) -> Any:
     if isinstance(feature, ScalarFeature) and value.size == 1:
         return value.item()
     if isinstance(feature, ArrayFeature):
-        value = value.astype("float32" if feature.dtype == "float16" else feature.dtype, copy=False)
-    return np.atleast_1d(value)
+        declared = "float32" if feature.dtype == "float16" else feature.dtype
+        if value.dtype != declared:
+            value = value.astype(declared)
+    return value if value.ndim else value.reshape(1)
 
 
 def picture(feature: ImageFeature, value: np.ndarray[Any, Any]) -> Image:
@@ -80,9 +82,10 @@ def classified(
 def check_shape(name: str, type_: Any, value: np.ndarray[Any, Any], *, where: str) -> None:
     """Raises ModelFormatError for a result of another shape than the program declares."""
     shape = type_.shape if isinstance(type_, TensorType) else None
-    if shape is not None and (
-        len(shape) != value.ndim
-        or any(size not in (None, got) for size, got in zip(shape, value.shape, strict=True))
+    if shape is None or shape == value.shape:
+        return
+    if len(shape) != value.ndim or any(
+        size not in (None, got) for size, got in zip(shape, value.shape, strict=True)
     ):
         raise ModelFormatError(
             f"{where}: the program declares {name!r} as {type_}; its ops give the shape {list(value.shape)}"

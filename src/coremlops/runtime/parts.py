@@ -28,7 +28,7 @@ from coremlops.runtime.engines import Engine, open_session
 from coremlops.runtime.inner import Watched
 from coremlops.runtime.inputs import feature_tensor
 from coremlops.runtime.outputs import check_shape, classified, feature_value
-from coremlops.runtime.shape_sets import check_sets
+from coremlops.runtime.shape_sets import check_sets, have_sets
 from coremlops.runtime.state import state_tensors
 
 if TYPE_CHECKING:
@@ -243,6 +243,14 @@ class TensorPart:
         self._cache: OrderedDict[tuple[str, ...], Watched] = OrderedDict()
         self._check_interface()
         self._check_results((interface.predicted_label, interface.predicted_probabilities))
+        types = {entry.name: entry.type for entry in lowered.inputs}
+        self._taken = [(feature, types[feature.name]) for feature in self._inputs]
+        declared = {feature.name: feature for feature in self._outputs}
+        self._given = [
+            (entry, lowered.renamed.get(entry.name, entry.name), declared.get(entry.name))
+            for entry in lowered.outputs
+        ]
+        self._in_sets = self.shapes_in_sets and have_sets(self._inputs)
         self._session: Engine = session or self._open(lowered)
 
     def run(
@@ -256,22 +264,19 @@ class TensorPart:
         names = tuple(dict.fromkeys(intermediates))
         watched = self._watched(names) if names else None
         lowered = self.lowered
-        types = {entry.name: entry.type for entry in lowered.inputs}
-        tensors = {
-            feature.name: feature_tensor(feature, features, types[feature.name]) for feature in self._inputs
-        }
-        if self.shapes_in_sets:
+        tensors = {feature.name: feature_tensor(feature, features, type_) for feature, type_ in self._taken}
+        if self._in_sets:
             check_sets(self._inputs, tensors)
-        tensors |= state_tensors(lowered.states, state, self._options.precision)
+        if lowered.states:
+            tensors |= state_tensors(lowered.states, state, self._options.precision)
         results = (watched.session if watched else self._session).run(tensors)
         outputs = watched.values(results) if watched else {}
         if lowered.classifier is not None:
             outputs.update(classified(lowered.classifier, self._outputs, results))
-        declared = {feature.name: feature for feature in self._outputs}
-        for entry in lowered.outputs:
-            value = results[lowered.renamed.get(entry.name, entry.name)]
+        for entry, source, feature in self._given:
+            value = results[source]
             check_shape(entry.name, entry.type, value, where=self._where)
-            outputs[entry.name] = feature_value(declared.get(entry.name), value)
+            outputs[entry.name] = feature_value(feature, value)
         for held in lowered.states:
             if held.output is not None and state is not None:
                 check_shape(held.name, held.type, results[held.output], where=self._where)

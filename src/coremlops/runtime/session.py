@@ -99,26 +99,45 @@ class Session:
 
     def run(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
         """Run once. Raises ModelError when the engine fails, or when the time limit is over."""
-        options = onnxruntime.RunOptions()
-        options.log_severity_level = _QUIET
+        feeds = inputs if type(inputs) is dict else dict(inputs)
+        # Small nets run in 40 us: what is here is a part of that.
         try:
-            with _stopping(options, self._time_limit_s):
-                values = self._session.run(self._outputs, dict(inputs), options)
+            if self._time_limit_s is None:
+                values = self._session.run(self._outputs, feeds, _SILENT)
+            else:
+                values = self._run_within(self._time_limit_s, feeds)
+        except ModelError:
+            raise
         except Exception as error:
-            if options.terminate:
-                raise ModelError(
-                    f"the run was stopped: it took longer than the time limit of {self._time_limit_s} s"
-                ) from error
             raise ModelError(f"the engine failed: {error}") from error
         return dict(zip(self._outputs, values, strict=True))
 
+    def _run_within(self, limit_s: float, feeds: dict[str, np.ndarray[Any, Any]]) -> list[Any]:
+        options = _silent()
+        try:
+            with _stopping(options, limit_s):
+                values: list[Any] = self._session.run(self._outputs, feeds, options)
+        except Exception as error:
+            if options.terminate:
+                raise ModelError(
+                    f"the run was stopped: it took longer than the time limit of {limit_s} s"
+                ) from error
+            raise
+        return values
+
+
+def _silent() -> Any:
+    options = onnxruntime.RunOptions()
+    options.log_severity_level = _QUIET
+    return options
+
+
+_SILENT = _silent()  # a run reads it alone, so all may share it
+
 
 @contextmanager
-def _stopping(options: Any, limit_s: float | None) -> Iterator[None]:
+def _stopping(options: Any, limit_s: float) -> Iterator[None]:
     """Tell the run with these options to stop when the limit is over; it looks between two nodes."""
-    if limit_s is None:
-        yield
-        return
 
     def stop() -> None:
         options.terminate = True

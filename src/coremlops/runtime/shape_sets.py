@@ -20,13 +20,17 @@ MAX_SHOWN = 4  # sets that an error names
 Shape: TypeAlias = tuple[int, ...]
 
 
+def have_sets(features: Sequence[Feature]) -> bool:
+    """Whether several inputs have enumerated shapes, so that `check_sets` has something to look at."""
+    return len(_listed(features)) > 1
+
+
 def check_sets(features: Sequence[Feature], tensors: Mapping[str, np.ndarray[Any, Any]]) -> None:
     """The tensors of all inputs with enumerated shapes have those of one place in their lists.
 
     One input alone may have any of its shapes; so may all have their default ones. Raises InputError.
     """
-    several = (feature for feature in features if isinstance(feature, ImageFeature | ArrayFeature))
-    listed = [feature for feature in several if len(_shapes(feature)) > 1]
+    listed = _listed(features)
     if len(listed) < 2:
         return
     sets = list(zip(*map(_shapes, listed), strict=False))
@@ -41,6 +45,11 @@ def check_sets(features: Sequence[Feature], tensors: Mapping[str, np.ndarray[Any
         f"{shown}{more}; got {_words(names, given)}",
         hint="Core ML asks that the i-th shape of one input comes with the i-th of all others",
     )
+
+
+def _listed(features: Sequence[Feature]) -> list[ImageFeature | ArrayFeature]:
+    several = (feature for feature in features if isinstance(feature, ImageFeature | ArrayFeature))
+    return [feature for feature in several if len(_shapes(feature)) > 1]
 
 
 def _shapes(feature: ImageFeature | ArrayFeature) -> tuple[Shape, ...]:
