@@ -429,16 +429,6 @@ def test_the_place_of_the_greatest_in_several_axes_is_refused() -> None:
         one("reduce", A, mode="ARGMAX", axis="HW")
 
 
-@pytest.mark.parametrize("axis", [0, 1, -1, -2])
-def test_one_hot_counts_negative_indices_from_the_end(axis: int) -> None:
-    indices = np.array([[0, 3, -1], [-4, 1, 2]])
-    expected = np.full((2, 3, 4), 0.5)
-    for place in np.ndindex(2, 3):
-        expected[(*place, indices[place])] = 7  # NumPy counts from the end, too
-    found = one("oneHot", indices, oneHotVectorSize=4, axis=axis, onValue=7.0, offValue=0.5)
-    np.testing.assert_array_equal(found, np.moveaxis(expected, -1, axis))
-
-
 @pytest.mark.parametrize("dynamic", [False, True])
 @pytest.mark.parametrize(("axis", "size", "step"), [(0, 2, 1), (1, 3, 2), (-1, 5, 3), (1, 7, 1), (-3, 1, 2)])
 def test_sliding_windows(axis: int, size: int, step: int, dynamic: bool) -> None:

@@ -91,8 +91,13 @@ class Weights:
         return flat.reshape(shape)
 
     @property
+    def exact(self) -> bool:
+        """Whether `size` is exact: packed weights leave the end of the last byte empty."""
+        return self.encoding not in ("linear", "lookup") or self.message.quantization.numberOfBits == 8
+
+    @property
     def size(self) -> int:
-        """The number of weights, so far as the stored numbers alone tell it."""
+        """The number of weights, so far as the stored numbers alone tell it; see `exact`."""
         message, bits = self.message, max(1, int(self.message.quantization.numberOfBits))
         counts: dict[str, int] = {
             "float32": len(message.floatValue),

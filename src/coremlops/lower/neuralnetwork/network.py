@@ -330,9 +330,9 @@ class _NetworkLowering:
         if len(found) != len(layer.outputs):
             raise Unsupported(f"the class {name!r} gives {len(found)} outputs; expected {len(layer.outputs)}")
         self.ctx.label = layer.outputs[0] if layer.outputs else layer.name
-        return self.ctx.host_step(
-            HostStep(name, made), inputs, [TensorType("fp32", shape) for shape in found]
-        )
+        types = [TensorType("fp32", shape) for shape in found]
+        results = self.ctx.host_step(HostStep(name, made), inputs, types)
+        return tuple(map(self.ctx.rounded, results)) if self.ctx.precision == "float16" else results
 
     def _give_up(self, layer: Layer, reason: str, values: dict[str, Value]) -> None:
         """Note what is not supported, and define its results so that the rest can be looked at too."""

@@ -8,7 +8,7 @@ from coremlops.dialects.neuralnetwork import Fields, Weights
 from coremlops.errors import ModelFormatError
 from coremlops.lower.neuralnetwork.context import NetworkLowering
 from coremlops.lower.neuralnetwork.registry import layer
-from coremlops.lower.registry import Value
+from coremlops.lower.registry import Unsupported, Value
 
 
 @layer("activation")
@@ -50,7 +50,7 @@ def activate(ctx: NetworkLowering, x: Value, params: Fields) -> Value:
         weights = fields[key]
         if not isinstance(weights, Weights):
             raise ModelFormatError(f"the activation {name} has no {key}")
-        count = weights.size if weights.encoding == "float32" else value.shape[-3] or 1
+        count = _count(weights, value.shape[-3] if value.rank >= 3 else 1)
         spread = (1, 1) if count > 1 else ()
         return ctx.weight(weights.array(count).reshape(count, *spread))
 
@@ -87,6 +87,18 @@ def activate(ctx: NetworkLowering, x: Value, params: Fields) -> Value:
         return ctx.node("Mul", inner, channels("alpha", value))
 
     return ctx.elementwise(function, x)
+
+
+def _count(weights: Weights, channels: int | None) -> int:
+    """How many parameters are stored: one for each channel, or one for all.
+
+    Packed ones end anywhere in the last byte, so that the channels say which it is.
+    """
+    if weights.exact:
+        return weights.size
+    if channels is None:
+        raise Unsupported(f"parameters stored as {weights.encoding} for channels known at run time alone")
+    return channels if weights.size >= channels else 1
 
 
 def activation_name(params: Fields) -> str:

@@ -22,13 +22,13 @@ def copy(ctx: NetworkLowering, x: Value) -> Value:
     return ctx.node("Identity", x)
 
 
-@layer("loadConstant")
+@layer("loadConstant", moves=True)
 def load_constant(ctx: NetworkLowering, *, shape: Ints, data: Weights | None) -> Value:
     """A constant [1, 1, C, H, W]."""
     return ctx.weight(given(data, "data").array(*shape).reshape(*(1,) * (5 - len(shape)), *shape))
 
 
-@layer("loadConstantND")
+@layer("loadConstantND", moves=True)
 def load_constant_nd(ctx: NetworkLowering, *, shape: Ints, data: Weights | None) -> Value:
     """A constant."""
     return ctx.weight(given(data, "data").array(*shape))
@@ -70,9 +70,9 @@ def _range(ctx: NetworkLowering, inputs: tuple[Value, ...], end: float, start: f
     return float_range(ctx, limits[1], limits[0], limits[2])
 
 
-@layer("getShape")
+@layer("getShape", moves=True)
 def get_shape(ctx: NetworkLowering, x: Value) -> Value:
-    """The shape of x as a vector."""
+    """The shape of x as a vector; no mode rounds it."""
     return ctx.numbers(ctx.shape_vector(x))
 
 
@@ -125,12 +125,14 @@ def one_hot(
 ) -> Value:
     """A new axis of `oneHotVectorSize` elements, on at the index and off elsewhere.
 
-    A negative index counts from the end, as in ONNX, from whose converter the layer comes; MIL's `one_hot` is
-    TensorFlow's, and off everywhere then. Apple's documents say neither, and its test leaves the case out.
+    An index out of range is off everywhere, and so is a negative one: the format's text has an example.
     """
     depth = ctx.ints([oneHotVectorSize]) if size is None else ctx.reshape(ctx.integers(size), [1])
     values = ctx.constant(np.array([offValue, onValue], np.float32))
-    return ctx.node("OneHot", ctx.integers(indices), depth, values, axis=axis)
+    places = ctx.integers(indices)
+    # ONNX counts negative ones from the end.
+    places = ctx.node("Where", ctx.node("Less", places, ctx.ints([0])), depth, places)
+    return ctx.node("OneHot", places, depth, values, axis=axis)
 
 
 # --- random values: their distribution is the format's, their sequence is not Apple's

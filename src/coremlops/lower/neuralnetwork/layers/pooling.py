@@ -7,7 +7,7 @@ from coremlops.errors import ModelFormatError
 from coremlops.lower.neuralnetwork.context import NetworkLowering
 from coremlops.lower.neuralnetwork.layers.convolution import window_padding
 from coremlops.lower.neuralnetwork.registry import layer
-from coremlops.lower.ops.pool import avg_pool, max_pool
+from coremlops.lower.ops.pool import avg_pool, l2_pool, max_pool
 from coremlops.lower.registry import Ints, Value
 
 
@@ -62,12 +62,7 @@ def _pool(
         return max_pool(ctx, x, size, strides, pad_type, amounts, ceil)
     if kind == "AVERAGE":
         return avg_pool(ctx, x, size, strides, pad_type, amounts, exclude, ceil)
-    # The root of the sum of squares: a mean that counts the padding's zeros, times the window's size.
-    mean = avg_pool(ctx, ctx.node("Mul", x, x), size, strides, pad_type, amounts, False, ceil)
-    count = 1
-    for width in size:
-        count *= width
-    return ctx.node("Sqrt", ctx.node("Mul", mean, ctx.constant(float(count))))
+    return l2_pool(ctx, x, size, strides, pad_type, amounts, ceil)
 
 
 @layer("pooling3d")

@@ -9,6 +9,8 @@ from coremlops.lower.neuralnetwork.context import NetworkLowering, Size
 from coremlops.lower.neuralnetwork.registry import layer
 from coremlops.lower.registry import Ints, Unsupported, Value
 
+_FAR = 1 << 62  # past the end of any axis
+
 
 @layer("reshape", moves=True)
 def reshape(ctx: NetworkLowering, x: Value, *, targetShape: Ints, mode: str) -> Value:
@@ -86,7 +88,8 @@ def squeeze(ctx: NetworkLowering, x: Value, *, axes: Ints, squeezeAll: bool) -> 
     and a layer after this one that counts on it fails.
     """
     if squeezeAll or not axes:
-        if None in x.shape:
+        # Where all other axes have one element, an open one stays, whatever its size: one axis is left.
+        if None in x.shape and sorted(x.shape, key=str)[:-1] != [1] * (x.rank - 1):
             return ctx.retyped(ctx.node("Squeeze", x), *(size for size in x.shape if size != 1))
         chosen = [axis for axis, size in enumerate(x.shape) if size == 1]
     else:
@@ -201,8 +204,9 @@ def tile(ctx: NetworkLowering, x: Value, times: Value | None = None, *, reps: In
         return ctx.node("Tile", x, ctx.ints((1,) * (x.rank - len(reps)) + reps))
     given = times.shape[0] if times.rank == 1 else None
     repeats = ctx.integers(times)
-    if given is not None and given < x.rank:
-        repeats = ctx.node("Concat", ctx.ints([1] * (x.rank - given)), repeats, axis=0)
+    if given != x.rank:
+        repeats = ctx.node("Concat", ctx.ints([1] * x.rank), repeats, axis=0)
+        repeats = ctx.slice(repeats, 0, -x.rank, _FAR)
     return ctx.node("Tile", x, repeats)
 
 
@@ -243,7 +247,7 @@ def reverse(ctx: NetworkLowering, x: Value, *, reverseDim: Sequence[bool]) -> Va
         "Slice",
         x,
         ctx.ints([-one for one in ones]),
-        ctx.ints([-(1 << 62) for _ in ones]),
+        ctx.ints([-_FAR for _ in ones]),
         ctx.ints(axes),
         ctx.ints([-one for one in ones]),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from onnx import TensorProto
 
 from coremlops.lower.neuralnetwork.context import NetworkLowering
@@ -84,8 +85,10 @@ def non_maximum_suppression(
     overlap = ctx.constant(iouThreshold) if iou_threshold is None else ctx.reshape(iou_threshold, [])
     least = ctx.constant(scoreThreshold) if score_threshold is None else ctx.reshape(score_threshold, [])
     best = ctx.node("ReduceMax", scores, ctx.ints([2]), keepdims=0)  # [B, N]
-    by_class = ctx.node("Unsqueeze", best, ctx.ints([1]))
-    nothing = ctx.constant(float("-inf"))
+    # The operator wants more than its threshold; here a score at the threshold is enough.
+    nothing, lowest = ctx.constant(float("-inf")), ctx.constant(float(np.finfo(np.float32).min))
+    enough = ctx.node("Where", ctx.node("GreaterOrEqual", best, least), best, nothing)
+    by_class = ctx.node("Unsqueeze", enough, ctx.ints([1]))
     if perClassSuppression:
         classes = ctx.node("ArgMax", scores, axis=2, keepdims=0)
         number = ctx.reshape(ctx.vector([ctx.size(scores, 2)]), [])
@@ -96,7 +99,7 @@ def non_maximum_suppression(
             ctx.node("Unsqueeze", every, ctx.ints([1])),
         )
         by_class = ctx.node("Where", own, by_class, nothing)  # [B, C, N]
-    found = ctx.node("NonMaxSuppression", boxes, by_class, most, overlap, least, center_point_box=1)
+    found = ctx.node("NonMaxSuppression", boxes, by_class, most, overlap, lowest, center_point_box=1)
     places = ctx.node("Gather", found, ctx.ints([0, 2]), axis=1)  # [K, 2]: image and box
     ones = ctx.node("Expand", ctx.constant(1.0), ctx.node("Shape", places, start=0, end=1))
     zeros = ctx.node("Expand", ctx.constant(0.0), ctx.shape_vector(best))

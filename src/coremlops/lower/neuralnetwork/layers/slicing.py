@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from coremlops.dialects.mil.graph import TensorType
 from coremlops.dialects.neuralnetwork import Fields
 from coremlops.errors import ModelFormatError
 from coremlops.lower.neuralnetwork.context import NetworkLowering
@@ -14,6 +15,7 @@ from coremlops.lower.neuralnetwork.registry import layer
 from coremlops.lower.registry import Ints, Value
 
 _FAR = 1 << 62  # past the end of any axis
+_WIDEST = 1 << 24  # of the windows over an axis whose size is not known
 _SLICE_AXES = {"CHANNEL_AXIS": -3, "HEIGHT_AXIS": -2, "WIDTH_AXIS": -1}
 
 
@@ -37,7 +39,11 @@ def slice_static(
     strides: Ints,
     squeezeMasks: Sequence[bool],
 ) -> Value:
-    """x[begin:end:stride] along each axis; masks leave ends open, or take one place and drop the axis."""
+    """x[begin:end:stride] along each axis; masks leave ends open, or take one place and drop the axis.
+
+    That place is the first one of the slice. The format's text says that `beginMasks` does not count then;
+    coremltools' `test_slice_dynamic_cpu` has an open begin count.
+    """
     rank = x.rank
     squeezed = tuple(squeezeMasks) or (False,) * rank
     if any(len(values) != rank for values in (beginIds, beginMasks, endIds, endMasks, strides, squeezed)):
@@ -50,8 +56,9 @@ def slice_static(
         start = (0 if step > 0 else _FAR) if beginMasks[axis] else beginIds[axis]
         end = (_FAR if step > 0 else -_FAR) if endMasks[axis] else endIds[axis]
         if squeezed[axis]:
-            start, step = (0 if beginMasks[axis] else beginIds[axis]), 1
-            end = start + 1 if start != -1 else _FAR
+            if beginMasks[axis]:
+                start = -1 if step < 0 else 0
+            end, step = start + 1 if start != -1 else _FAR, 1
         starts.append(start)
         ends.append(end)
         steps.append(step)
@@ -109,7 +116,9 @@ def slice_dynamic(
     dropped = squeezed.ints("which axes are dropped")
     # An axis that is dropped keeps the one element at its begin.
     mask = ctx.truth(squeezed)
-    starts = ctx.node("Where", ctx.node("And", mask, ctx.truth(open_begin)), zero, starts)
+    open_and_dropped = ctx.node("And", mask, ctx.truth(open_begin))
+    edge = ctx.node("Where", backwards, ctx.ints([-1]), zero)
+    starts = ctx.node("Where", open_and_dropped, edge, starts)
     after = ctx.node("Add", starts, ctx.ints([1]))
     after = ctx.node("Where", ctx.node("Equal", after, zero), far, after)
     ends = ctx.node("Where", mask, after, ends)
@@ -219,15 +228,15 @@ def sliding_windows(ctx: NetworkLowering, x: Value, *, axis: int, windowSize: in
     """All windows of an axis: its place becomes two, [windows, windowSize]."""
     place = x.axis(axis)
     length, step = x.shape[place], step or 1
-    if windowSize < 1 or (length is not None and windowSize > length):
-        raise ModelFormatError(f"windows of {windowSize} elements over {length}")
-    inside = np.arange(windowSize)
-    if length is not None:
-        starts = np.arange(0, length - windowSize + 1, step)
-        return ctx.node("Gather", x, ctx.constant(starts[:, None] + inside, np.int64), axis=place)
-    end = ctx.node(
-        "Sub", ctx.reshape(ctx.vector([ctx.size(x, place)]), []), ctx.constant(windowSize - 1, np.int64)
-    )
-    places = ctx.node("Range", ctx.constant(0, np.int64), end, ctx.constant(step, np.int64))
-    indices = ctx.node("Add", ctx.node("Unsqueeze", places, ctx.ints([1])), ctx.ints(inside))
+    if not 1 <= windowSize <= (length or _WIDEST):
+        raise ModelFormatError(f"windows of {windowSize} elements over {length or _WIDEST}")
+    if length is None:
+        past = ctx.node("Sub", ctx.vector([ctx.size(x, place)]), ctx.ints([windowSize - 1]))
+        first = [ctx.reshape(limit, []) for limit in (ctx.ints([0]), past, ctx.ints([step]))]
+        starts = ctx.node("Range", *first)
+    else:
+        count = (length - windowSize) // step + 1
+        ctx.checked(TensorType("int64", (count, windowSize)))
+        starts = ctx.ints(np.arange(count) * step)
+    indices = ctx.node("Add", ctx.node("Unsqueeze", starts, ctx.ints([1])), ctx.ints(np.arange(windowSize)))
     return ctx.node("Gather", x, indices, axis=place)
