@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import coremlops
-from coremlops.errors import InputError
+from coremlops.errors import InputError, ModelError
 from coremlops.model import ArrayFeature, ImageFeature
 from coremlops.runtime.shape_sets import check_sets, have_sets
 from tests.handmade import add_operation, array_feature, program_spec, write_package
@@ -14,9 +14,9 @@ from tests.handmade import add_operation, array_feature, program_spec, write_pac
 SHORT, LONG = ((1, 2), (1, 3), (1, 3)), ((4, 2), (4, 3), (4, 5))
 
 
-def adder(path: Path) -> Path:
+def adder(path: Path, version: int = 9) -> Path:
     """y = x + other, [1, n] + [4, n]: x and other have three shapes each."""
-    spec, block = program_spec(9)
+    spec, block = program_spec(version)
     array_feature(spec.description.input.add(), "other", (4, 2))
     entry = spec.mlProgram.functions["main"].inputs.add(name="other")
     entry.CopyFrom(spec.mlProgram.functions["main"].inputs[0])
@@ -49,6 +49,15 @@ def test_the_shapes_of_one_place_belong_together(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=words) as caught:
         model.predict({"x": np.ones(SHORT[0]), "other": np.ones(LONG[1])})
     assert "i-th shape" in caught.value.hint
+
+
+def test_before_ios_18_there_are_no_sets(tmp_path: Path) -> None:
+    # Lists of then hold each shape once, so that a place says nothing.
+    model = coremlops.load(adder(tmp_path / "a.mlpackage", version=8))
+    with pytest.raises(InputError, match=r"input 'x': expected the shape"):
+        model.predict({"x": np.ones((1, 4)), "other": np.ones((4, 3))})
+    with pytest.raises(ModelError, match="the engine failed"):  # each shape is allowed, but not together
+        model.predict({"x": np.ones((1, 2)), "other": np.ones((4, 3))})
 
 
 def test_a_shape_that_stands_twice_goes_with_both_of_the_other() -> None:

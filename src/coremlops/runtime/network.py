@@ -53,8 +53,6 @@ def network_part(asset: ModelAsset, options: PartOptions) -> Part:
 class NetworkPart(TensorPart):
     """A network whose arrays have the ranks that its description and its callers give them."""
 
-    shapes_in_sets = False  # the format says nothing of the kind for networks, and converters write any lists
-
     def __init__(
         self,
         network: LoweredNetwork,

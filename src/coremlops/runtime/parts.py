@@ -28,7 +28,7 @@ from coremlops.runtime.engines import Engine, open_session
 from coremlops.runtime.inner import Watched
 from coremlops.runtime.inputs import feature_tensor
 from coremlops.runtime.outputs import check_shape, classified, feature_value
-from coremlops.runtime.shape_sets import check_sets, have_sets
+from coremlops.runtime.shape_sets import FIRST_WITH_SETS, check_sets, have_sets
 from coremlops.runtime.state import state_tensors
 
 if TYPE_CHECKING:
@@ -133,6 +133,7 @@ def _program_part(asset: ModelAsset, options: PartOptions, function_name: str | 
         where=str(asset.path),
         unmerged=partial(lower, merge=False),
         locate=asset.locate,
+        shapes_in_sets=asset.spec.specificationVersion >= FIRST_WITH_SETS,
     )
     if options.member or options.engine not in ("auto", "onnxruntime"):
         return make(lower())
@@ -209,12 +210,7 @@ def describe_function(asset: ModelAsset, function: str) -> ModelDescription:
 
 
 class TensorPart:
-    """A model that ONNX holds: tensors through the engine, pictures and labels on the host.
-
-    `shapes_in_sets`: enumerated shapes of several inputs are taken together; see `shape_sets`.
-    """
-
-    shapes_in_sets = True
+    """A model that ONNX holds: tensors through the engine, pictures and labels on the host."""
 
     def __init__(
         self,
@@ -226,12 +222,14 @@ class TensorPart:
         unmerged: Callable[[], Lowered] | None = None,
         locate: Locate | None = None,
         session: Engine | None = None,
+        shapes_in_sets: bool = False,
     ) -> None:
         """Check that the description and the program fit, and load the engine.
 
         `where` names the model in errors. `unmerged`: lowers the model again with nothing merged away, for
         who wants to see every tensor. `locate`: where a weight lies in a file; see Session. `session`: what
-        runs in the engine's place. Raises ModelFormatError, UnsupportedOpsError, ModelError.
+        runs in the engine's place. `shapes_in_sets`: enumerated shapes of several inputs belong together; see
+        `shape_sets`. Raises ModelFormatError, UnsupportedOpsError, ModelError.
         """
         self.lowered = lowered
         self._inputs, self._outputs = interface.inputs, interface.outputs
@@ -250,7 +248,7 @@ class TensorPart:
             (entry, lowered.renamed.get(entry.name, entry.name), declared.get(entry.name))
             for entry in lowered.outputs
         ]
-        self._in_sets = self.shapes_in_sets and have_sets(self._inputs)
+        self._in_sets = shapes_in_sets and have_sets(self._inputs)
         self._session: Engine = session or self._open(lowered)
 
     def run(

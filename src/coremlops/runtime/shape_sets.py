@@ -15,6 +15,8 @@ import numpy as np
 from coremlops.errors import InputError
 from coremlops.model import ArrayFeature, Feature, ImageFeature
 
+# The specification version of iOS 18. Before it Core ML had one such input at most; a list held a shape once.
+FIRST_WITH_SETS = 9
 MAX_SHOWN = 4  # sets that an error names
 
 Shape: TypeAlias = tuple[int, ...]
