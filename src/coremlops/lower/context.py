@@ -87,7 +87,7 @@ class Lowering:
             yield self.graph
         finally:
             self.graph = outer
-            self.states.update(states)
+            self.states = states
             self._depth -= 1
 
     @property

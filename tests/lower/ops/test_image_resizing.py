@@ -267,6 +267,44 @@ def test_crop_resize(mode: str, box_mode: str, normalized: bool) -> None:
         np.testing.assert_allclose(found, expected, rtol=0, atol=5e-5)
 
 
+@pytest.mark.parametrize("dtype", ["fp32", "int32"])
+def test_crop_resize_of_each_image_in_turn(dtype: str) -> None:
+    """Without `box_indices` box i is of image i; boxes may be integers."""
+    x = image(4, 2, 6, 8)
+    boxes = np.array([[0, 1, 4, 5], [2, 2, 2, 2], [5, 7, 1, 0], [-1, 0, 3, 9]], np.float32)
+    expected = crops(x, boxes, 3, 4, "UNALIGN_CORNERS", 0)
+    inputs: dict[str, Any] = {"target_height": 3, "target_width": 4, "sampling_mode": "UNALIGN_CORNERS"}
+    made = operation("crop_resize", "y", typed("fp32", 4, 2, 3, 4), x=Ref("x"), boxes=Ref("b"), **inputs)
+    program = function({"x": typed("fp32", *x.shape), "b": typed(dtype, 4, 4)}, [made])
+    found = run(program, x=x, b=boxes if dtype == "fp32" else boxes.astype(np.int32))["y"]
+    np.testing.assert_allclose(found, expected, rtol=0, atol=ATOL)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({}, "either roi or boxes is wanted"),
+        ({"roi": Ref("r"), "boxes": Ref("r")}, "either roi or boxes is wanted"),
+        ({"roi": Ref("r")}, r"regions of shape \(4, 4\)"),
+        ({"boxes": Ref("r"), "sampling_mode": "CUBIC"}, "with sampling mode 'CUBIC'"),
+        ({"boxes": Ref("r"), "target_height": 1 << 30}, "a crop"),
+    ],
+)
+def test_boxes_that_make_no_sense(inputs: dict[str, Any], message: str) -> None:
+    made = operation("crop_resize", "y", typed("fp32", 4, 2, 1, 1), x=Ref("x"), **inputs)
+    with pytest.raises(CoremlopsError, match=message):
+        run(
+            function({"x": typed("fp32", 4, 2, 6, 8), "r": typed("fp32", 4, 4)}, [made]),
+            x=image(4, 2, 6, 8),
+            r=np.zeros((4, 4), np.float32),
+        )
+
+
+def test_corners_and_centers_at_once_have_no_grid() -> None:
+    with pytest.raises(UnsupportedOpsError, match="of which Apple's documentation has no grid"):
+        one("upsample_bilinear", typed("fp32", 1, 2, 2), image(1, 2, 2), half_pixel_centers=True)
+
+
 def test_crop_resize_before_ios_17() -> None:
     x = image(2, 3, 6, 8)
     inputs: dict[str, Any] = {"target_height": 2, "target_width": 3, "sampling_mode": "ALIGN_CORNERS"}
