@@ -20,6 +20,7 @@ import numpy as np
 from coremlops.lower import Lowered
 from coremlops.lower.onnx_graph import widened, widened_bytes
 from coremlops.lower.onnx_ml import ModelProto, TensorProto, make_node
+from coremlops.lower.tidy import tidied
 
 # Where an array lies in a file: (file, offset in bytes); None when it does not.
 Locate: TypeAlias = Callable[[np.ndarray[Any, Any]], tuple[Path, int] | None]
@@ -44,9 +45,11 @@ def give_weights(lowered: Lowered, locate: Locate = nowhere) -> Given:
 
     The engine takes files of one folder, so weights in another stay arrays.
     """
-    if not lowered.weights:
-        return Given(lowered.model, None, {})
-    given = {name: _within_limit(array) for name, array in lowered.weights.items()}
+    tidy = tidied(lowered.model)
+    used = {tensor.name for tensor in tidy.graph.initializer}
+    given = {name: _within_limit(array) for name, array in lowered.weights.items() if name in used}
+    if not given:
+        return Given(tidy, None, {})
     places = {name: place for name, array in given.items() if (place := locate(array))}
     folder = next(iter(places.values()))[0].parent if places else None
     places = {name: place for name, place in places.items() if place[0].parent == folder}
@@ -55,7 +58,7 @@ def give_weights(lowered: Lowered, locate: Locate = nowhere) -> Given:
     model.graph.node.extend(
         make_node("Cast", [_stored(name)], [name], name=name, to=TensorProto.FLOAT) for name in halves
     )
-    model.MergeFrom(lowered.model)  # what repeats is appended: the casts come before what uses them
+    model.MergeFrom(tidy)  # what repeats is appended: the casts come before what uses them
     for tensor in model.graph.initializer:
         name = tensor.name
         if name not in given:

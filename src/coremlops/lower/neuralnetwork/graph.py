@@ -8,6 +8,7 @@ from typing import Any
 
 from coremlops.dialects.mil.graph import TensorType
 from coremlops.lower.onnx_graph import OnnxGraph
+from coremlops.lower.tidy import used_names
 
 
 class NetworkGraph(OnnxGraph):
@@ -64,18 +65,7 @@ class NetworkGraph(OnnxGraph):
         for node in reversed(self._nodes):
             if needed.intersection(node.output):
                 kept.append(node)
-                needed.update(_inputs(node))
+                needed.update(used_names(node))
         self._nodes = kept[::-1]
         self._initializers = [tensor for tensor in self._initializers if tensor.name in needed]
         self.weights = {name: array for name, array in self.weights.items() if name in needed}
-
-
-def _inputs(node: Any) -> set[str]:
-    """The names that a node uses, those inside its subgraphs among them."""
-    names = set(node.input)
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            names.update(value.name for value in attribute.g.output)
-            for inner in attribute.g.node:
-                names |= _inputs(inner)
-    return names
