@@ -121,6 +121,29 @@ def test_a_loop_hands_states_from_turn_to_turn(turns: int, condition_writes: boo
         assert got.tobytes() == expected.astype(np.float32).tobytes()
 
 
+def test_blocks_that_give_nothing_but_states() -> None:
+    # while sum(s) < 20: s = s + s.  if p: t = s
+    test = [
+        read("now", "s"),
+        operation("reduce_sum", "sum", typed("fp16"), x=Ref("now"), axes=[0], keep_dims=False),
+        operation("less", "go", BOOL, x=Ref("sum"), y=np.float16(20)),
+    ]
+    body = [read("a", "s"), arithmetic("add", "b", "a", "a"), write("s", "b")]
+    loop = blocks_op("while_loop", {}, [block({}, test, "go"), block({}, body)])
+    yes = block({}, [read("c", "s"), write("t", "c")])
+    choice = blocks_op("cond", {}, [yes, block({}, [])], pred=(Ref("p"),))
+    idle = blocks_op("cond", {}, [block({}, []), block({}, [])], pred=(Ref("p"),))
+    program = stateful([loop, choice, idle, read("y", "t")], "y")
+    s = np.full(2, 1.7, np.float16)
+    while s.sum() < 20:
+        s = s + s
+    for chosen in (True, False):
+        t = s if chosen else np.full(2, 2.3, np.float16)
+        found, after = run(program, p=chosen)
+        for got, expected in ((after["s"], s), (after["t"], t), (found["y"], t)):
+            assert got.tobytes() == expected.astype(np.float32).tobytes()
+
+
 def test_an_update_gives_what_it_writes() -> None:
     # coremltools writes it as two ops when a program is saved; the op is in the registry all the same
     update = operation("coreml_update_state", "new", S, state=Ref("s"), value=Ref("twice"))

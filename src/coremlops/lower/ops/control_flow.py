@@ -23,6 +23,8 @@ from coremlops.lower.shapes import bounded
 def cond(ctx: Lowering, pred: Value) -> Values:
     """What one of two blocks gives. pred: [], bool."""
     count, written = len(_results(ctx)), ctx.written()
+    if count + len(written) == 0:
+        return ()  # nobody can tell which one was taken
     branches = []
     for index, name in enumerate(("true", "false")):
         with ctx.nested(name) as graph:
@@ -37,7 +39,7 @@ def cond(ctx: Lowering, pred: Value) -> Values:
 
 
 @lowers("while_loop", rounded=True)
-def while_loop(ctx: Lowering, loop_vars: Values) -> Values:
+def while_loop(ctx: Lowering, loop_vars: Values = ()) -> Values:
     """Block 1, again and again, as long as block 0 says so.
 
     loop_vars: what both blocks take, and what block 1 gives; any types. ONNX's Loop wants to know beforehand
@@ -46,6 +48,8 @@ def while_loop(ctx: Lowering, loop_vars: Values) -> Values:
     types, written = _results(ctx), ctx.written()
     if len(types) != len(loop_vars):
         raise ModelFormatError(f"while_loop: {len(loop_vars)} variables and {len(types)} results")
+    if len(types) + len(written) == 0:
+        return ()
     first = _condition(ctx, loop_vars)
     before = _held(ctx, written)
     with ctx.nested("body") as graph:
@@ -91,8 +95,8 @@ def _condition(ctx: Lowering, values: Values) -> Value:
 def _results(ctx: Lowering) -> tuple[TensorType, ...]:
     outputs = ctx.operation.outputs if ctx.operation else ()
     types = [as_tensor(output.type) for output in outputs]
-    if not types or None in types:
-        raise Unsupported("a block without results, or with results that are no tensors")
+    if None in types:
+        raise Unsupported("a block with results that are no tensors")
     return tuple(type_ for type_ in types if type_ is not None)
 
 
