@@ -219,8 +219,8 @@ def convolution3d(
         inputChannels=4,
         nGroups=groups,
         **dict(zip(("kernelDepth", "kernelHeight", "kernelWidth"), size, strict=True)),
-        **dict(zip(("strideDepth", "strideHeight", "strideWidth"), strides, strict=True)),
-        **dict(zip(("dilationDepth", "dilationHeight", "dilationWidth"), dilations, strict=True)),
+        **(dict(zip(STRIDES, strides, strict=True)) if any(n > 1 for n in strides) else {}),
+        **(dict(zip(DILATIONS, dilations, strict=True)) if any(n > 1 for n in dilations) else {}),
         **{f"customPadding{edge}": amount for edge, amount in zip(edges, amounts, strict=True)},
         paddingType=kind,
         hasBias=True,
@@ -231,6 +231,8 @@ def convolution3d(
     )
 
 
+STRIDES = ("strideDepth", "strideHeight", "strideWidth")
+DILATIONS = ("dilationDepth", "dilationHeight", "dilationWidth")
 HEAVY = ("BOTTOM_RIGHT_HEAVY", "TOP_LEFT_HEAVY")
 CASES = [
     *(convolution(lead=lead, groups=2, padding=((1, 2), (0, 3))) for lead in ((2,), (1, 2), (3, 2))),
@@ -251,7 +253,7 @@ CASES = [
     *(
         deconvolution(padding=heavy, size=size, strides=strides)
         for heavy in HEAVY
-        for size, strides in (((3, 2), (2, 1)), ((4, 3), (1, 2)), ((2, 3), (3, 3)), ((5, 1), (2, 2)))
+        for size, strides in (((3, 2), (2, 1)), ((4, 3), (1, 2)), ((2, 3), (3, 3)), ((4, 6), (2, 1)))
     ),
     deconvolution(padding=HEAVY[0], size=(4, 4), strides=(2, 2), output=(8, 11)),
     deconvolution(padding=((1, 1), (1, 1)), output=(9, 13)),
@@ -272,6 +274,7 @@ CASES = [
         for encoding in ENCODINGS
     ),
     convolution3d(deconvolution=True, strides=(2, 2, 2), output=(10, 12, 8)),
+    convolution3d(deconvolution=True, strides=(2, 2, 2), output=(2, 6, 10, 12, 8)),
 ]
 
 

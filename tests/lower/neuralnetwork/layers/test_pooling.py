@@ -20,6 +20,7 @@ RNG = draws(__name__)
 KINDS = ("MAX", "AVERAGE", "L2")
 HEAVY = ("BOTTOM_RIGHT_HEAVY", "TOP_LEFT_HEAVY")
 EDGES = [f"customPadding{edge}" for edge in ("Front", "Back", "Top", "Bottom", "Left", "Right")]
+STRIDES = ("strideDepth", "strideHeight", "strideWidth")
 REDUCE: dict[str, Any] = {
     "MAX": np.max,
     "AVERAGE": np.mean,
@@ -98,7 +99,7 @@ def pool3d(
     amounts = (amount for pair in custom for amount in pair)
     fields: dict[str, Any] = {
         **dict(zip(("kernelDepth", "kernelHeight", "kernelWidth"), kernel, strict=True)),
-        **dict(zip(("strideDepth", "strideHeight", "strideWidth"), strides, strict=True)),
+        **(dict(zip(STRIDES, strides, strict=True)) if any(n > 1 for n in strides) else {}),
         **dict(zip(EDGES, amounts, strict=True)),
     }
     return case(

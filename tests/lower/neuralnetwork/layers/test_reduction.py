@@ -101,7 +101,11 @@ CASES = [
         for shape, axes in (((4,), (0,)), ((3, 4), (-1,)), ((2, 3, 4), (0, 2)), ((2, 3, 2, 2), (-3, 3)))
         for keep in (False, True)
     ),
-    *(reduced(kind, (2, 3), (), keep, everything=True) for kind in REDUCTIONS for keep in (False, True)),
+    *(
+        reduced(kind, (2, 3), axes, keep, everything=True)
+        for kind in REDUCTIONS
+        for keep, axes in ((False, ()), (True, ()), (True, (1,)))
+    ),
     *(reduced(kind, (2, 1, 3, 2, 2), (1, 2), True) for kind in REDUCTIONS),
     *(old(mode, axis, (2, 3, 4, 5)) for mode in (*MODES, "LOGSUM") for axis in AXES),
     *(old(mode, "CHW", shape) for mode in MODES for shape in ((3, 2, 2), (2, 1, 3, 2, 2))),

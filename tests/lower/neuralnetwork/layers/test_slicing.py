@@ -227,6 +227,13 @@ CASES = [
         for mode in ("constant", "reflection", "replication")
     ),
     padded((2, 3, 4), EDGES[1], "constant", -2.5),
+    case(
+        "padding",
+        [[[1, 2]]],
+        [[0, 0, 0], [0, 1, 2]],
+        label="of no kind",
+        paddingAmounts=border([(1, 0), (1, 0)]),
+    ),
     *(
         constant_pad(shape, amounts, second=second)
         for shape, amounts in (

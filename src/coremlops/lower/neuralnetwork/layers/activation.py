@@ -50,7 +50,7 @@ def activate(ctx: NetworkLowering, x: Value, params: Fields) -> Value:
         weights = fields[key]
         if not isinstance(weights, Weights):
             raise ModelFormatError(f"the activation {name} has no {key}")
-        count = _count(weights, value.shape[-3] if value.rank >= 3 else 1)
+        count = _count(weights, value)
         spread = (1, 1) if count > 1 else ()
         return ctx.weight(weights.array(count).reshape(count, *spread))
 
@@ -89,13 +89,14 @@ def activate(ctx: NetworkLowering, x: Value, params: Fields) -> Value:
     return ctx.elementwise(function, x)
 
 
-def _count(weights: Weights, channels: int | None) -> int:
+def _count(weights: Weights, x: Value) -> int:
     """How many parameters are stored: one for each channel, or one for all.
 
     Packed ones end anywhere in the last byte, so that the channels say which it is.
     """
     if weights.exact:
         return weights.size
+    channels = x.shape[-3]
     if channels is None:
         raise Unsupported(f"parameters stored as {weights.encoding} for channels known at run time alone")
     return channels if weights.size >= channels else 1

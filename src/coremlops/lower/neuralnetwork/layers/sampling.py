@@ -98,7 +98,7 @@ def _matrix(ctx: NetworkLowering, x: Value, axis: int, count: int, method: str) 
         start, last = ctx.constant([[0.0]]), ctx.node("Sub", ctx.numbers(size), ctx.constant(1.0))
         hats = _hats(ctx, start, ctx.reshape(last, [1, 1]), last, size, count, method)
         return ctx.reshape(hats, [count, -1])
-    first, spacing = _grid(0.0, size - 1.0, count, method)
+    first, spacing = _grid(size - 1.0, count, method)
     points = np.clip(first + spacing * np.arange(count), 0, size - 1)
     return ctx.constant(np.maximum(0, 1 - np.abs(points[:, None] - np.arange(size))).astype(np.float32))
 
@@ -113,18 +113,12 @@ def _method(mode: Fields | None) -> str:
     return str(mode["samplingMethod"]) if mode is not None else "STRICT_ALIGN_ENDPOINTS_MODE"
 
 
-def _grid(start: float, end: float, count: int, method: str) -> tuple[float, float]:
-    """The first of `count` points between `start` and `end`, and the distance of the next."""
-    length = end - start
-    match method:
-        case "STRICT_ALIGN_ENDPOINTS_MODE":
-            return start, length / (count - 1) if count > 1 else 0.0
-        case "ALIGN_ENDPOINTS_MODE":
-            return (start, length / (count - 1)) if count > 1 else (start + length / 2, 0.0)
-        case "UPSAMPLE_MODE":
-            return start, (length + 1) / count
-    spacing = max(1.0, length) / count
-    return start + spacing / 2, spacing
+def _grid(length: float, count: int, method: str) -> tuple[float, float]:
+    """The first of `count` points along an axis that ends at `length`, and the distance of the next."""
+    if method == "ROI_ALIGN_MODE":
+        spacing = max(1.0, length) / count
+        return spacing / 2, spacing
+    return (0.0, length / (count - 1)) if count > 1 else (length / 2, 0.0)
 
 
 @layer("cropResize")
