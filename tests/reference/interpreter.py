@@ -20,6 +20,10 @@ Array: TypeAlias = np.ndarray[Any, Any]
 Inputs: TypeAlias = Mapping[str, Any]
 
 OPS: dict[str, Callable[[Inputs], Any]] = {}
+# Ops that are a function of one value each.
+FUNCTIONS: set[str] = set()
+# Ops whose exact result lies often in the middle between two fp16 values.
+BETWEEN = frozenset(["resize_bilinear", "upsample_bilinear", "resize"])
 # Ops whose result float32 arithmetic determines to the bit: nothing is summed, no function is approximated.
 EXACT = frozenset(
     [
@@ -152,7 +156,8 @@ def _erf(x: Array) -> Array:
     return np.vectorize(math.erf, otypes=[np.float64])(x) if x.size else x
 
 
-def _wide(x: Any) -> Array:
+def wide(x: Any) -> Array:
+    """In float64."""
     return np.asarray(x, np.float64)
 
 
@@ -169,14 +174,14 @@ _UNARY: dict[str, Callable[[Array], Any]] = {
     "relu6": lambda x: np.clip(x, np.float32(0), np.float32(6)),
     "identity": lambda x: x,
     "logical_not": np.logical_not,
-    "exp": lambda x: np.exp(_wide(x)),
-    "tanh": lambda x: np.tanh(_wide(x)),
-    "erf": lambda x: _erf(_wide(x)),
-    "sin": lambda x: np.sin(_wide(x)),
-    "cos": lambda x: np.cos(_wide(x)),
-    "sigmoid": lambda x: _SIGMOID(_wide(x)),
-    "silu": lambda x: _wide(x) * _SIGMOID(_wide(x)),
-    "softsign": lambda x: _wide(x) / (1 + np.abs(_wide(x))),
+    "exp": lambda x: np.exp(wide(x)),
+    "tanh": lambda x: np.tanh(wide(x)),
+    "erf": lambda x: _erf(wide(x)),
+    "sin": lambda x: np.sin(wide(x)),
+    "cos": lambda x: np.cos(wide(x)),
+    "sigmoid": lambda x: _SIGMOID(wide(x)),
+    "silu": lambda x: wide(x) * _SIGMOID(wide(x)),
+    "softsign": lambda x: wide(x) / (1 + np.abs(wide(x))),
 }
 _BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "add": np.add,
@@ -185,7 +190,7 @@ _BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "real_div": np.divide,
     "maximum": np.maximum,
     "minimum": np.minimum,
-    "pow": lambda x, y: np.power(_wide(x), _wide(y)),
+    "pow": lambda x, y: np.power(wide(x), wide(y)),
     "equal": np.equal,
     "not_equal": np.not_equal,
     "less": np.less,
@@ -197,23 +202,25 @@ _BINARY: dict[str, Callable[[Any, Any], Any]] = {
     "logical_xor": np.logical_xor,
 }
 _REDUCTIONS: dict[str, Callable[..., Any]] = {
-    "reduce_mean": lambda x, **k: np.mean(_wide(x), **k),
-    "reduce_sum": lambda x, **k: np.sum(_wide(x), **k),
+    "reduce_mean": lambda x, **k: np.mean(wide(x), **k),
+    "reduce_sum": lambda x, **k: np.sum(wide(x), **k),
     "reduce_max": np.max,
     "reduce_min": np.min,
-    "reduce_prod": lambda x, **k: np.prod(_wide(x), **k),
-    "reduce_sum_square": lambda x, **k: np.sum(_wide(x) ** 2, **k),
-    "reduce_l2_norm": lambda x, **k: np.sqrt(np.sum(_wide(x) ** 2, **k)),
+    "reduce_prod": lambda x, **k: np.prod(wide(x), **k),
+    "reduce_sum_square": lambda x, **k: np.sum(wide(x) ** 2, **k),
+    "reduce_l2_norm": lambda x, **k: np.sqrt(np.sum(wide(x) ** 2, **k)),
 }
 for _name, _one in _UNARY.items():
+    FUNCTIONS.add(_name)
     OPS[_name] = lambda given, call=_one: call(given["x"])  # type: ignore[misc]
 for _name, _two in _BINARY.items():
     OPS[_name] = lambda given, call=_two: call(given["x"], given["y"])  # type: ignore[misc]
 for _name, _many in _REDUCTIONS.items():
-    OPS[_name] = lambda given, call=_many: _reduced(call, given)  # type: ignore[misc]
+    OPS[_name] = lambda given, call=_many: reduced(call, given)  # type: ignore[misc]
 
 
-def _reduced(call: Callable[..., Any], given: Inputs) -> Any:
+def reduced(call: Callable[..., Any], given: Inputs) -> Any:
+    """A reduction over the op's axes."""
     axes = given.get("axes")
     over = None if axes is None else tuple(int(axis) for axis in axes)
     return call(given["x"], axis=over, keepdims=bool(given.get("keep_dims", False)))
@@ -232,7 +239,7 @@ def _leaky(given: Inputs) -> Any:
 
 @op("gelu")
 def _gelu(given: Inputs) -> Any:
-    x, mode = _wide(given["x"]), given.get("mode", "EXACT")
+    x, mode = wide(given["x"]), given.get("mode", "EXACT")
     if mode == "SIGMOID_APPROXIMATION":
         return x * _SIGMOID(1.702 * x)
     if mode == "TANH_APPROXIMATION":
@@ -242,7 +249,7 @@ def _gelu(given: Inputs) -> Any:
 
 @op("softmax")
 def _softmax(given: Inputs) -> Any:
-    x, axis = _wide(given["x"]), int(given.get("axis", -1))
+    x, axis = wide(given["x"]), int(given.get("axis", -1))
     powers = np.exp(x - x.max(axis=axis, keepdims=True))
     return powers / powers.sum(axis=axis, keepdims=True)
 
@@ -254,13 +261,13 @@ def _cast(given: Inputs) -> Any:
 
 @op("linear")
 def _linear(given: Inputs) -> Any:
-    product = _wide(given["x"]) @ _wide(given["weight"]).T
-    return product + _wide(given["bias"]) if "bias" in given else product
+    product = wide(given["x"]) @ wide(given["weight"]).T
+    return product + wide(given["bias"]) if "bias" in given else product
 
 
 @op("matmul")
 def _matmul(given: Inputs) -> Any:
-    x, y = _wide(given["x"]), _wide(given["y"])
+    x, y = wide(given["x"]), wide(given["y"])
     x = x.swapaxes(-1, -2) if given.get("transpose_x", False) else x
     y = y.swapaxes(-1, -2) if given.get("transpose_y", False) else y
     return x @ y
@@ -268,22 +275,22 @@ def _matmul(given: Inputs) -> Any:
 
 @op("layer_norm")
 def _layer_norm(given: Inputs) -> Any:
-    x = _wide(given["x"])
+    x = wide(given["x"])
     axes = tuple(int(axis) % x.ndim for axis in given.get("axes", range(1, x.ndim)))
     centred = x - x.mean(axis=axes, keepdims=True)
     found = centred / np.sqrt((centred**2).mean(axis=axes, keepdims=True) + float(given.get("epsilon", 1e-5)))
     shape = [size if axis in axes else 1 for axis, size in enumerate(x.shape)]
     for name, combine in (("gamma", np.multiply), ("beta", np.add)):
         if name in given:
-            found = combine(found, _wide(given[name]).reshape(shape))
+            found = combine(found, wide(given[name]).reshape(shape))
     return found
 
 
 @op("batch_norm")
 def _batch_norm(given: Inputs) -> Any:
-    x = _wide(given["x"])
+    x = wide(given["x"])
     mean, variance, gamma, beta = (
-        _wide(given.get(name, default)).reshape(-1, *(1,) * (x.ndim - 2))
+        wide(given.get(name, default)).reshape(-1, *(1,) * (x.ndim - 2))
         for name, default in (("mean", 0), ("variance", 1), ("gamma", 1.0), ("beta", 0.0))
     )
     return (x - mean) / np.sqrt(variance + float(given.get("epsilon", 1e-5))) * gamma + beta
@@ -318,7 +325,7 @@ def _windows(x: Array, kernel: list[int], strides: list[int], dilations: list[in
 
 @op("conv")
 def _conv(given: Inputs) -> Any:
-    x, weight = _wide(given["x"]), _wide(given["weight"])
+    x, weight = wide(given["x"]), wide(given["weight"])
     kernel = list(weight.shape[2:])
     strides, dilations = (
         [int(n) for n in given.get(key, [1] * len(kernel))] for key in ("strides", "dilations")
@@ -337,28 +344,31 @@ def _conv(given: Inputs) -> Any:
         for g in range(groups)
     ]
     joined = np.moveaxis(np.concatenate(found, axis=-1), -1, 1)
-    return joined + _wide(given["bias"]).reshape(-1, *(1,) * axes) if "bias" in given else joined
+    return joined + wide(given["bias"]).reshape(-1, *(1,) * axes) if "bias" in given else joined
+
+
+def windows_of(given: Inputs, x: Array, beyond: float) -> tuple[Array, tuple[int, ...]]:
+    """What each window of a pooling op sees, and the axes of the window; `beyond`: what padding holds."""
+    kernel = [int(n) for n in given["kernel_sizes"]]
+    strides = [int(n) for n in given.get("strides", [1] * len(kernel))]
+    pads = [(0, 0), (0, 0), *_padding(given, x.shape[2:], kernel, strides)]
+    padded = np.pad(x, pads, constant_values=beyond)
+    return _windows(padded, kernel, strides, [1] * len(kernel)), tuple(range(-len(kernel), 0))
 
 
 @op("max_pool")
 def _max_pool(given: Inputs) -> Any:
-    x, kernel = given["x"], [int(n) for n in given["kernel_sizes"]]
-    strides = [int(n) for n in given.get("strides", [1] * len(kernel))]
-    pads = _padding(given, x.shape[2:], kernel, strides)
-    x = np.pad(x, [(0, 0), (0, 0), *pads], constant_values=-np.inf)
-    return _windows(x, kernel, strides, [1] * len(kernel)).max(axis=tuple(range(-len(kernel), 0)))
+    parts, over = windows_of(given, given["x"], -np.inf)
+    return parts.max(axis=over)
 
 
 @op("avg_pool")
 def _avg_pool(given: Inputs) -> Any:
-    x, kernel = _wide(given["x"]), [int(n) for n in given["kernel_sizes"]]
-    strides = [int(n) for n in given.get("strides", [1] * len(kernel))]
-    pads = [(0, 0), (0, 0), *_padding(given, x.shape[2:], kernel, strides)]
-    over = tuple(range(-len(kernel), 0))
-    sums = _windows(np.pad(x, pads), kernel, strides, [1] * len(kernel)).sum(axis=over)
+    x = wide(given["x"])
+    parts, over = windows_of(given, x, 0.0)
     if not given.get("exclude_padding_from_average", False):
-        return sums / math.prod(kernel)
-    return sums / _windows(np.pad(np.ones_like(x), pads), kernel, strides, [1] * len(kernel)).sum(axis=over)
+        return parts.mean(axis=over)
+    return parts.sum(axis=over) / windows_of(given, np.ones_like(x), 0.0)[0].sum(axis=over)
 
 
 @op("reshape")
@@ -382,11 +392,6 @@ def _expand(given: Inputs) -> Any:
     return np.expand_dims(given["x"], tuple(int(axis) for axis in given["axes"]))
 
 
-@op("concat")
-def _concat(given: Inputs) -> Any:
-    return np.concatenate(given["values"], int(given["axis"]))
-
-
 @op("stack")
 def _stack(given: Inputs) -> Any:
     return np.stack(given["values"], int(given["axis"]))
@@ -405,11 +410,6 @@ def _select(given: Inputs) -> Any:
     return np.where(given["cond"], given["a"], given["b"])
 
 
-@op("gather")
-def _gather(given: Inputs) -> Any:
-    return np.take(given["x"], np.asarray(given["indices"], np.int64), int(given.get("axis", 0)))
-
-
 @op("tile")
 def _tile(given: Inputs) -> Any:
     return np.tile(given["x"], [int(count) for count in given["reps"]])
@@ -424,20 +424,3 @@ def _pad(given: Inputs) -> Any:
     if mode == "constant":
         return np.pad(x, pairs, constant_values=np.asarray(given.get("constant_val", 0)).astype(x.dtype))
     return np.pad(x, pairs, "reflect" if mode == "reflect" else "edge")
-
-
-@op("slice_by_index")
-def _slice(given: Inputs) -> Any:
-    x = given["x"]
-
-    def flags(name: str) -> list[bool]:
-        return [bool(flag) for flag in given.get(name, [False] * x.ndim)]
-
-    steps = [int(step) for step in given.get("stride", [1] * x.ndim)]
-    whole = zip(given["begin"], given["end"], steps, flags("begin_mask"), flags("end_mask"), strict=True)
-    cut: list[slice | int] = [
-        slice(None if free else int(begin), None if open_ else int(end), step)
-        for begin, end, step, free, open_ in whole
-    ]
-    squeezed = flags("squeeze_mask")
-    return x[tuple(int(given["begin"][axis]) if squeezed[axis] else part for axis, part in enumerate(cut))]

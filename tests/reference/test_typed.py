@@ -77,18 +77,24 @@ def check(program: Function, feeds: dict[str, Array], read_blob: ReadBlob = no_b
 
 
 def agree(kind: str, type_: Any, got: Array, want: Array) -> str:
+    """How two results of an op were compared; AssertionError when they differ."""
     if kind in interpreter.EXACT or want.dtype.kind != "f":
         assert np.array_equal(got, want, equal_nan=True), kind
         return "exact"
+    assert np.array_equal(np.isnan(got), np.isnan(want)), kind
+    got, want = got[~np.isnan(want)], want[~np.isnan(want)]
+    # What is left of a sum that cancels is as far off as its terms are; a function of one value is not.
+    top = 1.0 if kind in interpreter.FUNCTIONS else float(np.abs(want[np.isfinite(want)]).max(initial=0))
     if type_.dtype == "fp32":
         # float32 sums of at most a few thousand terms against float64
-        np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-6 * float(np.abs(want).max()))
+        np.testing.assert_allclose(got, want, rtol=2e-5, atol=2e-6 * top)
         return "close"
     apart = steps(got, want)
-    small = np.abs(want) < 2e-3 * float(np.abs(want).max())  # what is left of a sum that cancels
+    small = np.abs(want) < 2e-3 * top
     assert apart[~small].max(initial=0) <= 1, kind
-    assert (apart[~small] > 0).mean() <= 0.02, kind
-    np.testing.assert_allclose(got[small], want[small], atol=1e-5 * float(np.abs(want).max()))
+    often = 0.1 if kind in interpreter.BETWEEN else 0.02
+    assert (apart[~small] > 0).sum() <= max(1, often * apart.size), kind
+    np.testing.assert_allclose(got[small], want[small], atol=1e-5 * top)
     return "a step"
 
 

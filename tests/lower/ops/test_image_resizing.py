@@ -12,6 +12,7 @@ import torch
 from coremlops.dialects.mil import Ref
 from coremlops.errors import CoremlopsError, UnsupportedOpsError
 from tests.lower.programs import Array, function, one, operation, run, typed
+from tests.reference.images import along, bilinear, crops, points
 
 RNG = np.random.default_rng(17)
 ATOL = 2e-5
@@ -20,34 +21,6 @@ MODES = ["STRICT_ALIGN_CORNERS", "ALIGN_CORNERS", "DEFAULT", "OFFSET_CORNERS", "
 
 def image(*shape: int) -> Array:
     return RNG.standard_normal(shape).astype(np.float32)
-
-
-def points(before: int, after: int, mode: str) -> Array:
-    """The grid as the documentation of `resize_bilinear` has it."""
-    i = np.arange(after)
-    if mode in ("STRICT_ALIGN_CORNERS", "ALIGN_CORNERS"):
-        alone = (before - 1) / 2 if mode == "ALIGN_CORNERS" else 0.0
-        found = i * (before - 1) / (after - 1) if after > 1 else np.array([alone])
-    elif mode == "DEFAULT":
-        found = i * before / after
-    elif mode == "OFFSET_CORNERS":
-        found = (i + 0.5) * max(1, before - 1) / after
-    else:
-        found = (i + 0.5) * before / after - 0.5
-    return np.asarray(np.clip(found, 0, before - 1))
-
-
-def along(x: Array, places: Array, axis: int) -> Array:
-    """x at `places` of an axis, interpolated linearly."""
-    low = np.floor(places).astype(int)
-    high = np.minimum(low + 1, x.shape[axis] - 1)
-    share = (places - low).reshape([-1] + [1] * (-axis - 1))
-    return np.asarray(np.take(x, low, axis) * (1 - share) + np.take(x, high, axis) * share)
-
-
-def bilinear(x: Array, height: int, width: int, mode: str) -> Array:
-    rows, columns = points(x.shape[-2], height, mode), points(x.shape[-1], width, mode)
-    return along(along(x.astype(np.float64), rows, -2), columns, -1)
 
 
 def check(kind: str, x: Array, expected: Array, atol: float = ATOL, **inputs: Any) -> None:
@@ -189,33 +162,6 @@ def test_crop() -> None:
     check("crop", x, x[..., 1:4, 0:5], 0, crop_height=[1, 2], crop_width=[0, 2])
     with pytest.raises(CoremlopsError, match="crops of"):
         one("crop", typed("fp32", 1, 1, 1), image(1, 2, 2), crop_height=[-1, 0], crop_width=[0, 0])
-
-
-def crops(x: Array, boxes: Array, height: int, width: int, mode: str, pad: float) -> Array:
-    """Boxes (h0, w0, h1, w1) of images x [B, C, H, W], one each, after the documentation, in float64."""
-    found = np.empty((len(boxes), x.shape[1], height, width))
-    for index, box in enumerate(boxes.astype(np.float64)):
-        lines = []
-        for start, end, count in ((box[0], box[2], height), (box[1], box[3], width)):
-            span, i = end - start, np.arange(count)
-            if mode in ("STRICT_ALIGN_CORNERS", "ALIGN_CORNERS"):
-                alone = span / 2 if mode == "ALIGN_CORNERS" else 0.0
-                line = i * span / (count - 1) if count > 1 else np.array([alone])
-            elif mode == "DEFAULT":
-                line = np.minimum(span, i * (span + 1) / count)
-            elif mode == "OFFSET_CORNERS":
-                line = np.minimum(span, (i + 0.5) * max(1, span) / count)
-            else:
-                line = np.clip((i + 0.5) * (span + 1) / count - 0.5, 0, span)
-            lines.append(start + line)
-        rows, columns = lines
-        inner = along(along(x[index].astype(np.float64), np.clip(rows, 0, x.shape[2] - 1), -2),
-                      np.clip(columns, 0, x.shape[3] - 1), -1)  # fmt: skip
-        inside = ((rows >= 0) & (rows <= x.shape[2] - 1))[:, None] & (
-            (columns >= 0) & (columns <= x.shape[3] - 1)
-        )
-        found[index] = np.where(inside, inner, pad)
-    return found
 
 
 # The last one is upside down: the documented grids turn round where they align corners, and else shrink.

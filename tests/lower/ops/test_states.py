@@ -174,3 +174,26 @@ def test_a_branch_in_a_loop_writes_a_state() -> None:
         _, after = run(program, p=chosen, n=3)
         assert after["s"].tobytes() == expected.astype(np.float32).tobytes()
         assert after["t"].tobytes() == np.full(2, 2.3, np.float16).astype(np.float32).tobytes()
+
+
+def test_an_update_is_the_result_and_the_state() -> None:
+    def update(state: str, value: str, output: str) -> Operation:
+        given: dict[str, Any] = {"state": (Ref(state),), "value": (Ref(value),)}
+        return Operation("coreml_update_state", output, given, (NamedType(output, S),), (), {})
+
+    program = stateful(
+        [
+            read("a", "s"),
+            arithmetic("mul", "b", "a", "x"),
+            update("s", "b", "y"),
+            read("c", "s"),
+            arithmetic("add", "z", "c", "y"),
+        ],
+        "y",
+        "z",
+    )
+    found, after = run(program)
+    product = np.full(2, 1.7, np.float16) * X
+    for got, expected in ((found["y"], product), (after["s"], product), (found["z"], product + product)):
+        assert got.tobytes() == expected.astype(np.float32).tobytes()
+    assert after["t"].tobytes() == np.full(2, np.float16(2.3), np.float32).tobytes()
