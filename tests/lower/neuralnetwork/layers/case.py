@@ -19,6 +19,8 @@ Wanted: TypeAlias = Any
 
 # A dozen float32 operations, relative to the largest element of the result.
 TOLERANCE = 1e-5
+# Inputs, weights and each layer's result rounded to 11 bits, and a few dozen terms of a sum.
+HALF_TOLERANCE = 1e-2
 
 
 def draws(name: str) -> np.random.Generator:
@@ -89,8 +91,9 @@ class Case:
                 values |= Session(stage).run(inputs)
         return {name: values[name] for name in self.wanted}
 
-    def compare(self, found: Mapping[str, Array]) -> None:
+    def compare(self, found: Mapping[str, Array], tolerance: float | None = None) -> None:
         """Raise AssertionError when an output is not what is wanted."""
+        tolerance = self.tolerance if tolerance is None else tolerance
         for name, wanted in self.wanted.items():
             if callable(wanted):
                 wanted(found[name])
@@ -100,7 +103,7 @@ class Case:
             assert found[name].shape == expected.shape
             finite = np.abs(expected[np.isfinite(expected)])
             scale = max(1.0, float(finite.max(initial=0)))
-            np.testing.assert_allclose(found[name], expected, rtol=0, atol=self.tolerance * scale)
+            np.testing.assert_allclose(found[name], expected, rtol=0, atol=tolerance * scale)
 
 
 def case(
@@ -151,7 +154,9 @@ def check(entry: Case) -> None:
         entry.compare(entry.execute(unknown=True))
     if entry.has_old_shapes:
         entry.compare(entry.execute_before_version_4())
-    for found in entry.execute(precision="float16").values():
+    rounded = entry.execute(precision="float16")
+    entry.compare(rounded, HALF_TOLERANCE)
+    for found in rounded.values():
         with np.errstate(over="ignore"):
             np.testing.assert_array_equal(found, found.astype(np.float16).astype(np.float32))
 

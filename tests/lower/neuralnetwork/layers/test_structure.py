@@ -266,7 +266,7 @@ CASES = [
     conditional(3.0, 7, 1),
     *(growing(rounds) for rounds in (1, 3)),
     nested_loops(),
-    *(collatz(start, steps) for start, steps in ((1.0, 0.0), (6.0, 8.0), (27.0, 111.0))),
+    *(collatz(start, steps) for start, steps in ((1.0, 0.0), (6.0, 8.0), (9.0, 19.0))),
     *(
         jump(kind, when, otherwise=otherwise, last=last)
         for kind in JUMPS
