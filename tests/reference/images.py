@@ -43,8 +43,11 @@ def crops(x: Array, boxes: Array, height: int, width: int, mode: str, pad: float
     found = np.empty((len(boxes), x.shape[1], height, width))
     for index, box in enumerate(boxes.astype(np.float64)):
         lines = []
-        for start, end, count in ((box[0], box[2], height), (box[1], box[3], width)):
-            span, i = end - start, np.arange(count)
+        for axis, count in ((0, height), (1, width)):
+            start, end, i = box[axis], box[axis + 2], np.arange(count)
+            if mode == "UNALIGN_CORNERS" and end < start:  # as coremltools' `TestCropResize` has it
+                start, end = 0, x.shape[2 + axis] - 1
+            span = end - start
             if mode in ("STRICT_ALIGN_CORNERS", "ALIGN_CORNERS"):
                 alone = span / 2 if mode == "ALIGN_CORNERS" else 0.0
                 line = i * span / (count - 1) if count > 1 else np.array([alone])

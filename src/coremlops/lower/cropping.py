@@ -1,7 +1,9 @@
 """Boxes of images, resized with bilinear interpolation: a building block for all dialects.
 
 Source: coremltools, `ops/defs/iOS15/image_resizing.py`, `crop_resize` and `resize_bilinear`. A box from
-`start` to `end` holds `end - start + 1` pixels, in which the grid lies as `resize_bilinear` says.
+`start` to `end` holds `end - start + 1` pixels, in which the grid lies as `resize_bilinear` says. A box that
+ends before it starts is read backwards where corners are aligned, and is the whole image in UNALIGN_CORNERS:
+coremltools' `TestCropResize` (iOS14 mode 4, iOS15) has one case of each, and the documentation says neither.
 """
 
 from __future__ import annotations
@@ -85,6 +87,10 @@ def _axis(ctx: Lowering, x: Value, axis: int, first: Value, second: Value, given
     if given.box_mode.startswith("CENTER"):
         half = ctx.node("Div", second, number(2))
         first, second = ctx.node("Sub", first, half), ctx.node("Add", first, half)
+    if given.sampling_mode == "UNALIGN_CORNERS":
+        inverted = ctx.node("Less", second, first)
+        first = ctx.node("Where", inverted, number(0), first)
+        second = ctx.node("Where", inverted, last, second)
     length = ctx.node("Sub", second, first)
     points = ctx.node("Add", first, _offsets(ctx, length, given.sampling_mode, count))
     inside = ctx.node(

@@ -164,7 +164,7 @@ def test_crop() -> None:
         one("crop", typed("fp32", 1, 1, 1), image(1, 2, 2), crop_height=[-1, 0], crop_width=[0, 0])
 
 
-# The last one is upside down: the documented grids turn round where they align corners, and else shrink.
+# The last one is upside down.
 BOXES = np.array([[0.5, 1, 4.25, 5], [2, 2, 2, 2], [-1.5, 0, 3, 9.75], [4.5, 6, 1, 1.25]], np.float32)
 
 
@@ -211,6 +211,21 @@ def test_crop_resize(mode: str, box_mode: str, normalized: bool) -> None:
         )
         found = run(program, x=x, b=given.astype(np.float32), i=images)["y"]
         np.testing.assert_allclose(found, expected, rtol=0, atol=5e-5)
+
+
+@pytest.mark.parametrize(
+    ("mode", "normalized", "expected"),
+    [("ALIGN_CORNERS", False, [11, 10, 7, 6]), ("UNALIGN_CORNERS", True, [3.5, 5.5, 11.5, 13.5])],
+)
+def test_boxes_that_are_upside_down(mode: str, normalized: bool, expected: list[float]) -> None:
+    """The two cases of coremltools' own `TestCropResize`, whose results are Core ML's."""
+    x = np.arange(1, 17, dtype=np.float32).reshape(1, 1, 4, 4)
+    inputs: dict[str, Any] = {"target_height": 2, "target_width": 2, "sampling_mode": mode}
+    inputs |= {"normalized_coordinates": normalized}
+    made = operation("crop_resize", "y", typed("fp32", 1, 1, 1, 2, 2), x=Ref("x"), roi=Ref("r"), **inputs)
+    program = function({"x": typed("fp32", 1, 1, 4, 4), "r": typed("fp32", 1, 1, 4, 1, 1)}, [made])
+    found = run(program, x=x, r=np.array([2, 2, 1, 1], np.float32).reshape(1, 1, 4, 1, 1))["y"]
+    np.testing.assert_allclose(found.ravel(), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", ["fp32", "int32"])
