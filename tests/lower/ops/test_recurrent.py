@@ -1,7 +1,8 @@
 """Recurrent nets against a plain loop in double.
 
 Tolerance: 2e-6, for ONNX Runtime approximates sigmoid and tanh to a few 1e-7; in fp16 a unit in the last
-place.
+place. That `typed` rounds what the op gives, and nothing between two steps, is judged in
+tests/reference/.
 """
 
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from coremlops.dialects.mil import NamedType, Operation, Ref
 from coremlops.errors import ModelFormatError, UnsupportedOpsError
@@ -31,7 +33,15 @@ def normal(*shape: int) -> Array:
 
 
 def execute(
-    op: str, feeds: dict[str, Array], results: int, width: int, dtype: str, *, free: bool, **inputs: Any
+    op: str,
+    feeds: dict[str, Array],
+    results: int,
+    width: int,
+    dtype: str,
+    *,
+    free: bool,
+    precision: str = "typed",
+    **inputs: Any,
 ) -> list[Array]:
     """Run an op whose results are a sequence and states."""
     count = None if free else (S if inputs.get("output_sequence") else 1)
@@ -45,7 +55,7 @@ def execute(
         name: typed(dtype, *([None] * (value.ndim - 1) if free else value.shape[:-1]), value.shape[-1])
         for name, value in feeds.items()
     }
-    found = run(function(given, [made], *names), **feeds)
+    found = run(function(given, [made], *names), precision, **feeds)
     return [found[name] for name in names]
 
 
@@ -160,7 +170,7 @@ LSTM_NAMES = [
 ]
 
 
-def lstm_net(dtype: str, biased: bool, holes: bool, back: str = "") -> dict[str, Array]:
+def lstm_net(dtype: str, biased: bool, holes: bool, back: str = "") -> dict[str, Any]:
     net = {"weight_ih": normal(4 * H, I), "weight_hh": normal(4 * H, H)}
     net |= {"bias": normal(4 * H)} if biased else {}
     net |= {"peephole": normal(3 * H)} if holes else {}
@@ -222,6 +232,78 @@ def test_lstm_in_both_directions(
     compare(found, [whole if sequence else hidden[None], hidden, cell], dtype)
 
 
+def arrays(net: Any, order: list[int], back: str = "") -> dict[str, Any]:
+    """The parameters of a one-layer torch net with its gates in Core ML's order, its biases added."""
+
+    def gates(name: str) -> Array:
+        value = getattr(net, f"{name}_l0{'_reverse' if back else ''}").detach().numpy()
+        return np.asarray(value.reshape(len(order), -1, *value.shape[1:])[order].reshape(value.shape))
+
+    bias = gates("bias_ih") + gates("bias_hh")
+    named = {"weight_ih": gates("weight_ih"), "weight_hh": gates("weight_hh"), "bias": bias}
+    return {name + back: value.astype(np.float16) for name, value in named.items()}
+
+
+def halved(net: Any) -> Any:
+    """A torch net in double whose weights, and sums of two, fp16 holds: multiples of 1/256."""
+    with torch.no_grad():
+        for value in net.parameters():
+            value.copy_(torch.round(value * 256) / 256)
+    return net.double()
+
+
+@pytest.mark.parametrize("both", [False, True])
+@pytest.mark.parametrize("dtype", ["fp16", "fp32"])
+def test_float32_mode_is_torch_s_lstm(both: bool, dtype: str) -> None:
+    torch.manual_seed(3)
+    net, ways = halved(torch.nn.LSTM(I, H, bidirectional=both)), 1 + both
+    inputs = arrays(net, [0, 1, 3, 2]) | (arrays(net, [0, 1, 3, 2], "_back") if both else {})
+    inputs = {name: held(dtype, value) for name, value in inputs.items()}
+    x, h, c = (
+        held("fp16", normal(*shape)).astype(np.float32) for shape in ((S, B, I), (ways, B, H), (ways, B, H))
+    )
+    whole, states = net(*(torch.from_numpy(x).double(), tuple(torch.from_numpy(s).double() for s in (h, c))))
+    joined = [np.concatenate(list(state.detach().numpy()), -1) for state in states]
+    feeds = {"x": x, "initial_h": np.concatenate(list(h), -1), "initial_c": np.concatenate(list(c), -1)}
+    found = execute(
+        "lstm",
+        feeds,
+        3,
+        ways * H,
+        dtype,
+        free=False,
+        precision="float32",
+        direction="bidirectional" if both else "forward",
+        output_sequence=True,
+        **inputs,
+    )
+    compare(found, [whole.detach().numpy(), *joined], "fp32")
+
+
+@pytest.mark.parametrize("dtype", ["fp16", "fp32"])
+@pytest.mark.parametrize("kind", ["tanh", "relu", "gru"])
+def test_float32_mode_is_torch_s_rnn_and_gru(kind: str, dtype: str) -> None:
+    torch.manual_seed(4)
+    x, h = (held("fp16", normal(*shape)).astype(np.float32) for shape in ((S, B, I), (B, H)))
+    inputs: dict[str, Any] = {"output_sequence": True}
+    if kind == "gru":
+        net = halved(torch.nn.GRU(I, H))
+        inputs |= arrays(net, [0, 2, 1]) | {"reset_after": True}
+        biases = (net.bias_hh_l0, net.bias_ih_l0)
+        for name, value in zip(("bias", "input_bias"), biases, strict=True):
+            inputs[name] = value.detach().numpy().reshape(3, H)[[0, 2, 1]].ravel().astype(np.float16)
+    else:
+        net = halved(torch.nn.RNN(I, H, nonlinearity=kind))
+        inputs |= arrays(net, [0]) | {"activation": kind}
+    inputs = {name: held(dtype, v) if isinstance(v, np.ndarray) else v for name, v in inputs.items()}
+    whole, state = net(torch.from_numpy(x).double(), torch.from_numpy(h[None]).double())
+    feeds = {"x": x, "initial_h": h}
+    found = execute(
+        kind if kind == "gru" else "rnn", feeds, 2, H, dtype, free=False, precision="float32", **inputs
+    )
+    compare(found, [whole.detach().numpy(), state[0].detach().numpy()], "fp32")
+
+
 def test_of_states_with_more_rows_than_the_batch_the_first_count() -> None:
     """What coremltools makes of a packed sequence."""
     x, h, c = normal(S, B, I), normal(S, H), normal(S, H)
@@ -238,7 +320,7 @@ def test_of_states_with_more_rows_than_the_batch_the_first_count() -> None:
 
 def test_what_is_refused() -> None:
     feeds = {"x": normal(S, B, I), "initial_h": normal(B, H)}
-    weights = {"weight_ih": normal(H, I), "weight_hh": normal(H, H)}
+    weights: dict[str, Any] = {"weight_ih": normal(H, I), "weight_hh": normal(H, H)}
     with pytest.raises(UnsupportedOpsError, match="activation 'swish'"):
         execute("rnn", feeds, 2, H, "fp32", free=False, activation="swish", **weights)
     with pytest.raises(UnsupportedOpsError, match="direction 'sideways'"):
