@@ -236,6 +236,8 @@ def _products() -> Iterator[Case]:
 
     for shape in ((5,), (1, 5), (3, 5), (2, 1, 5), (2, 1, 3, 2, 5)):
         yield from over(FLOATS, "linear", x=shape, weight=weight(4, 5), bias=weight(4))
+    whole = np.arange(-9, 11, dtype=np.int32).reshape(4, 5)
+    yield from over(["int32"], "linear", x=(3, 5), weight=whole, bias=whole[:, 0])
     for x, y, turned in (
         ((5,), (5,), ""),
         ((3, 5), (5, 4), ""),
@@ -456,9 +458,7 @@ def _places() -> Iterator[Case]:
     yield from over(NUMBERS, "gather", x=(7,), indices=np.array(-3), axis=0, fixed=whole)
     yield from over(NUMBERS, "gather", x=(2, 3, 5), indices=some, axis=2, batch_dims=1, fixed=whole)
     one = np.array([[[0, 1, -1]], [[1, 0, 1]]])
-    yield from over(
-        (*NUMBERS, "int8", "uint16"), "gather_along_axis", x=(2, 2, 3), indices=one, axis=1, fixed=whole
-    )
+    yield from over(GATHERED, "gather_along_axis", x=(2, 2, 3), indices=one, axis=1, fixed=whole)
     pairs = np.array([[[0, 2], [1, -1]], [[-2, 0], [0, 0]]])
     yield from over(GATHERED, "gather_nd", x=(2, 3, 5), indices=pairs, fixed=whole)
     yield from over(NUMBERS, "gather_nd", x=(2, 3, 5), indices=pairs, batch_dims=1, fixed=whole)
@@ -508,8 +508,22 @@ def _places() -> Iterator[Case]:
     yield from over(FLOATS, "fill", shape=[2, 1, 3], value=1.1)
     yield from over(["int32"], "fill", shape=[3], value=-7)
     yield from over(["bool"], "fill", shape=[3], value=True)
+    yield from over(["int32"], "fill_like", ref_tensor=(2, 3), value=-7)
+    yield from over(["bool"], "fill_like", ref_tensor=(2, 3), value=True)
     yield from over(FLOATS, "fill_like", ref_tensor=(2, 1, 3, 1, 5), value=-1.1)
     hot = np.array([[0, 2], [3, 1]])
+    for off, on in ((-0.5, 1.1), (False, True)):
+        kinds = ("bool",) if on is True else FLOATS
+        yield from over(
+            kinds,
+            "one_hot",
+            indices=hot,
+            one_hot_vector_size=5,
+            axis=1,
+            on_value=on,
+            off_value=off,
+            fixed={"indices": "int32"},
+        )
     for axis in (0, 1, -1):
         yield from over(
             ["int32"], "one_hot", indices=hot, one_hot_vector_size=4, axis=axis, on_value=5, off_value=-1
@@ -521,6 +535,7 @@ def _places() -> Iterator[Case]:
             yield from over(
                 (*NUMBERS, "int8", "int16"), "topk", x=ties, k=2, axis=axis, ascending=up, out=[None, "int32"]
             )
+    yield from over(["uint8", "uint16"], "topk", x=(3, 5), k=4, axis=1, out=[None, "int32"])
     yield from over(NUMBERS, "topk", x=(1,), k=1, axis=0, out=[None, "int32"])
     yield from over(NUMBERS, "topk", x=(2, 1, 3, 1, 5), k=-1, axis=2, out=[None, "int32"])
     for dtype in ("int8", "uint8"):
