@@ -58,13 +58,17 @@ class Case:
         }
         return self._run(self.message, shapes, self.feeds, precision)
 
-    def execute_before_version_4(self) -> dict[str, Array]:
-        """The outputs when inputs are declared as [C, H, W] or [C] and come as [S, B, C, H, W]."""
+    def execute_before_version_4(self, *, short: bool) -> dict[str, Array]:
+        """The outputs in the old mapping, where inputs come as [S, B, C, H, W] and are declared so, too.
+
+        `short`: they are declared as [C, H, W], or as [C].
+        """
         message = message_class("NeuralNetwork")()
         message.CopyFrom(self.message)
         message.arrayInputShapeMapping = 0
         shapes = {
-            name: x.shape[2:3] if x.shape[3:] == (1, 1) else x.shape[2:] for name, x in self.feeds.items()
+            name: x.shape if not short else x.shape[2:3] if x.shape[3:] == (1, 1) else x.shape[2:]
+            for name, x in self.feeds.items()
         }
         return self._run(message, shapes, self.feeds, "typed")
 
@@ -153,7 +157,8 @@ def check(entry: Case) -> None:
     if entry.feeds:
         entry.compare(entry.execute(unknown=True))
     if entry.has_old_shapes:
-        entry.compare(entry.execute_before_version_4())
+        entry.compare(entry.execute_before_version_4(short=True))
+        entry.compare(entry.execute_before_version_4(short=False))
     rounded = entry.execute(precision="float16")
     entry.compare(rounded, HALF_TOLERANCE)
     for found in rounded.values():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.lower.neuralnetwork.layers.case import ENCODINGS, Case, case, check, draws
-from tests.networks import Array
+from tests.networks import Array, one
 
 RNG = draws(__name__)
 X = RNG.standard_normal((2, 1, 3))
@@ -174,3 +174,8 @@ def test_layer(entry: Case) -> None:
 def test_a_seed_gives_the_same_values_again(entry: Case) -> None:
     first, second = (entry.execute()["y0"] for _ in range(2))
     np.testing.assert_array_equal(first, second)
+
+
+def test_no_mode_rounds_a_shape() -> None:
+    """What is reshaped by it must have as many elements as before; fp16 holds no 3001."""
+    assert one("getShape", np.zeros((3001, 1)), precision="float16").tolist() == [3001, 1]

@@ -72,6 +72,18 @@ def shapes_by_branch(condition: float) -> Case:
     return network_case("branch", build, {"x": X, "c": [condition]}, {"y": wanted}, f"shapes on {condition}")
 
 
+def ranks_by_branch(condition: float) -> Case:
+    """Either side gives another rank."""
+
+    def build(message: Any) -> None:
+        params = add_layer(message, "branch", ["c"], [])
+        add_layer(params.ifBranch, "reshapeStatic", ["x"], ["y"], targetShape=[6])
+        add_layer(params.elseBranch, "copy", ["x"], ["y"])
+
+    wanted = X.reshape(6) if condition else X
+    return network_case("branch", build, {"x": X, "c": [condition]}, {"y": wanted}, f"ranks on {condition}")
+
+
 # --- loops
 
 
@@ -261,6 +273,7 @@ CASES = [
     *(branch_without_else(condition) for condition in (0.0, 1.0)),
     *(branch_in_branch(outer, inner) for outer in (0.0, 1.0) for inner in (0.0, 1.0)),
     *(shapes_by_branch(condition) for condition in (0.0, 1.0)),
+    *(ranks_by_branch(condition) for condition in (0.0, 1.0)),
     *(counted(limit, given) for limit, given in ((3, None), (7, 2), (0, 4), (5, 0))),
     *(conditional(start, limit) for start in (3.0, 30.0) for limit in (0, 2, 10)),
     conditional(3.0, 7, 1),
