@@ -26,7 +26,7 @@ def reference(boxes: Array, scores: Array, iou: float, least: float, most: int, 
     chosen: list[int] = []
     for index in np.argsort(-best, kind="stable"):
         rivals = (other for other in chosen if not per_class or kinds[other] == kinds[index])
-        if best[index] > least and all(overlap(boxes[index], boxes[other]) <= iou for other in rivals):
+        if best[index] >= least and all(overlap(boxes[index], boxes[other]) <= iou for other in rivals):
             chosen.append(int(index))
     return (chosen or [int(best.argmax())])[:most]
 

@@ -1,8 +1,8 @@
 """Non-maximum suppression. Source: coremltools, `ops/defs/iOS15/tensor_operation.py`, `iOS17/`.
 
 What the documentation leaves open follows the reference of coremltools' own tests: each box has its best
-score and that score's class; boxes are chosen in the order of their scores, at equal ones the first; a box
-must score above the threshold; and where none does, the best one is chosen all the same.
+score and that score's class; boxes are chosen in the order of their scores, at equal ones the first; and
+where none reaches the threshold, the best one is chosen all the same.
 """
 
 from __future__ import annotations
@@ -71,6 +71,8 @@ def _kept(
     """Which boxes survive: [n, B], bool. The best of all always does."""
     if not 0 <= iou_threshold <= 1:
         raise ValueError(f"an overlap of {iou_threshold}")
+    # Boxes below the threshold are rejected; the operator wants more than its own.
+    least = _LOWEST if score_threshold is None else np.nextafter(np.float32(score_threshold), -np.inf)
     ranked = ctx.node("Unsqueeze", best, ctx.ints([1]))  # [n, 1, B]
     if per_class:
         ranked = _by_class(ctx, scores, ranked)
@@ -80,7 +82,7 @@ def _kept(
         ranked,
         ctx.ints([max_boxes]),
         ctx.constant([iou_threshold], np.float32),
-        ctx.constant([_LOWEST if score_threshold is None else score_threshold], np.float32),
+        ctx.constant([least], np.float32),
         center_point_box=1,
     )
     places = ctx.node("Gather", found, ctx.ints([0, 2]), axis=1)  # image and box of each
