@@ -32,7 +32,7 @@ LISTED = ("unsupported", "before-predict", "setup-error")
 
 # An address, and arrays that are drawn anew each time.
 _CHANGES = re.compile(
-    r"(?<=0x)[0-9a-f]{6,}|(?<=id=')\d{6,}|(?<=array\()[^()]*|(?<=tensor\()[^()]*"
+    r"(?<=0x)[0-9a-f]{6,}|(?<=id=')\d{6,}|(?<=symbol=\"is)\d+|(?<=array\()[^()]*|(?<=tensor\()[^()]*"
     r"|\[\[[-\d.\s\[\]]*\d\.\d[-\d.\s\[\]]*\]\]"
 )
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
+import itertools
 import json
 import os
 import platform
@@ -91,28 +92,40 @@ def environment(through: str, folder: str, **settings: str) -> dict[str, str]:
 
 
 def collect(work: Path) -> dict[str, list[str]]:
-    """The keys of all cases by file, remembered in the work folder."""
+    """The keys of all cases by file, remembered in the work folder.
+
+    Each file in a process of its own: several at once share iterators of parameters, which the first uses up,
+    and a conftest that names cases.
+    """
     file = work / "collected.jsonl"
     if not file.exists():
-        part = work / "collected.part"
-        part.unlink(missing_ok=True)
-        paths = [path for area in AREAS.values() for path in area]
-        with tempfile.TemporaryDirectory() as folder:
-            settings = environment("ours", folder, SUITE_COLLECT=str(part))
-            subprocess.run(
-                pytest_command("ours", paths),
-                cwd=folder,
-                env=settings,
-                check=False,
-                stdout=subprocess.DEVNULL,
-            )
-        part.rename(file)
+        below = [tests() / path for paths in AREAS.values() for path in paths]
+        files = sorted({found for folder in below for found in folder.rglob("test_*.py")})
+        with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(2) as pool:
+            parts = [Path(folder) / str(number) for number in range(len(files))]
+            list(pool.map(_collect, files, parts))
+            rows = "".join(part.read_text() for part in parts if part.exists())
+            (work / "collected.part").write_text(rows)
+        (work / "collected.part").rename(file)
     keys: dict[str, list[str]] = {}
     for line in file.read_text().splitlines():
         key = json.loads(line).get("key")
         if key is not None:
-            keys.setdefault(key.split("::")[0], []).append(key)
+            keys.setdefault(file_of(key), []).append(key)
     return keys
+
+
+def _collect(file: Path, part: Path) -> None:
+    path = str(file.relative_to(tests()))
+    with tempfile.TemporaryDirectory() as folder:
+        settings = environment("ours", folder, SUITE_COLLECT=str(part))
+        command = pytest_command("ours", [path])
+        subprocess.run(command, cwd=folder, env=settings, check=False, stdout=subprocess.DEVNULL)
+
+
+def file_of(key: str) -> str:
+    """The file that a case stands in."""
+    return key.split("::")[0]
 
 
 def run_batch(through: str, keys: list[str], journal: Path, log: Path) -> None:
@@ -132,7 +145,7 @@ def run_batch(through: str, keys: list[str], journal: Path, log: Path) -> None:
                 SUITE_ONLY=str(only),
                 SUITE_LIMIT_S=str(CASE_LIMIT_S),
             )
-            paths = sorted({key.split("::")[0] for key in pending})
+            paths = sorted(set(map(file_of, pending)))
             with log.open("a") as output:
                 process = subprocess.Popen(
                     pytest_command(through, paths), cwd=folder, env=settings, stdout=output, stderr=output
@@ -177,7 +190,11 @@ def run_cases(through: str, keys: list[str], work: Path, *, jobs: int, minutes: 
     journals = sorted(work.glob(f"{through}-*.jsonl"))
     done = read_rows(journals)
     pending = [key for key in keys if key not in done]
-    batches = [pending[first : first + BATCH] for first in range(0, len(pending), BATCH)]
+    batches = [
+        found[first : first + BATCH]
+        for found in (list(group) for _, group in itertools.groupby(pending, file_of))
+        for first in range(0, len(found), BATCH)
+    ]
 
     def run(number: int) -> bool:
         if time.monotonic() > end:
@@ -293,7 +310,7 @@ def subset(jobs: int) -> int:
     expected = {key: cls for cls, _, key in (line.partition(" | ") for line in lines)}
     by_file: dict[str, list[str]] = {}
     for key in expected:
-        by_file.setdefault(key.split("::")[0], []).append(key)
+        by_file.setdefault(file_of(key), []).append(key)
     shares: list[list[str]] = [[] for _ in range(jobs)]
     for found in sorted(by_file.values(), key=len, reverse=True):
         min(shares, key=len).extend(found)

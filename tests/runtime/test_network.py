@@ -432,3 +432,16 @@ def test_squeezing_all_axes_of_sizes_known_in_a_run(tmp_path: Path) -> None:
     for size in (2, 3):
         given = np.arange(size, dtype=np.float32)
         np.testing.assert_array_equal(loaded.predict({"x": given[:, None]})["y"], 2 * given)
+
+
+def test_a_single_number_has_no_axis_until_it_leaves_the_network(tmp_path: Path) -> None:
+    """As in coremltools' test_linspace_dynamic: x[0] with an axis put in has one axis, not two."""
+    spec, net = model()
+    array_feature(spec.description.input.add(), "x", (2,))
+    for name in ("number", "vector"):
+        array_feature(spec.description.output.add(), name, ())
+    one: dict[str, Any] = {"beginIds": [1], "endIds": [2], "strides": [1], "squeezeMasks": [True]}
+    add_layer(net, "sliceStatic", ["x"], ["number"], **one, beginMasks=[False], endMasks=[False])
+    add_layer(net, "expandDims", ["number"], ["vector"], axes=[0])
+    found = coremlops.load(write(tmp_path / "net.mlmodel", spec)).predict({"x": np.array([3.0, 4.0])})
+    assert {name: value.tolist() for name, value in found.items()} == {"number": [4.0], "vector": [4.0]}

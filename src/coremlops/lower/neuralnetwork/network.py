@@ -200,6 +200,8 @@ class _NetworkLowering:
         value = values[name]
         if isinstance(feature, ImageFeature):
             value = self._image_of(value)
+        if value.type is not None and value.type.shape == ():
+            value = ctx.reshape(value, [1])  # a layer may hand on a single number; an interface has no rank 0
         type_ = value.type or TensorType("fp32", None)
         target = self.renamed.get(name, name)
         ctx.graph.node("Identity", [ctx.use(value)], [target], {})

@@ -82,7 +82,7 @@ def transpose(ctx: NetworkLowering, x: Value, *, axes: Ints) -> Value:
 
 @layer("squeeze", moves=True)
 def squeeze(ctx: NetworkLowering, x: Value, *, axes: Ints, squeezeAll: bool) -> Value:
-    """Without those axes, which have one element; at least one axis is left.
+    """Without those axes, which have one element.
 
     Of all axes, an open one is taken to be longer: should it have one element in a run, then it goes, too,
     and a layer after this one that counts on it fails.
@@ -97,7 +97,7 @@ def squeeze(ctx: NetworkLowering, x: Value, *, axes: Ints, squeezeAll: bool) -> 
     if any(x.shape[axis] not in (1, None) for axis in chosen):
         raise ModelFormatError(f"the axes {chosen} of the shape {list(x.shape)} do not have one element")
     kept = [ctx.size(x, axis) for axis in range(x.rank) if axis not in chosen]
-    return ctx.reshape(x, kept or [1])
+    return ctx.reshape(x, kept)
 
 
 @layer("expandDims", moves=True)

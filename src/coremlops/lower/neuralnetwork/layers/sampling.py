@@ -10,10 +10,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from onnx import TensorProto
 
 from coremlops.dialects.neuralnetwork import Fields
 from coremlops.errors import ModelFormatError
-from coremlops.lower.neuralnetwork.context import NetworkLowering
+from coremlops.lower.neuralnetwork.context import NetworkLowering, Size
 from coremlops.lower.neuralnetwork.registry import layer
 from coremlops.lower.registry import Ints, Value
 
@@ -54,25 +55,28 @@ def upsample(
         attributes = {"mode": "linear", "coordinate_transformation_mode": _UPSAMPLE[linearUpsampleMode]}
 
     def function(view: Value) -> Value:
-        if any(size is None for size in view.shape[2:]):
-            scales = ctx.constant(np.array([1, 1, *factors], np.float32))
-            return ctx.node("Resize", view, None, scales, **attributes)
-        # The factors stand in the file as float32: 2.66 * 50 must not become 132.
-        target = [
-            int(np.floor((size or 0) * factor + 1e-4))
-            for size, factor in zip(view.shape[2:], factors, strict=True)
-        ]
+        target = [_scaled(ctx, ctx.size(view, axis), factors[axis - 2]) for axis in (2, 3)]
         return _resized(ctx, view, target, attributes)
 
     return ctx.on_images(x, function)
 
 
-def _resized(ctx: NetworkLowering, x: Value, target: Sequence[int], attributes: dict[str, Any]) -> Value:
-    if min(target) < 1:
-        raise ModelFormatError(f"height and width {list(target)}")
+def _scaled(ctx: NetworkLowering, size: Size, factor: float) -> Size:
+    """A size times a factor, which stands in the file as float32: 2.66 * 50 must not become 132."""
+    if isinstance(size, int):
+        return int(np.floor(size * factor + 1e-4))
+    product = ctx.node("Mul", ctx.node("Cast", size, to=TensorProto.DOUBLE), ctx.constant(factor, np.float64))
+    rounded = ctx.node("Floor", ctx.node("Add", product, ctx.constant(1e-4, np.float64)))
+    return ctx.node("Cast", rounded, to=TensorProto.INT64)
+
+
+def _resized(ctx: NetworkLowering, x: Value, target: Sequence[Size], attributes: dict[str, Any]) -> Value:
+    known = [size if isinstance(size, int) else None for size in target]
+    if any(size is not None and size < 1 for size in known):
+        raise ModelFormatError(f"height and width {known}")
     sizes = ctx.vector([*ctx.sizes(x, 0, 2), *target])
     result = ctx.node("Resize", x, None, None, sizes, **attributes)
-    return ctx.retyped(result, *x.shape[:2], *target)
+    return ctx.retyped(result, *x.shape[:2], *known)
 
 
 @layer("resizeBilinear")

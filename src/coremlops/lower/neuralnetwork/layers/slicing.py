@@ -70,8 +70,6 @@ def _without(ctx: NetworkLowering, x: Value, dropped: Sequence[bool]) -> Value:
     axes = [axis for axis, drop in enumerate(dropped) if drop]
     if not axes:
         return x
-    if len(axes) == x.rank:
-        return ctx.reshape(x, [1])
     return ctx.node("Squeeze", x, ctx.ints(axes))
 
 
