@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import MutableMapping
 from functools import lru_cache
 from typing import Any
@@ -10,10 +11,12 @@ from coremlops.bridge.standin import framework_predict
 from coremlops.errors import UnsupportedOpsError
 from coremlops.runtime import Model, load
 
+PRECISION = os.environ.get("SUITE_PRECISION", "typed")
+
 
 @lru_cache(maxsize=2)  # each model has a folder of its own; a test with state predicts many times
 def _loaded(path: str, function_name: str | None) -> Model:
-    return load(path, precision="typed", function_name=function_name, threads=1)
+    return load(path, precision=PRECISION, function_name=function_name, threads=1)
 
 
 def predict(
@@ -22,7 +25,7 @@ def predict(
     state: MutableMapping[str, Any] | None = None,
     function_name: str | None = None,
 ) -> dict[str, Any]:
-    """Run once in typed mode, and give what Apple's framework gives to coremltools.
+    """Run once, and give what Apple's framework gives to coremltools.
 
     Raises NotImplementedError for what is not supported, and BridgeError.
     """

@@ -1,6 +1,7 @@
 """coremltools' own tests, with every prediction made by us: the whole suite, or CI's subset.
 
 python benchmarks/apple_suite/run.py whole     all cases: hours; goes on where it stopped (--minutes, --again)
+python benchmarks/apple_suite/run.py judge     mismatches: is the tolerance finer than fp16?
 python benchmarks/apple_suite/run.py control   a spread sample: answered by zeros, and through the bridge
 python benchmarks/apple_suite/run.py report    writes ../apple-suite.json and judges it
 python benchmarks/apple_suite/run.py choose    writes subset.txt anew, from results of `whole`
@@ -50,6 +51,9 @@ THROUGH = {
     "ours": ("backend:predict", ()),
     "zeros": ("zeros_backend:predict", ()),
     "bridge": ("backend:predict", ("bridged",)),
+    "oracle": ("oracle:predict", ()),
+    "float32": ("backend:predict", ()),
+    "float16": ("backend:predict", ()),
 }
 
 
@@ -76,7 +80,7 @@ def pytest_command(through: str, paths: list[str]) -> list[str]:
 
 
 def environment(through: str, folder: str, **settings: str) -> dict[str, str]:
-    ways = (*filter(None, [OLDER]), HERE, PLUGIN, PLUGIN / "stubs", ROOT / "src")
+    ways = (*filter(None, [OLDER]), HERE, PLUGIN, PLUGIN / "stubs", ROOT / "src", ROOT)
     return {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(map(str, ways)),
@@ -87,6 +91,7 @@ def environment(through: str, folder: str, **settings: str) -> dict[str, str]:
         "OMP_NUM_THREADS": "1",
         "TMPDIR": folder,
         "SUITE_COMMIT": commit(),
+        "SUITE_PRECISION": through if through.startswith("float") else "typed",
         **settings,
     }
 
@@ -254,9 +259,28 @@ def choose(work: Path) -> int:
     return 0
 
 
+# What shows that a mismatch is the test's: each answer is what `oracle` reads from the file, whether the test
+# fails again or not; or the test holds once nothing is rounded, or everything is, as its own expectation.
+EXPLAINS = {
+    "oracle": ("mismatch", "compared"),
+    "float32": ("compared",),
+    "float16": ("compared",),
+}
+
+
+def explained(work: Path) -> dict[str, dict[str, Any]]:
+    """The results, where a mismatch that is the test's has the class `tolerance`, and says what showed it."""
+    rows = read_rows(sorted(work.glob("ours-*.jsonl")))
+    for way, classes in EXPLAINS.items():
+        for key, row in read_rows(sorted(work.glob(f"{way}-*.jsonl"))).items():
+            if row["cls"] in classes and rows.get(key, {}).get("cls") == "mismatch":
+                rows[key].update(cls="tolerance", shown_by=way)
+    return rows
+
+
 def report(work: Path) -> int:
     """Write ../apple-suite.json from the work folder, and judge it."""
-    rows = read_rows(sorted(work.glob("ours-*.jsonl")))
+    rows = explained(work)
     keys = {key for found in collect(work).values() for key in found}
     rows = {key: row for key, row in rows.items() if key in keys}
     allowed = read_allowed((HERE / "allowed.txt").read_text())
@@ -332,7 +356,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("whole", "control", "report", "choose", "subset"))
+    parser.add_argument("what", choices=("whole", "judge", "control", "report", "choose", "subset"))
     parser.add_argument("--work", type=Path, default=ROOT / "build" / "apple-suite", help="results so far")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--minutes", type=float, default=1e9, help="begin no batch after this time")
@@ -350,6 +374,13 @@ def main() -> int:
         return report(args.work)
     if args.what == "choose":
         return choose(args.work)
+    if args.what == "judge":
+        rows, ended = explained(args.work), True
+        for way in EXPLAINS:
+            keys = [key for key, row in rows.items() if row["cls"] == "mismatch"]
+            ended &= run_cases(way, keys, args.work, jobs=args.jobs, minutes=args.minutes)
+            rows = explained(args.work)
+        return 0 if ended else 1
     if args.what == "control":
         rows = read_rows(sorted(args.work.glob("ours-*.jsonl")))
         keys = sample(rows, SAMPLE)
