@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any
 
 from coremlops.bridge.standin import framework_predict
-from coremlops.errors import UnsupportedOpsError
+from coremlops.errors import BridgeError, CoremlopsError, UnsupportedOpsError
 from coremlops.runtime import Model, load
 
 PRECISION = os.environ.get("SUITE_PRECISION", "typed")
@@ -33,4 +33,6 @@ def predict(
         model = _loaded(path, function_name)
     except UnsupportedOpsError as error:
         raise NotImplementedError(str(error)) from error
+    except CoremlopsError as error:  # coremltools expects a RuntimeError for a model that cannot be loaded
+        raise BridgeError(str(error)) from error
     return framework_predict(model, inputs, state)

@@ -111,3 +111,11 @@ def test_a_line_needs_a_reason(line: str) -> None:
 
 def test_the_committed_list_can_be_read() -> None:
     assert all(entry.reason for entry in read_allowed((HERE / "allowed.txt").read_text()))
+
+
+def test_a_disputed_mismatch_needs_a_line_of_its_own() -> None:
+    rows = {"t.py::a[1]": {"cls": "mismatch"}, "t.py::b": {"cls": "mismatch"}}
+    allowed = read_allowed(
+        "disputed | t.py::a[*] | expects 7.899 of 7.9\nunsupported | t.py::b | no reason for it"
+    )
+    assert judge(rows, allowed, whole=False) == ["mismatch: t.py::b: None"]

@@ -263,6 +263,11 @@ class _NetworkLowering:
                 raise ModelFormatError(f"{self.where}: {layer.kind} ({layer.name}): {error}") from error
             except (ArithmeticError, LookupError, TypeError, ValueError) as error:
                 # A rule may trust that what it is given fits; a file where it does not ends here.
+                if self.depth:
+                    raise Unsupported(
+                        f"{layer.kind} ({layer.name}) does not fit its inputs, in a branch or a loop that "
+                        f"Core ML may never enter: {error}"
+                    ) from error
                 raise ModelFormatError(
                     f"{self.where}: {layer.kind} ({layer.name}): its inputs and fields do not fit: {error}"
                 ) from error

@@ -12,7 +12,7 @@ from coremlops.errors import ModelFormatError
 from coremlops.lower.neuralnetwork.context import NetworkLowering
 from coremlops.lower.neuralnetwork.layers.convolution import border_amounts
 from coremlops.lower.neuralnetwork.registry import layer
-from coremlops.lower.registry import Ints, Value
+from coremlops.lower.registry import Ints, Unsupported, Value
 
 _FAR = 1 << 62  # past the end of any axis
 _WIDEST = 1 << 24  # of the windows over an axis whose size is not known
@@ -181,6 +181,12 @@ def padding(
     top, bottom, left, right = border_amounts(paddingAmounts) or (0, 0, 0, 0)
     lead = [0] * (x.rank - 2)
     pads = ctx.ints([*lead, top, left, *lead, bottom, right])
+    if reflection is not None:
+        for size, border in zip(x.shape[-2:], (max(top, bottom), max(left, right)), strict=True):
+            if size is not None and border >= size:
+                raise Unsupported(
+                    f"a mirrored border of {border} at an axis of {size}: no one says what Core ML mirrors"
+                )
     if reflection is not None or replication is not None:
         return ctx.node("Pad", x, pads, mode="reflect" if reflection is not None else "edge")
     value = ctx.constant(constant["value"] if constant is not None else 0.0)
