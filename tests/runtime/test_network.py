@@ -447,27 +447,6 @@ def test_a_single_number_has_no_axis_until_it_leaves_the_network(tmp_path: Path)
     assert {name: value.tolist() for name, value in found.items()} == {"number": [4.0], "vector": [4.0]}
 
 
-def test_layers_must_fit_the_default_shapes_of_flexible_inputs(tmp_path: Path) -> None:
-    """Core ML looks at them when it loads, whatever shapes are given later."""
-    for default in (4, 2):
-        spec, net = model()
-        for name, size in (("a", 4), ("b", default)):
-            entry = spec.description.input.add()
-            array_feature(entry, name, (3, size))
-            sizes = entry.type.multiArrayType.shapeRange.sizeRanges
-            sizes.add(lowerBound=3, upperBound=3)
-            sizes.add(lowerBound=1, upperBound=4)
-        array_feature(spec.description.output.add(), "y", ())
-        add_layer(net, "stack", ["a", "b"], ["y"], axis=0)
-        file = write(tmp_path / f"{default}.mlmodel", spec)
-        if default == 4:
-            found = coremlops.load(file).predict({"a": np.ones((3, 4)), "b": np.zeros((3, 4))})["y"]
-            np.testing.assert_array_equal(found, [np.ones((3, 4)), np.zeros((3, 4))])
-        else:
-            with pytest.raises(ModelFormatError, match="at the default shapes of its inputs"):
-                coremlops.load(file)
-
-
 def test_a_branch_that_does_not_fit_is_not_called_a_broken_file(tmp_path: Path) -> None:
     """Core ML may never enter it: coremltools makes such lists (TestList)."""
     spec, net = model()

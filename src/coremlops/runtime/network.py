@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from coremlops.dialects.neuralnetwork import Network, read_network
+from coremlops.dialects.neuralnetwork import read_network
 from coremlops.errors import InputError, ModelError, ModelFormatError, UnsupportedOpsError
 from coremlops.lower import Lowered
 from coremlops.lower.neuralnetwork import HostStep, Labelled, LoweredNetwork, lower_network
@@ -46,32 +46,8 @@ def network_part(asset: ModelAsset, options: PartOptions) -> Part:
         precision=options.precision,
         where=where,
     )
-    _check_default_shapes(network, description, options.precision, where)
     part = NetworkPart(lowered, description, network.exact_arrays, options, where)
     return part if len(lowered.stages) == 1 else _StagedPart(part)
-
-
-def _check_default_shapes(
-    network: Network, description: ModelDescription, precision: str, where: str
-) -> None:
-    """Core ML refuses a network whose layers do not fit the default shapes of its flexible inputs.
-
-    Raises ModelFormatError. Source: coremltools' test_stack_dynamic_range_dim.
-    """
-    inputs = [
-        replace(feature, ranges=(), shapes=())
-        if isinstance(feature, ArrayFeature) and feature.shape
-        else feature
-        for feature in description.inputs
-    ]
-    if inputs == list(description.inputs):
-        return
-    try:
-        lower_network(network, inputs, (), precision=precision, where=where)
-    except UnsupportedOpsError:  # a custom layer is asked once, with the shapes that it gets
-        return
-    except ModelFormatError as error:
-        raise ModelFormatError(f"{error.message} (at the default shapes of its inputs)") from error
 
 
 class NetworkPart(TensorPart):
