@@ -12,6 +12,7 @@ from PIL import Image
 import coremlops
 from coremlops.errors import InputError, ModelError, ModelFormatError, UsageError
 from coremlops.model import ArrayFeature
+from coremlops.runtime.memory import LIMIT_VARIABLE
 from coremlops.runtime.state import new_state
 from tests.handmade import add_operation, adder, program_spec, tensor_type, write_package
 
@@ -320,8 +321,10 @@ def test_loading_in_several_threads(tmp_path: Path) -> None:
     assert all((entry == expected).all() for entry in found)
 
 
-def test_states_of_absurd_size() -> None:
-    half = ArrayFeature("a", "float16", (1 << 15, 1 << 16))
+def test_states_of_absurd_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(LIMIT_VARIABLE, str(1 << 20))
+    half = ArrayFeature("a", "float16", (1 << 9, 1 << 10))
+    assert new_state((half,), "typed")["a"].nbytes == 1 << 20
     with pytest.raises(ModelFormatError, match="the state 'b' has the shape"):
         new_state((half, replace(half, name="b", shape=(1,))), "typed")
     with pytest.raises(ModelFormatError, match="the state 'a' has the shape"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 
 from coremlops.dialects.mil.graph import Block, Operation, Ref, TensorType
 from coremlops.errors import ModelFormatError
-from coremlops.lower.onnx_graph import ONNX_DTYPES, OnnxGraph
+from coremlops.lower.onnx_graph import ONNX_DTYPES, OnnxGraph, widened_bytes
 from coremlops.lower.registry import Labels, State, Unsupported, Value, Values
 
 PRECISIONS = ("typed", "float32", "float16")
@@ -42,8 +43,12 @@ class Classifier:
 class Lowering:
     """The lowering of one function: a rule calls `node` and `constant`, and looks at `output_type`."""
 
-    def __init__(self, graph: OnnxGraph, *, precision: str, opset: int) -> None:
+    def __init__(
+        self, graph: OnnxGraph, *, precision: str, opset: int, most_bytes: int = sys.maxsize
+    ) -> None:
+        """`most_bytes`: of constants, as the engine has them."""
         self.graph = graph
+        self._room = most_bytes
         self.precision = precision
         self.opset = opset
         self.operation: Operation | None = None
@@ -137,7 +142,17 @@ class Lowering:
     def constant(self, array: Any, dtype: Any = None) -> Value:
         """A constant that a rule needs, such as the axes of a reduction."""
         label = self.operation.outputs[0].name if self.operation and self.operation.outputs else "constant"
-        return Value(self.graph.reserve(f"{label}.constant"), None, np.asarray(array, dtype))
+        return Value(self.graph.reserve(f"{label}.constant"), None, self.held(np.asarray(array, dtype)))
+
+    def held(self, array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """An array that stays as long as the graph. Raises ModelFormatError when all are too large together.
+
+        One blob can be the weights of many ops, and small codes become large numbers.
+        """
+        self._room -= widened_bytes(array)
+        if self._room < 0:
+            raise ModelFormatError("the constants of the program, decoded, need more memory than it may have")
+        return array
 
     def ints(self, values: Any) -> Value:
         """A constant vector of int64, as ONNX wants its axes, shapes and pads."""

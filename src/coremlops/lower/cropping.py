@@ -15,7 +15,7 @@ import numpy as np
 from coremlops.lower.context import Lowering
 from coremlops.lower.registry import Unsupported, Value
 from coremlops.lower.resizing import SAMPLING_MODES
-from coremlops.lower.shapes import bounded, size, vector
+from coremlops.lower.shapes import MAX_TABLE, bounded, size, vector
 
 _FLOAT = 1  # TensorProto.FLOAT
 _INT64 = 7  # TensorProto.INT64
@@ -48,7 +48,8 @@ def crop_and_resize(
     """
     if given.box_mode not in _BOX_MODES or given.sampling_mode not in SAMPLING_MODES:
         raise Unsupported(f"box mode {given.box_mode!r} with sampling mode {given.sampling_mode!r}")
-    bounded((given.height, given.width), "a crop")
+    for length in (given.height, given.width):
+        bounded([length], "a crop", MAX_TABLE)
     known = [part for part in x.shape[1:2] if part is not None]
     bounded([*known, given.height, given.width], "a crop")
     ends = ctx.nodes("Split", 4, boxes, axis=1, num_outputs=4)  # [N, 1] each

@@ -8,6 +8,7 @@ neighbours and the engine fuses them.
 
 from __future__ import annotations
 
+import sys
 from collections import ChainMap
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -103,29 +104,36 @@ def lower_function(
     opset: int = DEFAULT_OPSET,
     where: str = "model",
     merge: bool = True,
+    most_bytes: int = sys.maxsize,
 ) -> Lowered:
     """Lower `function` to ONNX.
 
     `precision`: `typed` (fp16-typed values are rounded once an op), `float32` (none is) or `float16` (all
     floats are). `where` names the model in errors. `merge`: run the passes, which may do away with values
-    that somebody wants to see. Raises UnsupportedOpsError with everything that cannot
-    be lowered, and ModelFormatError.
+    that somebody wants to see. `most_bytes`: of constants, once decoded. Raises UnsupportedOpsError with
+    everything that cannot be lowered, and ModelFormatError.
     """
     if merge:
         function, _ = run_passes(function)
-    return _FunctionLowering(function, read_blob, precision, opset, where).lower()
+    return _FunctionLowering(function, read_blob, precision, opset, where, most_bytes).lower()
 
 
 class _FunctionLowering:
     def __init__(
-        self, function: Function, read_blob: ReadBlob, precision: str, opset: int, where: str
+        self,
+        function: Function,
+        read_blob: ReadBlob,
+        precision: str,
+        opset: int,
+        where: str,
+        most_bytes: int,
     ) -> None:
         self.function = function
         self.read_blob = read_blob
         self.opset = opset
         self.where = where
         self.graph = OnnxGraph(function.name)
-        self.context = Lowering(self.graph, precision=precision, opset=opset)
+        self.context = Lowering(self.graph, precision=precision, opset=opset, most_bytes=most_bytes)
         self.context.lower_block = self._nested
         self.slots: ChainMap[str, _Slot] = ChainMap()
         self.budget = MAX_REPEATS * sum(1 for _ in function.block.walk()) + 1000
@@ -292,6 +300,8 @@ class _FunctionLowering:
             if type_ is None:
                 raise Unsupported(f"a result of type {output.type}")
             rounds = self.context.rounds(type_)
+            if value.stored is not None:
+                self.context.held(value.stored)
             typed = Value(value.name, type_, value.stored)
             pending = rounds and not kept and not rule.rounded
             self._define(output.name, _Slot(typed, pending=pending, exact=rounds or kept))
@@ -309,7 +319,7 @@ class _FunctionLowering:
         declared = constant.type
         assert isinstance(declared, TensorType)  # noqa: S101  arrays come from tensors alone
         rounds = self.context.rounds(declared)
-        array = as_stored(value, round_to_fp16=rounds)
+        array = self.context.held(as_stored(value, round_to_fp16=rounds))
         # Small constants are looked at: bounds, fills. A weight that is not known to fit costs one rounding.
         exact = rounds or (array.size <= SMALL and fits_fp16(array))
         return _Slot(Value(self.graph.reserve(name), declared, array), exact=exact)

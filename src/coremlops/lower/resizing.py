@@ -13,7 +13,18 @@ import numpy as np
 
 from coremlops.lower.context import Lowering
 from coremlops.lower.registry import Unsupported, Value
-from coremlops.lower.shapes import Size, bounded, compute, product, reshaped, scalar, size, sizes, vector
+from coremlops.lower.shapes import (
+    MAX_TABLE,
+    Size,
+    bounded,
+    compute,
+    product,
+    reshaped,
+    scalar,
+    size,
+    sizes,
+    vector,
+)
 
 _FLOAT = 1  # TensorProto.FLOAT
 # sampling mode -> ONNX's way from a place in the result to one in the input
@@ -118,6 +129,7 @@ def _places(ctx: Lowering, before: Size, after: Size, mode: str) -> Value:
     line = [slope, offset, divisor, most, after]
     if all(isinstance(part, int) for part in line):
         a, b, c, last, count = (part for part in line if isinstance(part, int))
+        bounded([count], "a resized axis", MAX_TABLE)
         return ctx.ints(np.minimum((a * np.arange(count) + b) // c, last))
     bounds = (ctx.constant(0, np.int64), scalar(ctx, after), ctx.constant(1, np.int64))
     steps = compute(ctx, "Mul", ctx.node("Range", *bounds), slope)

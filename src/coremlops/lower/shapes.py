@@ -18,6 +18,7 @@ from coremlops.lower.registry import Value
 
 Size: TypeAlias = int | Value
 MAX_ELEMENTS = 1 << 30  # of a tensor that a file can ask for with a few numbers, such as a fill
+MAX_TABLE = 1 << 24  # elements of a constant that is made here from a few numbers
 
 _PYTHON: dict[str, Callable[[int, int], int]] = {
     "Add": lambda x, y: x + y,
@@ -105,8 +106,15 @@ def float_range(ctx: Lowering, start: Value, end: Value, step: Value) -> Value:
     return ctx.cast(ctx.node("Add", first, ctx.node("Mul", ctx.cast(places, "fp64"), by)), "fp32")
 
 
-def bounded(shape: Sequence[Size], what: str) -> None:
+def bounded(shape: Sequence[Size], what: str, most: int = MAX_ELEMENTS) -> None:
     """Raise ModelFormatError for a shape that holds absurdly many elements, before one is allocated."""
     known = [part for part in shape if isinstance(part, int)]
-    if any(part < 0 for part in known) or math.prod(known) > MAX_ELEMENTS:
-        raise ModelFormatError(f"{what} of shape {tuple(known)}; at most {MAX_ELEMENTS} elements")
+    if any(part < 0 for part in known) or math.prod(known) > most:
+        raise ModelFormatError(f"{what} of shape {tuple(known)}; at most {most} elements")
+
+
+def filled(ctx: Lowering, shape: Sequence[int | None], value: float) -> Value:
+    """A constant of float32 that holds one value everywhere. Raises ModelFormatError for an absurd shape."""
+    sizes = [part or 0 for part in shape]
+    bounded(sizes, "a constant", MAX_TABLE)
+    return ctx.constant(np.full(sizes, value, np.float32))

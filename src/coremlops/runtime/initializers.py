@@ -21,19 +21,24 @@ from coremlops.lower import Lowered
 from coremlops.lower.onnx_graph import widened, widened_bytes
 from coremlops.lower.onnx_ml import ModelProto, TensorProto, make_node
 from coremlops.lower.tidy import tidied
+from coremlops.runtime import memory
 
 # Where an array lies in a file: (file, offset in bytes); None when it does not.
 Locate: TypeAlias = Callable[[np.ndarray[Any, Any]], tuple[Path, int] | None]
-MAX_FOLDED_BYTES = 1 << 30  # the engine folds no node with a larger result
+MAX_FOLDED_BYTES = 1 << 30  # a node with a larger result is not folded
 
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """A model for the engine: some of its initializers lie in files of `folder`, `arrays` are the others."""
+    """A model for the engine: some of its initializers lie in files of `folder`, `arrays` are the others.
+
+    `folded_bytes`: the largest result that the engine may put in the place of a node of constants.
+    """
 
     model: Any
     folder: Path | None
     arrays: dict[str, np.ndarray[Any, Any]]
+    folded_bytes: int
 
 
 def nowhere(_: np.ndarray[Any, Any]) -> None:
@@ -47,9 +52,14 @@ def give_weights(lowered: Lowered, locate: Locate = nowhere) -> Given:
     """
     tidy = tidied(lowered.model)
     used = {tensor.name for tensor in tidy.graph.initializer}
-    given = {name: _within_limit(array) for name, array in lowered.weights.items() if name in used}
+    most = folded_bytes(tidy.graph)
+    given = {
+        name: widened(array) if widened_bytes(array) > most else array
+        for name, array in lowered.weights.items()
+        if name in used
+    }
     if not given:
-        return Given(tidy, None, {})
+        return Given(tidy, None, {}, most)
     places = {name: place for name, array in given.items() if (place := locate(array))}
     folder = next(iter(places.values()))[0].parent if places else None
     places = {name: place for name, place in places.items() if place[0].parent == folder}
@@ -76,11 +86,30 @@ def give_weights(lowered: Lowered, locate: Locate = nowhere) -> Given:
         for name, array in given.items()
         if name not in places
     }
-    return Given(model, folder, arrays)
+    return Given(model, folder, arrays, most)
 
 
-def _within_limit(array: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    return widened(array) if widened_bytes(array) > MAX_FOLDED_BYTES else array
+def folded_bytes(graph: Any) -> int:
+    """How large a folded result may be, so that all of them stay below the limit of memory.
+
+    No allocator bounds them. The casts that widen weights are not counted: they come to the size of those.
+    """
+    limit = memory.limit_bytes()
+    return min(MAX_FOLDED_BYTES, limit // max(1, _foldable(graph, set()))) if limit else MAX_FOLDED_BYTES
+
+
+def _foldable(graph: Any, known: set[str]) -> int:
+    """How many nodes, of constants and of shapes, the engine may replace by results while it loads."""
+    known.update(tensor.name for tensor in graph.initializer)
+    count = 0
+    for node in graph.node:
+        if node.op_type == "Shape" or all(not name or name in known for name in node.input):
+            known.update(node.output)
+            count += 1
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                count += _foldable(attribute.g, known)
+    return count
 
 
 def _stored(name: str) -> str:

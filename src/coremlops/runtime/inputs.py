@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from coremlops.dialects.mil.graph import NUMPY_DTYPES, TensorType, ValueType
-from coremlops.errors import InputError, ModelFormatError, UsageError
+from coremlops.errors import InputError, UsageError
 from coremlops.model.description import (
     ArrayFeature,
     Feature,
@@ -19,6 +19,7 @@ from coremlops.model.description import (
     ScalarFeature,
 )
 from coremlops.runtime.images import IMAGE_OPTIONS, convert_colour, image_from_array, prepare_image
+from coremlops.runtime.memory import filled
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 PREPARATION_KEY = "com.coremlops.preparation"
 DEFAULT_OPTION = "scaleFit"
 MAX_EXACT = 1 << 53  # integers up to here have a double of their own
-MAX_DEFAULT = 1 << 28  # elements of an optional input that is not given
 
 
 def check_names(features: tuple[Feature, ...], given: Mapping[str, Any]) -> None:
@@ -165,9 +165,9 @@ def feature_tensor(feature: Feature, features: Mapping[str, Any], type_: ValueTy
         raise InputError(f"input {feature.name!r} is a {type(feature).__name__}, which no tensor holds")
     if feature.name in features:
         return array_tensor(feature, features[feature.name], type_)
-    if any(size < 0 for size in feature.shape) or math.prod(feature.shape) > MAX_DEFAULT:
-        raise ModelFormatError(f"the optional input {feature.name!r} has the shape {list(feature.shape)}")
-    return array_tensor(feature, np.full(feature.shape, feature.default or 0), type_)
+    default = feature.default or 0
+    what = f"the optional input {feature.name!r}"
+    return array_tensor(feature, filled(feature.shape, default, np.result_type(default), what), type_)
 
 
 def _computed(array: np.ndarray[Any, Any], type_: TensorType) -> np.ndarray[Any, Any]:

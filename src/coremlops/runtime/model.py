@@ -11,6 +11,7 @@ from coremlops.errors import UnsupportedOpsError, UsageError
 from coremlops.lower import Lowered, embed_weights
 from coremlops.lower.context import PRECISIONS
 from coremlops.model import ImageFeature, ModelAsset, ModelDescription
+from coremlops.runtime import memory
 from coremlops.runtime.cache import Cached
 from coremlops.runtime.engines import ENGINES
 from coremlops.runtime.inputs import check_names, prepare_picture, resolve_option
@@ -66,7 +67,8 @@ class Model:
             raise UnsupportedOpsError(
                 f"{self._asset.path}: a {self._asset.kind} model is no single ONNX graph", (self._asset.kind,)
             )
-        found = self._part.lowered
+        with memory.guarded(f"{self._asset.path}: lowering it"):
+            found = self._part.lowered
         return found.whole if isinstance(found, Cached) else found
 
     @property
@@ -81,6 +83,7 @@ class Model:
 
         `predict` updates the arrays in place; one mapping serves one prediction at a time. The dtype is the
         declared one, or that of the numeric mode where it forces one. Empty for a model without states.
+        Raises ModelFormatError for states that are larger than memory's limit.
         """
         return new_state(self.description.states, self.precision)
 
@@ -108,7 +111,7 @@ class Model:
 
         Raises InputError for values that do not fit, UsageError for an unknown option or inner value,
         ModelFormatError for results of another shape than the program declares, ModelError when the engine
-        fails or the time limit is over.
+        fails, the time limit is over or the model asks for more memory than it may have.
         """
         check_names(self.description.inputs, inputs)
         option = resolve_option(image_option, self.description)
@@ -118,7 +121,8 @@ class Model:
             for feature in self.description.inputs:
                 if isinstance(feature, ImageFeature) and feature.name in features:
                     features[feature.name] = prepare_picture(feature, features[feature.name], option)
-        return self._part.run(features, state=state, intermediates=intermediates)
+        with memory.guarded(f"{self._asset.path}: the prediction"):
+            return self._part.run(features, state=state, intermediates=intermediates)
 
     def predict_batch(
         self,
@@ -155,7 +159,8 @@ def load(
     `function_name`: of a model that has several; None for its default. `threads`: in an op; None leaves it to
     the engine. `compute_units`: of `coreml`: `ALL`, `CPU_ONLY`, `CPU_AND_GPU` or `CPU_AND_NE`.
     `time_limit_s`: a prediction that takes longer is stopped: a loop of a model from elsewhere may have no
-    end.
+    end. In ONNX Runtime on the CPU, a model may allocate half of the machine's memory beyond its weights;
+    COREMLOPS_MEMORY_BYTES in the environment says otherwise, and 0 that there is no limit.
 
     Raises ModelFormatError, WeightsError, UnsupportedOpsError (with everything that is not supported, at
     once), and UsageError for an unknown precision, engine or function and an impossible limit.
@@ -167,5 +172,6 @@ def load(
         raise UsageError(f"a time limit of {time_limit_s} s; expected more than 0")
     asset = ModelAsset.open(path)
     settings = PartOptions(precision, engine, threads, compute_units=compute_units, time_limit_s=time_limit_s)
-    part = make_part(asset, settings, function_name)
+    with memory.guarded(f"{asset.path}: loading it"):
+        part = make_part(asset, settings, function_name)
     return Model(asset, function_name or default_function(asset), part, precision)

@@ -8,6 +8,7 @@ kind needs; a pipeline is a part that holds others.
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
@@ -23,7 +24,7 @@ from coremlops.lower import Lowered, lower_function
 from coremlops.model import ArrayFeature, ImageFeature, ModelAsset, ModelDescription, ScalarFeature
 from coremlops.model.description import FunctionDescription
 from coremlops.model.labels import read_labels
-from coremlops.runtime import cache
+from coremlops.runtime import cache, memory
 from coremlops.runtime.engines import Engine, open_session
 from coremlops.runtime.inner import Watched
 from coremlops.runtime.inputs import feature_tensor
@@ -161,7 +162,14 @@ def lower_program(
         precision=precision,
         where=str(asset.path),
         merge=merge,
+        most_bytes=_constant_bytes(asset),
     )
+
+
+def _constant_bytes(asset: ModelAsset) -> int:
+    """How much the constants of a program may take, once decoded."""
+    limit = memory.limit_bytes()
+    return limit + asset.package.bytes if limit else sys.maxsize
 
 
 def _function(asset: ModelAsset, name: str | None) -> Function:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ import onnxruntime
 
 from coremlops.errors import ModelError, UsageError
 from coremlops.lower import Lowered
+from coremlops.lower.onnx_file import weight_bytes
+from coremlops.runtime import memory
 from coremlops.runtime.initializers import Locate, give_weights, nowhere
 
 _QUIET = 4  # what fails becomes an error of ours; ONNX Runtime need not print it, too
@@ -22,6 +24,7 @@ _PROVIDERS: dict[str, list[Any]] = {
     "CUDA": [("CUDAExecutionProvider", {"use_tf32": "0"}), "CPUExecutionProvider"],
 }
 _FOLDER = "session.model_external_initializers_file_folder_path"
+_FOLDED = "optimization.constant_folding_max_output_size_in_bytes"
 _SAVED = "session.optimized_model_external_initializers_"
 
 
@@ -70,12 +73,13 @@ class Session:
         }
         if self._weights:
             options.add_external_initializers(list(self._weights), list(self._weights.values()))
-        try:
+        options.add_session_config_entry(_FOLDED, str(given.folded_bytes))
+        # A GPU's memory ends by itself.
+        bounded = memory.bounded(options, weight_bytes(lowered)) if provider == "CPU" else nullcontext()
+        with _opening("the engine refuses the model"), bounded:
             self._session = onnxruntime.InferenceSession(
                 given.model.SerializeToString(), options, providers=_PROVIDERS[provider]
             )
-        except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
-            raise ModelError(f"the engine refuses the model: {error}") from error
         self._time_limit_s = time_limit_s
         self._outputs = [entry.name for entry in self._session.get_outputs()]
 
@@ -90,15 +94,15 @@ class Session:
         made = cls.__new__(cls)
         made._weights = {}
         made._time_limit_s = time_limit_s
-        try:
-            made._session = onnxruntime.InferenceSession(str(graph), options, providers=_PROVIDERS["CPU"])
-        except Exception as error:
-            raise ModelError(f"the engine refuses its own graph: {error}") from error
+        with _opening("the engine refuses its own graph"):
+            size = sum(file.stat().st_size for file in graph.parent.iterdir())
+            with memory.bounded(options, size):
+                made._session = onnxruntime.InferenceSession(str(graph), options, providers=_PROVIDERS["CPU"])
         made._outputs = [entry.name for entry in made._session.get_outputs()]
         return made
 
     def run(self, inputs: Mapping[str, np.ndarray[Any, Any]]) -> dict[str, np.ndarray[Any, Any]]:
-        """Run once. Raises ModelError when the engine fails, or when the time limit is over."""
+        """Run once. Raises ModelError when the engine fails, for want of time or memory, too."""
         feeds = inputs if type(inputs) is dict else dict(inputs)
         # Small nets run in 40 us: what is here is a part of that.
         try:
@@ -109,7 +113,7 @@ class Session:
         except ModelError:
             raise
         except Exception as error:
-            raise ModelError(f"the engine failed: {error}") from error
+            raise _failure("the engine failed", error) from error
         return dict(zip(self._outputs, values, strict=True))
 
     def _run_within(self, limit_s: float, feeds: dict[str, np.ndarray[Any, Any]]) -> list[Any]:
@@ -124,6 +128,22 @@ class Session:
                 ) from error
             raise
         return values
+
+
+@contextmanager
+def _opening(what: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # ONNX Runtime's exceptions have no common base of their own
+        raise _failure(what, error) from error
+
+
+def _failure(what: str, error: Exception) -> ModelError:
+    if memory.is_refusal(error):
+        limit = memory.limit_bytes()
+        reason = f"it may ask for {limit} bytes beyond its weights" if limit else "there is no more"
+        return ModelError(f"{what}: it needs more memory: {reason}: {error}", hint=memory.HINT)
+    return ModelError(f"{what}: {error}")
 
 
 def _silent() -> Any:

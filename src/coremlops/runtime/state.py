@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 import numpy as np
 
 from coremlops.dialects.mil.graph import NUMPY_DTYPES
-from coremlops.errors import InputError, ModelFormatError
+from coremlops.errors import InputError
 from coremlops.lower.function import StateTensor
 from coremlops.model import ArrayFeature
+from coremlops.runtime.memory import filled
 
-MAX_STATE = 1 << 31  # elements, of all states together
 State: TypeAlias = dict[str, np.ndarray[Any, Any]]
 
 
 def new_state(features: Sequence[ArrayFeature], precision: str) -> State:
-    """Zeros for each state. Raises ModelFormatError for states of impossible size."""
-    total = 0
+    """Zeros for each state. Raises ModelFormatError for states that are too large together."""
+    state: State = {}
     for feature in features:
-        total += math.prod(feature.shape)
-        if any(size < 0 for size in feature.shape) or total > MAX_STATE:
-            raise ModelFormatError(
-                f"the state {feature.name!r} has the shape {list(feature.shape)}; "
-                f"all states may have {MAX_STATE} elements together"
-            )
-    return {
-        feature.name: np.zeros(feature.shape, _dtype(np.dtype(feature.dtype), precision))
-        for feature in features
-    }
+        held = sum(array.nbytes for array in state.values())
+        dtype = _dtype(np.dtype(feature.dtype), precision)
+        state[feature.name] = filled(feature.shape, 0, dtype, f"the state {feature.name!r}", beside=held)
+    return state
 
 
 def state_tensors(

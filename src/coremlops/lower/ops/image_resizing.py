@@ -12,7 +12,7 @@ from coremlops.lower.cropping import Boxes, crop_and_resize
 from coremlops.lower.registry import Ints, Unsupported, Value, lowers
 from coremlops.lower.resizing import linear, nearest
 from coremlops.lower.sampling import grid_sample, normalized
-from coremlops.lower.shapes import Size, element, longs, size, vector
+from coremlops.lower.shapes import MAX_TABLE, Size, element, longs, size, vector
 from coremlops.lower.slicing import trimmed
 
 _FLOAT = 1  # TensorProto.FLOAT
@@ -220,7 +220,7 @@ def affine(
     """
     if coordinates_mode.lower() != "normalized_minus_one_to_one":
         raise Unsupported(f"coordinates_mode {coordinates_mode!r}")
-    if min(output_height, output_width) < 1 or output_height * output_width > 1 << 26:
+    if min(output_height, output_width) < 1 or output_height * output_width > MAX_TABLE:
         raise ValueError(f"a result of {output_height} by {output_width} pixels")
     rows, columns = _line(output_height, align_corners), _line(output_width, align_corners)
     points = np.ones((output_height, output_width, 3), np.float32)

@@ -12,7 +12,7 @@ import numpy as np
 from coremlops.lower.context import Lowering
 from coremlops.lower.onnx_ml import from_array
 from coremlops.lower.registry import Value, lowers
-from coremlops.lower.shapes import bounded
+from coremlops.lower.shapes import MAX_TABLE, bounded
 
 _LOWEST = float(np.finfo(np.float32).min)
 _INT64 = 7  # TensorProto.INT64
@@ -38,14 +38,18 @@ def non_maximum_suppression(
     """
     if max_boxes < 1:
         raise ValueError(f"{max_boxes} boxes at most")
-    bounded([*(part for part in boxes.shape[:1] if part is not None), max_boxes, 4], "chosen boxes")
+    bounded(
+        [*(part for part in boxes.shape[:1] if part is not None), max_boxes, 4], "chosen boxes", MAX_TABLE
+    )
     new = score_threshold is None
     if new:
         boxes, scores = (_turned(ctx, value) for value in (boxes, scores))
     best = ctx.node("ReduceMax", scores, ctx.ints([2]), keepdims=0)  # [n, B]
     kept = _kept(ctx, boxes, scores, best, iou_threshold, score_threshold, max_boxes, per_class_suppression)
     chosen, counts = _in_order(ctx, best, kept, max_boxes)
-    used = ctx.node("Less", ctx.ints([list(range(max_boxes))]), ctx.node("Unsqueeze", counts, ctx.ints([1])))
+    used = ctx.node(
+        "Less", ctx.ints(np.arange(max_boxes)[None]), ctx.node("Unsqueeze", counts, ctx.ints([1]))
+    )
     results = [_taken(ctx, value, chosen, used) for value in (boxes, scores)]
     if new:
         results = [_turned(ctx, value) for value in results]

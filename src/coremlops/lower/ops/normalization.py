@@ -6,6 +6,7 @@ import numpy as np
 
 from coremlops.lower.context import Lowering
 from coremlops.lower.registry import Ints, Unsupported, Value, lowers
+from coremlops.lower.shapes import filled
 
 
 @lowers("batch_norm")
@@ -23,8 +24,8 @@ def batch_norm(
     x: [n, C, *D], fp16|fp32; the others: [C] -> same shape and dtype as x.
     """
     channels = mean.shape
-    ones = gamma or ctx.constant(np.ones(channels, np.float32))
-    zeros = beta or ctx.constant(np.zeros(channels, np.float32))
+    ones = gamma or filled(ctx, channels, 1)
+    zeros = beta or filled(ctx, channels, 0)
     return ctx.node("BatchNormalization", x, ones, zeros, mean, variance, epsilon=epsilon)
 
 
@@ -39,8 +40,8 @@ def instance_norm(
     channels = next((part.shape[0] for part in (gamma, beta) if part is not None), x.shape[1])
     if channels is None:
         return _standardised(ctx, x, tuple(range(2, x.rank)), epsilon)
-    ones = gamma or ctx.constant(np.ones(channels, np.float32))
-    zeros = beta or ctx.constant(np.zeros(channels, np.float32))
+    ones = gamma or filled(ctx, [channels], 1)
+    zeros = beta or filled(ctx, [channels], 0)
     return ctx.node("InstanceNormalization", x, ones, zeros, epsilon=epsilon)
 
 
@@ -61,7 +62,7 @@ def layer_norm(
     sizes = gamma.shape if gamma is not None else tuple(x.shape[axis] for axis in over)
     last = tuple(range(x.rank - len(over), x.rank))
     if over and over == last and None not in sizes:
-        scale = gamma or ctx.constant(np.ones([size or 0 for size in sizes], np.float32))
+        scale = gamma or filled(ctx, sizes, 1)
         return ctx.node("LayerNormalization", x, scale, beta, axis=over[0], epsilon=epsilon)
     result = _standardised(ctx, x, over, epsilon)
     if gamma is not None:

@@ -15,6 +15,7 @@ from coremlops.errors import ModelFormatError
 from coremlops.lower.clipped_lstm import clipped_lstm
 from coremlops.lower.context import Lowering
 from coremlops.lower.registry import Ints, Unsupported, Value, Values, lowers
+from coremlops.lower.shapes import filled
 
 # Apple's word -> ONNX's, and the alphas and betas that it takes from the node's lists. (For linear ONNX has
 # Affine, but as an activation inside an RNN alone.)
@@ -165,7 +166,7 @@ def _net(
     order: Ints,
 ) -> tuple[Value, Value, Value]:
     """The weights [1, G*H, I], [1, G*H, H] and the biases [1, 2*G*H] in ONNX's order of gates."""
-    none = np.zeros((1, weight_hh.shape[0] or 0), np.float32)
+    none = filled(ctx, (1, weight_hh.shape[0]), 0).constant
     biases = [none if part is None else _gates(ctx, part, order).constant for part in (bias_ih, bias_hh)]
     joined = np.concatenate([part for part in biases if part is not None], axis=1)
     return _gates(ctx, weight_ih, order), _gates(ctx, weight_hh, order), ctx.constant(joined)

@@ -239,10 +239,8 @@ def one_hot(
     if one_hot_vector_size.constant is not None:
         depth = int(one_hot_vector_size.constant.item())
         bounded([*(known for known in indices.shape if known is not None), depth], "one-hot vectors")
-        places: Value = ctx.ints(np.arange(depth))
-    else:
-        count = ctx.node("Squeeze", longs(ctx, one_hot_vector_size))
-        places = ctx.node("Range", ctx.constant(0, np.int64), count, ctx.constant(1, np.int64))
+    count = ctx.node("Reshape", longs(ctx, one_hot_vector_size), ctx.ints([]))
+    places = ctx.node("Range", ctx.constant(0, np.int64), count, ctx.constant(1, np.int64))
     where_ = axis % rank
     trailing = tuple(range(1, rank - where_))
     if trailing:

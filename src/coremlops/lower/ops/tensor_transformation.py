@@ -10,6 +10,7 @@ import numpy as np
 from coremlops.lower.context import Lowering
 from coremlops.lower.registry import Ints, Unsupported, Value, Values, lowers
 from coremlops.lower.shapes import (
+    MAX_TABLE,
     Size,
     bounded,
     compute,
@@ -246,8 +247,10 @@ def sliding_windows(ctx: Lowering, x: Value, axis: int, size: int, stride: int =
         if count < 1:
             raise ValueError(f"windows of {size} elements along an axis of {known}")
         bounded((count, size), "windows")
-        starts: Value = ctx.ints(stride * np.arange(count)[:, None] + np.arange(size))
-        return ctx.node("Gather", x, starts, axis=axis)
+        if count * size <= MAX_TABLE:
+            table = ctx.ints(stride * np.arange(count)[:, None] + np.arange(size))
+            return ctx.node("Gather", x, table, axis=axis)
+    bounded([size], "a window", MAX_TABLE)
     length = ctx.node("Shape", x, start=axis, end=axis + 1)
     end = scalar(ctx, ctx.node("Sub", length, ctx.ints([size - 1])))
     line = ctx.node("Range", ctx.constant(0, np.int64), end, ctx.constant(stride, np.int64))
