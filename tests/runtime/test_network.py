@@ -438,13 +438,18 @@ def test_a_single_number_has_no_axis_until_it_leaves_the_network(tmp_path: Path)
     """As in coremltools' test_linspace_dynamic: x[0] with an axis put in has one axis, not two."""
     spec, net = model()
     array_feature(spec.description.input.add(), "x", (2,))
-    for name in ("number", "vector"):
+    for name in ("number", "vector", "joined"):
         array_feature(spec.description.output.add(), name, ())
     one: dict[str, Any] = {"beginIds": [1], "endIds": [2], "strides": [1], "squeezeMasks": [True]}
     add_layer(net, "sliceStatic", ["x"], ["number"], **one, beginMasks=[False], endMasks=[False])
     add_layer(net, "expandDims", ["number"], ["vector"], axes=[0])
+    add_layer(net, "concatND", ["number", "x"], ["joined"], axis=0)  # to other layers it is a vector of one
     found = coremlops.load(write(tmp_path / "net.mlmodel", spec)).predict({"x": np.array([3.0, 4.0])})
-    assert {name: value.tolist() for name, value in found.items()} == {"number": [4.0], "vector": [4.0]}
+    assert {name: value.tolist() for name, value in found.items()} == {
+        "number": [4.0],
+        "vector": [4.0],
+        "joined": [4.0, 3.0, 4.0],
+    }
 
 
 def test_a_branch_that_does_not_fit_is_not_called_a_broken_file(tmp_path: Path) -> None:

@@ -241,6 +241,10 @@ class NetworkLowering(Lowering):
         shape = tuple(a if a is not None else b for a, b in zip(known, found, strict=True))
         return self.retyped(result, *shape, dtype=x.dtype)
 
+    def at_least_1d(self, x: Value) -> Value:
+        """A single number as a vector of one."""
+        return self.reshape(x, [1]) if x.type is not None and x.type.shape == () else x
+
     def transpose(self, x: Value, axes: Sequence[int]) -> Value:
         """`x` with its axes in that order. Raises ValueError when it is no order of them."""
         if sorted(axes) != list(range(x.rank)):

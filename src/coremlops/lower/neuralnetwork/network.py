@@ -28,6 +28,10 @@ from coremlops.model import ArrayFeature, Feature, ImageFeature
 
 MAX_STEPS = 1_000_000  # layers that are lowered, those of branches and loops as often as it takes
 
+# A single number, of a slice that drops its axis, has none; to layers but these it is a vector of one.
+_SCALARS = frozenset({"expandDims", "copy"})
+_ELEMENTWISE = tuple(f"{__package__}.layers.{name}" for name in ("activation", "elementwise"))
+
 
 @dataclass(frozen=True, slots=True)
 class Labelled:
@@ -200,8 +204,7 @@ class _NetworkLowering:
         value = values[name]
         if isinstance(feature, ImageFeature):
             value = self._image_of(value)
-        if value.type is not None and value.type.shape == ():
-            value = ctx.reshape(value, [1])  # a layer may hand on a single number; an interface has no rank 0
+        value = ctx.at_least_1d(value)
         type_ = value.type or TensorType("fp32", None)
         target = self.renamed.get(name, name)
         ctx.graph.node("Identity", [ctx.use(value)], [target], {})
@@ -293,7 +296,8 @@ class _NetworkLowering:
                 self.depth -= 1
                 return False
             case "custom":
-                results = self._custom(layer, self._inputs(layer, values))
+                given = [self.ctx.at_least_1d(value) for value in self._inputs(layer, values)]
+                results = self._custom(layer, given)
             case _:
                 results = self._plain(layer, self._inputs(layer, values))
         values.update(zip(layer.outputs, results, strict=True))
@@ -311,6 +315,8 @@ class _NetworkLowering:
             raise Unsupported("")
         self.ctx.label = layer.outputs[0] if layer.outputs else layer.name or layer.kind
         self.ctx.outputs = len(layer.outputs)
+        if rule.function.__module__ not in _ELEMENTWISE and layer.kind not in _SCALARS:
+            inputs = [self.ctx.at_least_1d(value) for value in inputs]
         results = apply_rule(self.ctx, rule, layer, inputs)
         if self.ctx.precision == "float16" and not rule.moves:
             results = tuple(self.ctx.rounded(value) for value in results)

@@ -38,7 +38,7 @@ _AXES = {"CHW": (-3, -2, -1), "HW": (-2, -1), "C": (-3,), "H": (-2,), "W": (-1,)
 def _reduction(op: str) -> Callable[..., Value]:
     def rule(ctx: NetworkLowering, x: Value, *, axes: Ints, keepDims: bool, reduceAll: bool) -> Value:
         chosen = tuple(range(x.rank)) if reduceAll or not axes else tuple(x.axis(axis) for axis in axes)
-        return at_least_1d(ctx, reduced(ctx, op, x, chosen, keepDims))
+        return ctx.at_least_1d(reduced(ctx, op, x, chosen, keepDims))
 
     return rule
 
@@ -50,11 +50,6 @@ for _kind, _op in _REDUCTIONS.items():
 def reduced(ctx: NetworkLowering, op: str, x: Value, axes: Ints, keep: bool = True) -> Value:
     """A reduction over constant axes."""
     return ctx.node(op, x, ctx.ints(axes), keepdims=int(keep))
-
-
-def at_least_1d(ctx: NetworkLowering, x: Value) -> Value:
-    """A value without axes as one with one: networks have no scalars."""
-    return ctx.reshape(x, [1]) if x.rank == 0 else x
 
 
 @layer("reduce")
@@ -78,13 +73,13 @@ def reduce(ctx: NetworkLowering, x: Value, *, mode: str, epsilon: float, axis: s
 @layer("argMax")
 def arg_max(ctx: NetworkLowering, x: Value, *, axis: int, removeDim: bool) -> Value:
     """The index of the greatest along an axis, the first when there are several."""
-    return at_least_1d(ctx, ctx.numbers(ctx.node("ArgMax", x, axis=axis, keepdims=int(not removeDim))))
+    return ctx.at_least_1d(ctx.numbers(ctx.node("ArgMax", x, axis=axis, keepdims=int(not removeDim))))
 
 
 @layer("argMin")
 def arg_min(ctx: NetworkLowering, x: Value, *, axis: int, removeDim: bool) -> Value:
     """The index of the least along an axis, the first when there are several."""
-    return at_least_1d(ctx, ctx.numbers(ctx.node("ArgMin", x, axis=axis, keepdims=int(not removeDim))))
+    return ctx.at_least_1d(ctx.numbers(ctx.node("ArgMin", x, axis=axis, keepdims=int(not removeDim))))
 
 
 @layer("cumSum")
