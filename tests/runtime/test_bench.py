@@ -37,6 +37,15 @@ def test_a_model_in_a_fresh_process(tmp_path: Path) -> None:
     assert 10e6 < found["peak_memory_bytes"] < 10e9
 
 
+def test_files_beside_one_are_no_modules_of_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("numpy", "onnxruntime", "coremlops"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('a file of the current folder ran')")
+    monkeypatch.chdir(tmp_path)
+    assert bench(adder(tmp_path / "a.mlpackage"), QUICK)["load_s"] > 0
+
+
 def test_errors_of_the_process_are_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ModelError, match="no Core ML model at"):
         bench(tmp_path / "nothing", QUICK)

@@ -1,11 +1,15 @@
 """The cache of sessions: a second load gives the same bits, and nothing in its folder can do harm."""
 
+import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,9 +17,10 @@ import pytest
 
 import coremlops
 from coremlops.dialects.mil.graph import NamedType, TensorType
+from coremlops.errors import CoremlopsError
 from coremlops.lower.context import Classifier
 from coremlops.model import ModelAsset
-from coremlops.runtime import cache
+from coremlops.runtime import cache, memory
 from coremlops.runtime.model import Model
 from coremlops.runtime.session import Session
 from tests.runtime.test_parts import X, counter
@@ -166,6 +171,75 @@ def test_an_entry_that_the_engine_refuses_after_all(
     monkeypatch.setattr(Session, "reopen", gone)
     model = coremlops.load(path)
     assert model.predict({"x": np.zeros((2, 300))})["y"][0, 7] == 7
+
+
+def test_an_entry_that_the_engine_refuses_is_removed_and_made_again(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = two_weights(tmp_path / "a.mlpackage", np.float16)
+    cache.fill(str(path), "typed", "main")
+    (entry,) = entries(root)
+    (entry / cache.GRAPH).write_bytes(b"no graph")
+    digests = {name: cache._digest(entry / name) for name in (cache.GRAPH, cache.WEIGHTS)}
+    rewrite(entry, files=digests)  # whole, as far as its digests go
+    filled: list[Any] = []
+    monkeypatch.setattr(cache, "fill_later", lambda asset, **options: filled.append((asset.path, options)))
+    model = coremlops.load(path)
+    assert model.predict({"x": np.zeros((2, 300))})["y"][0, 7] == 7
+    assert entries(root) == []
+    assert filled == [(path, {"precision": "typed", "function": "main"})]
+    cache.fill(str(path), "typed", "main")
+    assert is_cached(coremlops.load(path))
+
+
+@pytest.mark.parametrize("what", ["memory", "disk"])
+def test_no_process_starts_where_there_is_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, what: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    monkeypatch.setattr(cache, "LEAST_BYTES", 1)
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("started"))
+    path = two_weights(tmp_path / "a.mlpackage", np.float16)
+    free = 4 * ModelAsset.open(path).package.bytes - 1
+    if what == "memory":
+        monkeypatch.setattr(memory, "available_bytes", lambda: free)
+    else:
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    with caplog.at_level("DEBUG", "coremlops.runtime.cache"):
+        coremlops.load(path)
+    assert f"{free} bytes of {what} are free" in caplog.text
+    assert not cache.fill(str(path), "typed", "main")
+
+
+def test_several_threads_with_states_of_their_own(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each loads, from the cache or not, adds to a state of its own, and one model serves all of them."""
+    path = counter(tmp_path / "a.mlpackage", "fp16")
+    steps = np.arange(6, dtype=np.float32).reshape(2, 3)  # exact in fp16
+    shared = coremlops.load(path)
+    sums: list[tuple[int, np.ndarray[Any, Any]]] = []
+
+    def fill(*_: Any, **__: Any) -> None:
+        with contextlib.suppress(OSError, CoremlopsError):
+            cache.fill(str(path), "typed", "main")
+
+    monkeypatch.setattr(cache, "fill_later", fill)  # while others load
+
+    def use(number: int) -> None:
+        for model in (shared, coremlops.load(path)):
+            state = model.make_state()
+            for step in range(10):
+                before = model.predict({"x": number * steps}, state=state)["y"]
+                np.testing.assert_array_equal(before, step * number * steps)
+            sums.append((number, state["sum"]))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(use, range(8)))
+    assert len(sums) == 16
+    for number, total in sums:
+        np.testing.assert_array_equal(total, 10 * number * steps)
+    assert is_cached(coremlops.load(path))
 
 
 def test_the_oldest_go_when_it_is_full(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -148,9 +148,20 @@ def test_on_a_mac_the_precision_is_the_file_s(monkeypatch: pytest.MonkeyPatch) -
         check_available("float32")
 
 
+def test_a_time_limit_reaches_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[Any] = []
+    monkeypatch.setattr(
+        "coremlops.runtime.framework.part.open_part", lambda *_, **options: given.append(options)
+    )
+    coremlops.load(adder(tmp_path / "a.mlpackage"), engine="coreml", time_limit_s=3, compute_units="CPU_ONLY")
+    assert (given[0]["time_limit_s"], given[0]["compute_units"]) == (3, "CPU_ONLY")
+
+
 @pytest.mark.skipif(sys.platform == "darwin", reason="off the Mac")
-def test_the_true_child_needs_the_true_framework(tmp_path: Path) -> None:
+def test_the_true_child_needs_the_true_framework(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = adder(tmp_path / "a.mlpackage")
+    (tmp_path / "coremltools.py").write_text("raise SystemExit('a file of the current folder ran')")
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError, match="the framework does not take the model"):
         FrameworkPart(path, ModelAsset.open(path).description.inputs, command=CHILD)
 

@@ -57,7 +57,7 @@ def bench(path: str | os.PathLike[str], options: BenchOptions | None = None) -> 
     """
     request = json.dumps({"path": os.fspath(path), **asdict(options or BenchOptions())})
     done = subprocess.run(
-        [sys.executable, "-m", "coremlops.runtime.bench"],
+        [sys.executable, "-P", "-m", "coremlops.runtime.bench"],
         input=request,
         capture_output=True,
         text=True,

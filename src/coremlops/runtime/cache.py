@@ -17,6 +17,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import logging
 import os
 import platform
 import shutil
@@ -34,6 +35,7 @@ from coremlops.lower import Lowered
 from coremlops.lower.context import Classifier
 from coremlops.lower.function import StateTensor
 from coremlops.model import ModelAsset
+from coremlops.runtime import memory
 
 LIMIT_VARIABLE = "COREMLOPS_CACHE_BYTES"
 DEFAULT_LIMIT_BYTES = 4 << 30
@@ -41,6 +43,8 @@ LEAST_BYTES = 16 << 20
 GRAPH, WEIGHTS, ENTRY = "graph.onnx", "weights.bin", "entry.json"
 MAX_ENTRY_BYTES = 16 << 20
 _FORMAT = 1
+_TIMES = 4  # a model's size: weights of fp16 double, and the engine keeps what it was given while it arranges
+_log = logging.getLogger(__name__)
 _CLASSES: dict[str, Any] = {
     cls.__name__: cls for cls in (TensorType, NamedType, StateType, StateTensor, Classifier)
 }
@@ -52,6 +56,7 @@ class Cached:
     """What a `Lowered` says of its interface, and the engine's graph; the rest is lowered when asked for."""
 
     def __init__(self, folder: Path, tables: Mapping[str, Any], lower: Callable[[], Lowered]) -> None:
+        self._folder = folder
         self.graph_file = folder / GRAPH
         self._lower = lower
         for name in _TABLES:
@@ -61,6 +66,10 @@ class Cached:
     def whole(self) -> Lowered:
         """The model, lowered after all. Raises what `load` raises."""
         return self._lower()
+
+    def discard(self) -> None:
+        """Remove the entry, which is of no use after all."""
+        shutil.rmtree(self._folder, ignore_errors=True)
 
     def __getattr__(self, name: str) -> Any:
         if name in ("model", "weights", "inner"):
@@ -113,7 +122,7 @@ def find(asset: ModelAsset, *, precision: str, function: str, lower: Callable[[]
 def fill_later(asset: ModelAsset, *, precision: str, function: str) -> None:
     """Start a process that makes the entry of a model; nothing waits for it, and nothing fails with it."""
     frozen = getattr(sys, "frozen", False)  # the executable is an app, not Python
-    if not _worth_it(asset) or not sys.executable or frozen:
+    if not _worth_it(asset) or not sys.executable or frozen or not _has_room(asset.package.bytes):
         return
     import subprocess
 
@@ -152,7 +161,7 @@ def fill(path: str, precision: str, function: str) -> bool:
     root = root_folder()
     root.mkdir(parents=True, exist_ok=True, mode=0o700)
     folder = root / f"{asset.package.bytes}-{_key(asset.digest, precision, function)}"
-    if not _ours(root) or folder.exists() or shutil.disk_usage(root).free < 4 * asset.package.bytes:
+    if not _ours(root) or folder.exists() or not _has_room(asset.package.bytes):
         return False
     with exclusive_lock(root / "lock", wait_s=0):
         making = Path(tempfile.mkdtemp(prefix=".making-", dir=root))
@@ -198,6 +207,25 @@ def decode(value: Any) -> Any:
 
 def _worth_it(asset: ModelAsset) -> bool:
     return asset.package.bytes >= LEAST_BYTES and limit_bytes() > 0
+
+
+def _has_room(model_bytes: int) -> bool:
+    """Whether memory and disk have room for a second load of the model, and for its entry."""
+    needed = _TIMES * model_bytes
+    free = memory.available_bytes()
+    if free is not None and free < needed:
+        _log.debug("no entry for a model of %d bytes: %d bytes of memory are free", model_bytes, free)
+        return False
+    try:
+        root = root_folder()
+        place = next(folder for folder in (root, *root.parents) if folder.exists())
+        free = shutil.disk_usage(place).free
+    except OSError as error:
+        _log.debug("no entry: %s", error)
+        return False
+    if free < needed:
+        _log.debug("no entry for a model of %d bytes: %d bytes of disk are free", model_bytes, free)
+    return free >= needed
 
 
 def _ours(folder: Path) -> bool:

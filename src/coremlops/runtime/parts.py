@@ -7,7 +7,6 @@ kind needs; a pipeline is a part that holds others.
 
 from __future__ import annotations
 
-import contextlib
 import sys
 import threading
 from collections import OrderedDict
@@ -140,11 +139,12 @@ def _program_part(asset: ModelAsset, options: PartOptions, function_name: str | 
         return make(lower())
     cached = cache.find(asset, precision=options.precision, function=name, lower=lower)
     if cached is not None:
-        with contextlib.suppress(ModelError):  # the entry went away, or the engine cannot read it after all
+        try:
             return make(cached)
+        except ModelError:  # the entry went away, or the engine cannot read it after all
+            cached.discard()
     part = make(lower())
-    if cached is None:
-        cache.fill_later(asset, precision=options.precision, function=name)
+    cache.fill_later(asset, precision=options.precision, function=name)
     return part
 
 

@@ -26,7 +26,7 @@ COMPUTE_UNITS = ("ALL", "CPU_ONLY", "CPU_AND_GPU", "CPU_AND_NE")
 TIME_LIMIT_S = 600.0  # a first load may compile for the Neural Engine, which takes minutes
 # Not written out: a module's name in the code counts as an import in a step's key, and only a Mac's process
 # reaches coremltools through this one.
-CHILD = (sys.executable, "-m", f"{__package__}.child")
+CHILD = (sys.executable, "-P", "-m", f"{__package__}.child")
 
 
 def open_part(
