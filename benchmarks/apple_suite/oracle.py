@@ -31,7 +31,8 @@ def predict(
     found = backend.predict(path, inputs, state, function_name)
     asset = ModelAsset.open(path)
     program = read_program(asset.spec.mlProgram, where=path).functions[function_name or "main"]
-    types = [output.type for operation in program.block.operations for output in operation.outputs]
+    results = [output for operation in program.block.operations for output in operation.outputs]
+    types = [entry.type for entry in (*program.inputs, *results)]
     assert any(getattr(type_, "dtype", "") == "fp16" for type_ in types), "the file declares no fp16"
     feeds = {entry.name: np.asarray(inputs[entry.name]) for entry in program.inputs}
     values = interpreter.run(program, feeds, lambda blob: asset.blobs(blob.file).read(blob.offset))
