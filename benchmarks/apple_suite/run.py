@@ -197,7 +197,7 @@ def run_cases(through: str, keys: list[str], work: Path, *, jobs: int, minutes: 
     pending = [key for key in keys if key not in done]
     batches = [
         found[first : first + BATCH]
-        for found in (list(group) for _, group in itertools.groupby(pending, file_of))
+        for found in (list(group) for _, group in itertools.groupby(sorted(pending), file_of))
         for first in range(0, len(found), BATCH)
     ]
 

@@ -100,7 +100,12 @@ def guarded(what: str) -> Iterator[None]:
     try:
         yield
     except MemoryError as error:
-        raise ModelError(f"{what}: not enough memory: {str(error) or 'an allocation failed'}") from error
+        raise exhausted(what, error) from error
+
+
+def exhausted(what: str, error: MemoryError) -> ModelError:
+    """Our error for a MemoryError. `what`: was being done."""
+    return ModelError(f"{what}: not enough memory: {str(error) or 'an allocation failed'}")
 
 
 def filled(
