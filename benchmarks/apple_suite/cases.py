@@ -26,7 +26,15 @@ AREAS: dict[str, tuple[str, ...]] = {
     "pipelines": ("test/pipeline",),
     "the rest": ("converters/mil", "test/api", "test/blob", "test/modelpackage", "test/optimize"),
 }
-PREDICTED = ("compared", "predicted-only", "mismatch", "backend-error", "unsupported")
+PREDICTED = (
+    "compared",
+    "predicted-only",
+    "mismatch",
+    "tolerance",
+    "disputed",
+    "backend-error",
+    "unsupported",
+)
 NEVER = ("mismatch", "backend-error", "crashed", "hung", "not-found")
 LISTED = ("unsupported", "before-predict", "setup-error", "disputed")
 

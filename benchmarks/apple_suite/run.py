@@ -285,11 +285,14 @@ def report(work: Path) -> int:
     rows = {key: row for key, row in rows.items() if key in keys}
     allowed = read_allowed((HERE / "allowed.txt").read_text())
     wrong = judge(rows, allowed, whole=len(rows) == len(keys))
+    for key, row in rows.items():
+        if any(entry.cls == "disputed" and entry.holds(key, row["cls"]) for entry in allowed):
+            row["cls"] = "disputed"
     total = Counter(row["cls"] for row in rows.values())
     predicting = sum(total[cls] for cls in PREDICTED)
     files = [json.loads(line) for line in (work / "collected.jsonl").read_text().splitlines()]
     result = {
-        "command": "python benchmarks/apple_suite/run.py whole && ... control && ... report",
+        "command": "python benchmarks/apple_suite/run.py whole && ... judge && ... control && ... report",
         "settings": {
             "INCLUDE_MIL_FP32_UNIT_TESTS": "1",
             "COREML_PREDICT_MACOS": "15.0",
