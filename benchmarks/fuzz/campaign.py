@@ -1,9 +1,10 @@
 """Damages real Core ML files and runs them: `python benchmarks/fuzz/campaign.py SEEDS --cases 100000`.
 
-SEEDS is a folder of `.mlpackage` and `.mlmodel` files, such as `corpus.py` collects. Each case is read,
-described, loaded and run in a child process under a limit of memory; the parent sees a crash, a hang and what
-is no error of ours, and reports them with the seed and the number that make the case again (`--only
-SEED:NUMBER` runs one).
+SEEDS is a folder of `.mlpackage` and `.mlmodel` files, such as `corpus.py` collects and `handmade.py` writes.
+Each case is read, described, loaded and run in a child process under a limit of memory; the parent sees a
+crash, a hang and what is no error of ours, and reports them with the seed and the number that make the case
+again (`--only SEED:NUMBER` runs one). The report is written after each seed; the same command at the same
+commit goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import platform
 import resource
 import select
+import subprocess
 import sys
 import tempfile
 import time
@@ -27,6 +29,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # the repository, where `tests` lies
 
+from coremlops.runtime import memory
 from tests.fuzz.mutate import write_case
 from tests.fuzz.victim import attempt
 
@@ -35,6 +38,7 @@ PEAK_BYTES = (
     2 << 30
 )  # of a child that ran small models: above it, something was allocated because a file said so
 HANG_S = 120.0  # a value of a gigabyte, on a machine that has other work
+MEMORY_LIMIT_BYTES = 1 << 29  # of each model: a fourth of that, as results and constants are beside it
 BATCH = 250
 
 
@@ -48,15 +52,17 @@ def main() -> int:
     parser.add_argument("--only", help="SEED:NUMBER: run this case here, with its traceback")
     parser.add_argument("--report", type=Path, default=Path(__file__).with_name("campaign.json"))
     args = parser.parse_args()
+    os.environ[memory.LIMIT_VARIABLE] = str(MEMORY_LIMIT_BYTES)
     seeds = sorted(path for path in args.seeds.iterdir() if path.suffix in (".mlpackage", ".mlmodel"))
     if args.only:
         name, number = args.only.rsplit(":", 1)
         return one(args.seeds / name, int(number))
     each = -(-args.cases // len(seeds))
-    counts: Counter[str] = Counter()
-    findings: list[dict[str, Any]] = []
-    began = time.monotonic()
-    for index, seed in enumerate(seeds):
+    report = _begun(args.report, len(seeds))
+    counts = Counter(report["outcomes"])
+    findings = report["findings"]
+    began = time.monotonic() - report["elapsed_s"]
+    for index, seed in enumerate(seeds[report["done"] :], report["done"]):
         for outcome, finding in campaign(seed, range(args.first, args.first + each)):
             counts[outcome] += 1
             if finding:
@@ -66,17 +72,42 @@ def main() -> int:
             f"{index + 1}/{len(seeds)} {seed.name}: {sum(counts.values())} cases, {len(findings)} findings",
             flush=True,
         )
-    report = {
-        "command": " ".join(["python", *sys.argv]),
-        "python": platform.python_version(),
-        "seeds": len(seeds),
-        "cases": sum(counts.values()),
-        "outcomes": dict(counts),
-        "elapsed_s": round(time.monotonic() - began),
-        "findings": findings,
-    }
-    args.report.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        report |= {
+            "done": index + 1,
+            "cases": sum(counts.values()),
+            "outcomes": dict(counts),
+            "elapsed_s": round(time.monotonic() - began),
+        }
+        args.report.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return 1 if findings else 0
+
+
+def _begun(path: Path, seeds: int) -> dict[str, Any]:
+    """The report of this very command at this commit, if seeds are left to do; or a new one."""
+    repository = Path(__file__).resolve().parents[2]
+    asked = subprocess.run(
+        ["git", "-C", str(repository), "rev-parse", "--short", "HEAD"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    empty = {
+        "command": " ".join(["python", *sys.argv]),
+        "commit": asked.stdout.strip(),
+        "python": platform.python_version(),
+        "seeds": seeds,
+        "done": 0,
+        "cases": 0,
+        "outcomes": {},
+        "elapsed_s": 0,
+        "findings": [],
+    }
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        same = all(found[key] == empty[key] for key in ("command", "commit", "seeds"))
+        if same and found["done"] < seeds:
+            return found
+    return empty
 
 
 def one(seed: Path, number: int) -> int:

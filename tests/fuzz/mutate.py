@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import random
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +85,7 @@ def write_case(seed: Path, number: int, folder: Path) -> Path:
 
 
 def _damaged_spec(data: bytes, rng: random.Random) -> bytes:
-    if rng.random() < 0.25:
+    if rng.random() < 0.05:  # of what is no message any more, reading says so at once
         return _damaged_bytes(data, rng)
     model = message_class("Model")()
     model.ParseFromString(data)
@@ -121,7 +121,10 @@ def _damage(model: Any, rng: random.Random) -> None:
     """Change one field of one message that is set, or of its neighbour."""
     places = list(_messages(model, 0))
     # Messages that hold others are few and matter more than the thousands of numbers below them.
-    parent = rng.choice(places)
+    # So does what the model does: the description of a small one is half of it.
+    kind = model.WhichOneof("Type")
+    body = list(_messages(getattr(model, kind), 0)) if kind and rng.random() < 0.7 else places
+    parent = rng.choice(body)
     fields = [field for field, _ in parent.ListFields()]
     if not fields or rng.random() < 0.1:
         fields = list(parent.DESCRIPTOR.fields)
@@ -129,13 +132,13 @@ def _damage(model: Any, rng: random.Random) -> None:
         return
     field = rng.choice(fields)
     if _is_map(field):
-        _damage_map(getattr(parent, field.name), field, rng)
+        _damage_map(getattr(parent, field.name), field, places, rng)
     elif field.is_repeated:
         _damage_repeated(getattr(parent, field.name), field, places, rng)
     elif field.message_type is not None:
         _damage_message(parent, field, places, rng)
     else:
-        setattr(parent, field.name, _scalar(field, getattr(parent, field.name), rng))
+        setattr(parent, field.name, _scalar(field, getattr(parent, field.name), places, rng))
 
 
 def _messages(message: Any, depth: int) -> Iterator[Any]:
@@ -156,24 +159,24 @@ def _is_map(field: Any) -> bool:
     return field.message_type is not None and field.message_type.GetOptions().map_entry
 
 
-def _damage_map(entries: Any, field: Any, rng: random.Random) -> None:
+def _damage_map(entries: Any, field: Any, places: list[Any], rng: random.Random) -> None:
     keys = sorted(entries)
     if keys and rng.random() < 0.5:
         del entries[rng.choice(keys)]
         return
     value = field.message_type.fields_by_name["value"]
     if value.message_type is None:
-        key = rng.choice(keys) if keys else _any_key(field, rng)
-        entries[key] = _scalar(value, entries[key] if keys else None, rng)
+        key = rng.choice(keys) if keys else _any_key(field, places, rng)
+        entries[key] = _scalar(value, entries[key] if keys else None, places, rng)
     elif keys:  # a second name for what has one, or another's value
         source = entries[rng.choice(keys)]
         copied = type(source)()
         copied.CopyFrom(source)
-        entries[rng.choice((*keys, _any_key(field, rng)))].CopyFrom(copied)
+        entries[rng.choice((*keys, _any_key(field, places, rng)))].CopyFrom(copied)
 
 
-def _any_key(field: Any, rng: random.Random) -> Any:
-    return _scalar(field.message_type.fields_by_name["key"], None, rng)
+def _any_key(field: Any, places: list[Any], rng: random.Random) -> Any:
+    return _scalar(field.message_type.fields_by_name["key"], None, places, rng)
 
 
 def _damage_repeated(values: Any, field: Any, places: list[Any], rng: random.Random) -> None:
@@ -196,9 +199,9 @@ def _damage_repeated(values: Any, field: Any, places: list[Any], rng: random.Ran
             values.add().CopyFrom(_another(field, places, rng))
     elif length and action == 2:
         place = rng.randrange(length)
-        values[place] = _scalar(field, values[place], rng)
+        values[place] = _scalar(field, values[place], places, rng)
     else:
-        values.append(_scalar(field, values[0] if length else None, rng))
+        values.append(_scalar(field, values[0] if length else None, places, rng))
 
 
 def _damage_message(parent: Any, field: Any, places: list[Any], rng: random.Random) -> None:
@@ -219,19 +222,35 @@ def _another(field: Any, places: list[Any], rng: random.Random) -> Any:
     return message_class(field.message_type.full_name.removeprefix("CoreML.Specification."))()
 
 
-def _scalar(field: Any, old: Any, rng: random.Random) -> Any:
-    kinds: dict[int, Callable[[], Any]] = {
-        FieldDescriptor.CPPTYPE_BOOL: lambda: rng.random() < 0.5,
-        FieldDescriptor.CPPTYPE_FLOAT: lambda: rng.choice(FLOATS),
-        FieldDescriptor.CPPTYPE_DOUBLE: lambda: rng.choice(FLOATS),
-    }
-    if field.cpp_type in kinds:
-        return kinds[field.cpp_type]()
-    if field.cpp_type in _INTEGER_LIMITS:
-        least, most = _INTEGER_LIMITS[field.cpp_type]
-        near = rng.choice(INTEGERS) if old is None or rng.random() < 0.7 else old + rng.choice((-1, 1, old))
-        return max(least, min(most, near))
+def _scalar(field: Any, old: Any, places: list[Any], rng: random.Random) -> Any:
+    """Another value: more often a likely one than an absurd one, which a reader refuses at once."""
+    if field.cpp_type == FieldDescriptor.CPPTYPE_BOOL:
+        return rng.random() < 0.5
     if field.type == FieldDescriptor.TYPE_BYTES:
         return _damaged_bytes(old or b"", rng)
+    if field.cpp_type == FieldDescriptor.CPPTYPE_ENUM and rng.random() < 0.9:
+        return rng.choice(field.enum_type.values).number
+    if rng.random() < 0.4 and (peers := _peers(field, places, rng)):
+        return rng.choice(peers)
+    if field.cpp_type in _INTEGER_LIMITS:
+        least, most = _INTEGER_LIMITS[field.cpp_type]
+        near = rng.choice(INTEGERS) if old is None or rng.random() < 0.5 else _near(old, rng)
+        return max(least, min(most, near))
+    if field.cpp_type in (FieldDescriptor.CPPTYPE_FLOAT, FieldDescriptor.CPPTYPE_DOUBLE):
+        return rng.choice(FLOATS) if old is None or rng.random() < 0.6 else old * rng.choice((-1, 0.5, 2))
     text = rng.choice(STRINGS)
-    return text if not old or rng.random() < 0.6 else old + rng.choice(("", "x", "_0", "."))
+    return text if not old or rng.random() < 0.4 else old + rng.choice(("", "x", "_0", "."))
+
+
+def _near(old: int, rng: random.Random) -> int:
+    return rng.choice((old - 1, old + 1, old * 2, old // 2, -old, old + 64, old * 1000))
+
+
+def _peers(field: Any, places: list[Any], rng: random.Random) -> list[Any]:
+    """Values of such a field elsewhere in the model: names for a name, sizes for a size."""
+    found: list[Any] = []
+    for place in rng.sample(places, min(30, len(places))):
+        for other, value in place.ListFields():
+            if other.cpp_type == field.cpp_type and other.type == field.type and not _is_map(other):
+                found += list(value)[:20] if other.is_repeated else [value]
+    return found

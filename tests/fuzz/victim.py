@@ -23,19 +23,24 @@ def attempt(path: Path, number: int) -> str:
     """How far the model came, one of OUTCOMES. Raises what is no `CoremlopsError`."""
     rng = random.Random(number)
     try:
-        describe(path)
+        said = describe(path)
     except CoremlopsError:
         return "unreadable"
     try:
         model = coremlops.load(
-            path, precision=rng.choice(("typed", "float32", "float16")), threads=1, time_limit_s=TIME_LIMIT_S
+            path,
+            precision=rng.choice(("typed", "float32", "float16")),
+            function_name=rng.choice([None, *said["functions"]]),
+            threads=1,
+            time_limit_s=TIME_LIMIT_S,
         )
     except CoremlopsError:
         return "refused"
     try:
         state = model.make_state() if model.description.states else None
         inputs = {feature.name: _value(feature, rng) for feature in model.description.inputs}
-        model.predict(inputs, state=state)
+        inner = rng.sample(model.inner_names, 1) if model.inner_names and rng.random() < 0.1 else []
+        model.predict(inputs, state=state, intermediates=inner)
     except CoremlopsError:
         return "failed"
     return "ran"
@@ -50,7 +55,7 @@ def _value(feature: Feature, rng: random.Random) -> Any:
         case ArrayFeature(shape=shape, dtype=dtype):
             if any(size < 0 for size in shape) or math.prod(shape) > MAX_ELEMENTS:
                 shape = (1,)
-            return np.full(shape, rng.choice((0, 1, -1, 3)), dtype)
+            return np.full(shape or (2, 4), rng.choice((0, 1, -1, 3)), dtype)
         case ScalarFeature(dtype="string"):
             return "x"
         case ScalarFeature():
