@@ -17,9 +17,10 @@ from coremlops.errors import ModelError, ModelFormatError
 from coremlops.lower import lower_function
 from coremlops.runtime import cache, memory
 from coremlops.runtime.session import Session
-from tests.handmade import adder
+from tests.handmade import adder, array_feature
 from tests.lower.ops.test_control_flow import block, blocks_op
 from tests.lower.programs import constant, function, lower, operation, run, typed
+from tests.networks import add_layer, model, write
 
 LIMIT = 32 << 20
 HUGE = 200_000_000
@@ -191,9 +192,26 @@ def test_one_blob_as_the_weights_of_many_ops() -> None:
     ]
     steps.append(operation("add", "y", typed("fp16", 1 << 20), x=Ref("x"), y=Ref("w0")))
     program = function({"x": typed("fp16", 1)}, steps)
-    with pytest.raises(ModelFormatError, match="the constants of the program, decoded, need more memory"):
+    with pytest.raises(ModelFormatError, match="the constants of the model, decoded, need more memory"):
         lower_function(program, lambda _: blob, most_bytes=LIMIT)
     lower_function(program, lambda _: blob, most_bytes=40 * 4 << 20)
+
+
+def test_small_codes_that_become_large_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An inner product of one bit a weight: 128 KB that become 4 MB."""
+    spec, net = model()
+    array_feature(spec.description.input.add(), "x", (1024,))
+    array_feature(spec.description.output.add(), "y", (1024,))
+    add_layer(net, "innerProduct", ["x"], ["y"], inputChannels=1024, outputChannels=1024)
+    weights = net.layers[0].innerProduct.weights
+    weights.rawValue = b"\xff" * (1 << 17)
+    weights.quantization.numberOfBits = 1
+    weights.quantization.lookupTableQuantization.floatValue.extend([0, 0.5])
+    path = write(tmp_path / "a.mlmodel", spec)
+    assert coremlops.load(path).predict({"x": np.ones(1024)})["y"].tolist() == [512] * 1024
+    monkeypatch.setenv(memory.LIMIT_VARIABLE, str(3 << 20))
+    with pytest.raises(ModelFormatError, match="the constants of the model, decoded, need more memory"):
+        coremlops.load(path)
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,7 @@ class Lowering:
         """
         self._room -= widened_bytes(array)
         if self._room < 0:
-            raise ModelFormatError("the constants of the program, decoded, need more memory than it may have")
+            raise ModelFormatError("the constants of the model, decoded, need more memory than it may have")
         return array
 
     def ints(self, values: Any) -> Value:

@@ -37,6 +37,12 @@ def limit_bytes() -> int:
         return machine_bytes() // 2
 
 
+def constant_bytes(model_bytes: int) -> int:
+    """How much the constants of a model of this size may take, once decoded."""
+    limit = limit_bytes()
+    return limit + model_bytes if limit else sys.maxsize
+
+
 def machine_bytes() -> int:
     """The memory of this machine, or of the container that this process lives in."""
     try:

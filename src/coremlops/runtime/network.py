@@ -14,6 +14,7 @@ from coremlops.errors import InputError, ModelError, ModelFormatError, Unsupport
 from coremlops.lower import Lowered
 from coremlops.lower.neuralnetwork import HostStep, Labelled, LoweredNetwork, lower_network
 from coremlops.model import ArrayFeature, Feature, ImageFeature, ModelAsset, ModelDescription, ScalarFeature
+from coremlops.runtime import memory
 from coremlops.runtime.custom import custom_layers
 from coremlops.runtime.engines import Engine
 from coremlops.runtime.parts import Part, PartOptions, TensorPart
@@ -45,6 +46,7 @@ def network_part(asset: ModelAsset, options: PartOptions) -> Part:
         custom=custom_layers(),
         precision=options.precision,
         where=where,
+        most_bytes=memory.constant_bytes(asset.package.bytes),
     )
     part = NetworkPart(lowered, description, network.exact_arrays, options, where)
     return part if len(lowered.stages) == 1 else _StagedPart(part)

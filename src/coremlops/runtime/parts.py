@@ -7,7 +7,6 @@ kind needs; a pipeline is a part that holds others.
 
 from __future__ import annotations
 
-import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, MutableMapping
@@ -162,14 +161,8 @@ def lower_program(
         precision=precision,
         where=str(asset.path),
         merge=merge,
-        most_bytes=_constant_bytes(asset),
+        most_bytes=memory.constant_bytes(asset.package.bytes),
     )
-
-
-def _constant_bytes(asset: ModelAsset) -> int:
-    """How much the constants of a program may take, once decoded."""
-    limit = memory.limit_bytes()
-    return limit + asset.package.bytes if limit else sys.maxsize
 
 
 def _function(asset: ModelAsset, name: str | None) -> Function:

@@ -11,6 +11,7 @@ what nobody uses is dropped in the end.
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -41,8 +42,11 @@ class NetworkLowering(Lowering):
 
     graph: NetworkGraph
 
-    def __init__(self, graph: NetworkGraph, *, precision: str, opset: int) -> None:
-        super().__init__(graph, precision=precision, opset=opset)
+    def __init__(
+        self, graph: NetworkGraph, *, precision: str, opset: int, most_bytes: int = sys.maxsize
+    ) -> None:
+        """`most_bytes`: of constants, as the engine has them."""
+        super().__init__(graph, precision=precision, opset=opset, most_bytes=most_bytes)
         self.label = "value"  # what the current layer's values are called
         self.outputs = 1  # of the current layer
         self.stages: list[NetworkGraph | HostStep] = [graph]
@@ -132,6 +136,7 @@ class NetworkLowering(Lowering):
             array, np.float32 if dtype is None and not isinstance(array, np.ndarray) else dtype
         )
         code = helper.np_dtype_to_tensor_dtype(values.dtype)
+        self.held(values)
         return Value(
             self.graph.reserve(f"{self.label}.constant"), TensorType(_DTYPES[code], values.shape), values
         )

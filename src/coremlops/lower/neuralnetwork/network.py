@@ -6,6 +6,7 @@ weights and each layer's results to what fp16 holds.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
@@ -67,15 +68,17 @@ def lower_network(
     precision: str = "typed",
     opset: int = DEFAULT_OPSET,
     where: str = "model",
+    most_bytes: int = sys.maxsize,
 ) -> LoweredNetwork:
     """Lower `network` to ONNX.
 
     `inputs`, `outputs`: what the description says. An array of a network that maps shapes to rank 5 goes in
     and comes out with five axes, an image as [1, channels, height, width]. `custom`: implementations of
-    custom layers by class. Raises UnsupportedOpsError with everything that cannot be lowered, and
-    ModelFormatError.
+    custom layers by class. `most_bytes`: of constants, once decoded. Raises UnsupportedOpsError with
+    everything that cannot be lowered, and ModelFormatError.
     """
-    return _NetworkLowering(network, classifier, custom or {}, precision, opset, where).lower(inputs, outputs)
+    ctx = NetworkLowering(NetworkGraph("network"), precision=precision, opset=opset, most_bytes=most_bytes)
+    return _NetworkLowering(network, classifier, custom or {}, ctx, where).lower(inputs, outputs)
 
 
 class _NetworkLowering:
@@ -86,16 +89,15 @@ class _NetworkLowering:
         network: Network,
         classifier: Labelled | None,
         custom: Mapping[str, CustomLayerFactory],
-        precision: str,
-        opset: int,
+        ctx: NetworkLowering,
         where: str,
     ) -> None:
         self.network = network
         self.classifier = classifier
         self.custom = custom
-        self.opset = opset
+        self.opset = ctx.opset
         self.where = where
-        self.ctx = NetworkLowering(NetworkGraph("network"), precision=precision, opset=opset)
+        self.ctx = ctx
         self.unsupported: list[str] = []
         self.steps = 0
         self.depth = 0
