@@ -227,6 +227,29 @@ def test_weights_that_a_declared_size_asks_for(kind: str, inputs: dict[str, Any]
         lower(function({"x": wide}, [operation(kind, "y", wide, x=Ref("x"), **inputs)]))
 
 
+def test_a_declared_size_that_cannot_be() -> None:
+    """Found by damaged files: the optimiser makes a table as long as an axis that several ops pick from."""
+    wide = (1, LIMIT // 8)
+    steps = [
+        operation("slice_by_index", f"s{i}", typed("fp32", 1, 1), x=Ref("x"), begin=[0, i], end=[1, i + 1])
+        for i in range(3)
+    ]
+    steps.append(operation("add", "y", typed("fp32", 1, 1), x=Ref("s0"), y=Ref("s2")))
+
+    def lowered(size: int) -> Any:
+        program = function({"x": typed("fp32", 1, size)}, steps)
+        return lower_function(program, lambda _: np.zeros(0), most_bytes=LIMIT)
+
+    x = np.arange(wide[1], dtype=np.float32).reshape(wide)
+    assert Session(lowered(wide[1])).run({"x": x})["y"].tolist() == [[2]]
+    with pytest.raises(ModelFormatError, match=f"a value is declared as .*: {8 << 31} bytes"):
+        lowered(1 << 32)
+    filled = operation("fill", "y", typed("fp32", None, 1 << 32), shape=Ref("n"), value=1.0)
+    program = function({"n": typed("int32", 2)}, [filled])
+    with pytest.raises(ModelFormatError, match="a value is declared as"):
+        lower_function(program, lambda _: np.zeros(0), most_bytes=LIMIT)
+
+
 def test_states_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for shape in ((LIMIT // 4 + 1,), (-1, -1), (0, 1 << 40, 1 << 40)):
         with pytest.raises(ModelFormatError, match="the state 'a' has the shape"):

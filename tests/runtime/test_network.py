@@ -466,6 +466,29 @@ def test_a_branch_that_does_not_fit_is_not_called_a_broken_file(tmp_path: Path) 
         coremlops.load(write(tmp_path / "net.mlmodel", spec))
 
 
+def test_a_loop_whose_work_nobody_sees(tmp_path: Path) -> None:
+    """Found by damaged files."""
+    spec, net = model()
+    array_feature(spec.description.input.add(), "x", (2,))
+    array_feature(spec.description.output.add(), "y", (2,))
+    loop = add_layer(net, "loop", [], [], maxLoopIterations=5)
+    add_layer(loop.bodyNetwork, "add", ["x"], ["z"], alpha=2)
+    add_layer(net, "copy", ["x"], ["y"])
+    found = coremlops.load(write(tmp_path / "net.mlmodel", spec)).predict({"x": np.array([1.0, 2.0])})
+    assert found["y"].tolist() == [1, 2]
+
+
+def test_a_loop_over_a_count_that_is_no_number(tmp_path: Path) -> None:
+    spec, net = model()
+    array_feature(spec.description.input.add(), "x", (2,))
+    array_feature(spec.description.output.add(), "y", (2,))
+    add_layer(net, "copy", ["x"], ["y"])
+    loop = add_layer(net, "loop", ["x"], [])
+    add_layer(loop.bodyNetwork, "add", ["y"], ["y"], alpha=2)
+    with pytest.raises(ModelFormatError, match=r"loop .*: its inputs and fields do not fit"):
+        coremlops.load(write(tmp_path / "net.mlmodel", spec))
+
+
 def test_a_mirrored_border_larger_than_the_picture_is_unsupported(tmp_path: Path) -> None:
     spec, net = model()
     array_feature(spec.description.input.add(), "x", (1, 3, 4))

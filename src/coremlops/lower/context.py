@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -46,9 +47,9 @@ class Lowering:
     def __init__(
         self, graph: OnnxGraph, *, precision: str, opset: int, most_bytes: int = sys.maxsize
     ) -> None:
-        """`most_bytes`: of constants, as the engine has them."""
+        """`most_bytes`: of all constants, as the engine has them, and of each other value."""
         self.graph = graph
-        self._room = most_bytes
+        self._room = self._most_bytes = most_bytes
         self.precision = precision
         self.opset = opset
         self.operation: Operation | None = None
@@ -153,6 +154,17 @@ class Lowering:
         if self._room < 0:
             raise ModelFormatError("the constants of the model, decoded, need more memory than it may have")
         return array
+
+    def declared(self, type_: TensorType) -> None:
+        """Raises ModelFormatError for a value that is larger than memory may be: it cannot come to be.
+
+        The engine's optimiser makes tables as long as a declared axis: of 4 bytes, whatever an element has.
+        """
+        size = 4 * math.prod(part or 1 for part in type_.shape or ())
+        if size > self._most_bytes:
+            raise ModelFormatError(
+                f"a value is declared as {type_}: {size} bytes; it may have {self._most_bytes}"
+            )
 
     def ints(self, values: Any) -> Value:
         """A constant vector of int64, as ONNX wants its axes, shapes and pads."""

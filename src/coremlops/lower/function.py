@@ -110,7 +110,7 @@ def lower_function(
 
     `precision`: `typed` (fp16-typed values are rounded once an op), `float32` (none is) or `float16` (all
     floats are). `where` names the model in errors. `merge`: run the passes, which may do away with values
-    that somebody wants to see. `most_bytes`: of constants, once decoded. Raises UnsupportedOpsError with
+    that somebody wants to see. `most_bytes`: of constants, and of a value. Raises UnsupportedOpsError with
     everything that cannot be lowered, and ModelFormatError.
     """
     if merge:
@@ -249,6 +249,7 @@ class _FunctionLowering:
             return entry
         if self.graph.reserve(entry.name) != entry.name:
             raise ModelFormatError(f"{self.where}: two inputs have the name {entry.name!r}")
+        self.context.declared(entry.type)
         self.graph.input(entry.name, entry.type)
         rounds = self.context.rounds(entry.type)
         self._define(entry.name, _Slot(Value(entry.name, entry.type), pending=rounds, exact=rounds))
@@ -299,6 +300,7 @@ class _FunctionLowering:
             type_ = as_tensor(output.type)
             if type_ is None:
                 raise Unsupported(f"a result of type {output.type}")
+            self.context.declared(type_)
             rounds = self.context.rounds(type_)
             if value.stored is not None:
                 self.context.held(value.stored)

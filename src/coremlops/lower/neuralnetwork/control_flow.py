@@ -142,6 +142,8 @@ def lower_loop(lowerer: Lowerer, layer: Layer, values: Values) -> None:
         for name in entry.outputs
     }
     carried = sorted(assigned & lowerer.wanted)
+    if not carried:  # nobody sees what it does
+        return
     types: dict[str, TensorType] = {name: _merged([values[name].type]) for name in carried if name in values}
     for _ in range(MAX_ROUNDS):
         graph, after = _body(lowerer, layer, body, conditions, carried, types, values)

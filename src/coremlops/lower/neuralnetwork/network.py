@@ -7,7 +7,8 @@ weights and each layer's results to what fp16 holds.
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 
@@ -74,7 +75,7 @@ def lower_network(
 
     `inputs`, `outputs`: what the description says. An array of a network that maps shapes to rank 5 goes in
     and comes out with five axes, an image as [1, channels, height, width]. `custom`: implementations of
-    custom layers by class. `most_bytes`: of constants, once decoded. Raises UnsupportedOpsError with
+    custom layers by class. `most_bytes`: of constants. Raises UnsupportedOpsError with
     everything that cannot be lowered, and ModelFormatError.
     """
     ctx = NetworkLowering(NetworkGraph("network"), precision=precision, opset=opset, most_bytes=most_bytes)
@@ -288,14 +289,12 @@ class _NetworkLowering:
                 return True
             case "branch":
                 leaves = jumps(layer)
-                self.depth += 1
-                lower_branch(self, layer, rest if leaves else (), values)
-                self.depth -= 1
+                with self._inside():
+                    lower_branch(self, layer, rest if leaves else (), values)
                 return leaves
             case "loop":
-                self.depth += 1
-                lower_loop(self, layer, values)
-                self.depth -= 1
+                with self._inside():
+                    lower_loop(self, layer, values)
                 return False
             case "custom":
                 given = [self.ctx.at_least_1d(value) for value in self._inputs(layer, values)]
@@ -304,6 +303,15 @@ class _NetworkLowering:
                 results = self._plain(layer, self._inputs(layer, values))
         values.update(zip(layer.outputs, results, strict=True))
         return False
+
+    @contextmanager
+    def _inside(self) -> Iterator[None]:
+        """In a branch or a loop, until what is inside is lowered or fails."""
+        self.depth += 1
+        try:
+            yield
+        finally:
+            self.depth -= 1
 
     def _inputs(self, layer: Layer, values: dict[str, Value]) -> list[Value]:
         for name in layer.inputs:
