@@ -121,6 +121,26 @@ def counts(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, int]]:
     return {area: dict(counter.most_common()) for area, counter in found.items() if counter}
 
 
+# What shows that a mismatch is the test's: each answer is what `oracle` reads from the file, whether the test
+# fails again or not; or the test holds once nothing is rounded, or everything is, as its own expectation.
+EXPLAINS = {"oracle": ("mismatch", "compared"), "float32": ("compared",), "float16": ("compared",)}
+_MISSES = "Not equal to tolerance"  # NumPy's words
+
+
+def explain(
+    rows: Mapping[str, dict[str, Any]], judged: Mapping[str, Mapping[str, Mapping[str, Any]]]
+) -> None:
+    """Give a mismatch that is the test's the class `tolerance`, and say what showed it.
+
+    Only numbers that miss a tolerance can have it: not a missing error, nor a wrong shape or type.
+    """
+    for way, classes in EXPLAINS.items():
+        for key, row in judged.get(way, {}).items():
+            case = rows.get(key, {"cls": ""})
+            if case["cls"] == "mismatch" and _MISSES in str(case.get("why")) and row["cls"] in classes:
+                case.update(cls="tolerance", shown_by=way)
+
+
 @dataclass(frozen=True, slots=True)
 class Allowed:
     """One line of `allowed.txt`: cases that may end as `cls`, and why. `*` stands for anything.

@@ -30,7 +30,19 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from cases import AREAS, PREDICTED, area_of, counts, judge, read_allowed, read_rows, spread, unfinished
+from cases import (
+    AREAS,
+    EXPLAINS,
+    PREDICTED,
+    area_of,
+    counts,
+    explain,
+    judge,
+    read_allowed,
+    read_rows,
+    spread,
+    unfinished,
+)
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -259,22 +271,10 @@ def choose(work: Path) -> int:
     return 0
 
 
-# What shows that a mismatch is the test's: each answer is what `oracle` reads from the file, whether the test
-# fails again or not; or the test holds once nothing is rounded, or everything is, as its own expectation.
-EXPLAINS = {
-    "oracle": ("mismatch", "compared"),
-    "float32": ("compared",),
-    "float16": ("compared",),
-}
-
-
 def explained(work: Path) -> dict[str, dict[str, Any]]:
-    """The results, where a mismatch that is the test's has the class `tolerance`, and says what showed it."""
+    """The results, with those of `judge`."""
     rows = read_rows(sorted(work.glob("ours-*.jsonl")))
-    for way, classes in EXPLAINS.items():
-        for key, row in read_rows(sorted(work.glob(f"{way}-*.jsonl"))).items():
-            if row["cls"] in classes and rows.get(key, {}).get("cls") == "mismatch":
-                rows[key].update(cls="tolerance", shown_by=way)
+    explain(rows, {way: read_rows(sorted(work.glob(f"{way}-*.jsonl"))) for way in EXPLAINS})
     return rows
 
 

@@ -10,6 +10,7 @@ import pytest
 from benchmarks.apple_suite.cases import (
     area_of,
     counts,
+    explain,
     judge,
     keys_of,
     read_allowed,
@@ -119,3 +120,22 @@ def test_a_disputed_mismatch_needs_a_line_of_its_own() -> None:
         "disputed | t.py::a[*] | expects 7.899 of 7.9\nunsupported | t.py::b | no reason for it"
     )
     assert judge(rows, allowed, whole=False) == ["mismatch: t.py::b: None"]
+
+
+@pytest.mark.parametrize(
+    ("why", "way", "ended", "cls"),
+    [
+        ("\nNot equal to tolerance rtol=1e-05", "oracle", "mismatch", "tolerance"),
+        ("\nNot equal to tolerance rtol=1e-05", "oracle", "backend-error", "mismatch"),
+        ("\nNot equal to tolerance rtol=1e-05", "float16", "compared", "tolerance"),
+        ("\nNot equal to tolerance rtol=1e-05", "float32", "mismatch", "mismatch"),
+        ("DID NOT RAISE RuntimeError", "oracle", "mismatch", "mismatch"),
+        ("(1,) != (1, 1)", "float32", "compared", "mismatch"),
+    ],
+)
+def test_only_numbers_that_miss_a_tolerance_are_explained_by_it(
+    why: str, way: str, ended: str, cls: str
+) -> None:
+    rows = {"a": {"cls": "mismatch", "why": why}}
+    explain(rows, {way: {"a": {"cls": ended}, "b": {"cls": ended}}})
+    assert rows["a"]["cls"] == cls

@@ -39,6 +39,7 @@ FUNCTIONS.update(_UNARY)
 FUNCTIONS.update(
     ["log", "rsqrt", "elu", "linear_activation", "sigmoid_hard", "scaled_tanh", "gelu", "thresholded_relu"]
 )
+# mypy does not infer a lambda with a default value, which holds the function of this turn.
 for _name, _one in _UNARY.items():
     OPS[_name] = lambda given, call=_one: call(wide(given["x"]))  # type: ignore[misc]
 for _name, _many in _REDUCTIONS.items():

@@ -210,6 +210,7 @@ _REDUCTIONS: dict[str, Callable[..., Any]] = {
     "reduce_sum_square": lambda x, **k: np.sum(wide(x) ** 2, **k),
     "reduce_l2_norm": lambda x, **k: np.sqrt(np.sum(wide(x) ** 2, **k)),
 }
+# mypy does not infer a lambda with a default value, which holds the function of this turn.
 for _name, _one in _UNARY.items():
     FUNCTIONS.add(_name)
     OPS[_name] = lambda given, call=_one: call(given["x"])  # type: ignore[misc]

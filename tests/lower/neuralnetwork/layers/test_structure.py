@@ -1,6 +1,6 @@
 """Branches, loops, jumps and custom layers against the same thing written in Python."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -261,8 +261,10 @@ def custom() -> Case:
         params.parameters["yes"].boolValue = True
         add_layer(message, "multiply", ["c"], ["y"], alpha=2.0)
 
+    def half(x: Array) -> Array:
+        return 0.5 * x + [1, 2, 3]
+
     z = RNG.standard_normal((4, 3))
-    half: Callable[[Array], Array] = lambda x: 0.5 * x + [1, 2, 3]  # noqa: E731
     wanted = {"b": half(z), "y": 2 * half(X + 1)}
     return network_case("custom", build, {"x": X, "z": z}, wanted, custom={"Swap": Swap})
 
