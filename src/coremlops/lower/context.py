@@ -152,7 +152,10 @@ class Lowering:
         """
         self._room -= widened_bytes(array)
         if self._room < 0:
-            raise ModelFormatError("the constants of the model, decoded, need more memory than it may have")
+            raise ModelFormatError(
+                f"the constants of the model, decoded, need more memory than {self._most_bytes} bytes",
+                hint="COREMLOPS_MEMORY_BYTES in the environment changes the limit; 0 switches it off",
+            )
         return array
 
     def declared(self, type_: TensorType) -> None:
