@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,14 @@ import pytest
 from coremlops.errors import ConfigError, GateError, InputError, StepError, StoreError, UsageError
 from coremlops.pipeline import RunResult, lock, process, run, runner
 from tests.pipeline.conftest import Tiny
+
+
+@pytest.fixture(autouse=True)
+def a_hangup_ends_processes() -> Iterator[None]:
+    """It does not where the tests run under `nohup`, and a run heeds what it finds."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def statuses(result: RunResult) -> dict[str, str]:

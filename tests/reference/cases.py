@@ -586,7 +586,7 @@ def _images() -> Iterator[Case]:
     rng = np.random.default_rng(4)
     places = rng.integers(-3, 8, (2, 4, 6, 2)) + rng.choice([0.25, -0.375], (2, 4, 6, 2))
     for kind in ("bilinear", "nearest"):
-        for padding in ("constant", "border"):
+        for padding in ("constant", "border", "reflection", "symmetric"):
             ways = {"sampling_mode": kind, "padding_mode": padding, "padding_value": 0.0}
             yield from over(
                 FLOATS,
@@ -597,6 +597,21 @@ def _images() -> Iterator[Case]:
                 align_corners=False,
                 **ways,
             )
+    near = rng.uniform(-1.4, 1.4, (2, 4, 6, 2)).astype(np.float32)
+    for padding in ("constant", "border", "reflection", "symmetric"):
+        for mode in ("normalized_minus_one_to_one", "normalized_zero_to_one"):
+            for align in (False, True):
+                yield from over(
+                    FLOATS,
+                    "resample",
+                    x=(2, 3, 5, 7),
+                    coordinates=near,
+                    coordinates_mode=mode,
+                    align_corners=align,
+                    sampling_mode="bilinear",
+                    padding_mode=padding,
+                    padding_value=3.0,
+                )
     matrix = rng.uniform(-1, 1, (2, 6)).astype(np.float32)
     for padding in ("constant", "border"):
         yield from over(

@@ -140,10 +140,25 @@ def _sample(given: Inputs, grid: Any, *, align: bool) -> Any:
 
 @op("resample")
 def _resample(given: Inputs) -> Any:
-    """Places in pixels."""
+    """Places in pixels, or from -1 or 0 to 1 over the outermost centres (aligned) or edges; padding of any
+    value: what is sampled of `x - value` and zeros around, and `value` again."""
+    places, mode = given["coordinates"].astype(np.float64), given["coordinates_mode"]
     extent = np.array(given["x"].shape[:1:-1])
-    grid = (2 * given["coordinates"].astype(np.float64) + 1) / extent - 1
-    return _sample(given, torch.from_numpy(grid), align=False)
+    padding, value = given["padding_mode"], float(given["padding_value"])
+    if mode == "unnormalized":
+        pixels = places
+    else:
+        share = (places + 1) / 2 if mode == "normalized_minus_one_to_one" else places
+        pixels = share * (extent - 1) if given["align_corners"] else share * extent - 0.5
+    if padding == "reflection":  # about the outermost centres
+        span = extent - 1
+        pixels = span - np.abs(np.mod(pixels, 2 * span) - span)
+    elif padding == "symmetric":  # about the edges
+        pixels = extent - np.abs(np.mod(pixels + 0.5, 2 * extent) - extent) - 0.5
+    grid = torch.from_numpy((2 * pixels + 1) / extent - 1)
+    if padding != "constant":
+        return _sample({**given, "padding_mode": "border"}, grid, align=False)
+    return _sample({**given, "x": given["x"] - value}, grid, align=False) + value
 
 
 @op("affine")

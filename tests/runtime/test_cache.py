@@ -17,7 +17,7 @@ import pytest
 
 import coremlops
 from coremlops.dialects.mil.graph import NamedType, TensorType
-from coremlops.errors import CoremlopsError
+from coremlops.errors import CoremlopsError, UsageError
 from coremlops.lower.context import Classifier
 from coremlops.model import ModelAsset
 from coremlops.runtime import cache, memory
@@ -266,7 +266,8 @@ def test_it_can_be_switched_off(root: Path, tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv(cache.LIMIT_VARIABLE, "0")
     assert not is_cached(coremlops.load(path))
     monkeypatch.setenv(cache.LIMIT_VARIABLE, "many")
-    assert cache.limit_bytes() == cache.DEFAULT_LIMIT_BYTES
+    with pytest.raises(UsageError, match="whole number of bytes expected, got many"):
+        coremlops.load(path)
 
 
 def test_several_processes_fill_it_at_once(root: Path, tmp_path: Path) -> None:

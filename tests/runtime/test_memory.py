@@ -13,7 +13,7 @@ import pytest
 
 import coremlops
 from coremlops.dialects.mil import BlobRef, Function, NamedType, Operation, Ref
-from coremlops.errors import ModelError, ModelFormatError
+from coremlops.errors import ModelError, ModelFormatError, UsageError
 from coremlops.lower import lower_function
 from coremlops.runtime import cache, memory
 from coremlops.runtime.session import Session
@@ -154,9 +154,14 @@ def test_a_size_of_the_run_past_the_limit(kind: str) -> None:
 def test_it_is_the_limit_that_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
     few = np.array([12_000_000], np.int32)  # 48 MB
     small = Session(lower(HOSTILE["fill"]()))
-    for value in ("0", "100000000", "many"):
+    for value in ("0", "100000000", ""):
         monkeypatch.setenv(memory.LIMIT_VARIABLE, value)
         assert Session(lower(HOSTILE["fill"]())).run({"n": few})["y"].sum() == few[0]
+    for value in ("many", "-1", "1e9"):
+        monkeypatch.setenv(memory.LIMIT_VARIABLE, value)
+        with pytest.raises(UsageError, match=f"whole number of bytes expected, got {value}"):
+            Session(lower(HOSTILE["fill"]()))
+    monkeypatch.setenv(memory.LIMIT_VARIABLE, "0")
     for _ in range(3):  # what others may have is theirs, and a refusal leaves no trace
         with pytest.raises(ModelError, match="needs more memory"):
             small.run({"n": few})

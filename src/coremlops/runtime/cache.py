@@ -78,11 +78,9 @@ class Cached:
 
 
 def limit_bytes() -> int:
-    """How much the cache may hold; 0 when it is off."""
-    try:
-        return max(0, int(os.environ.get(LIMIT_VARIABLE, DEFAULT_LIMIT_BYTES)))
-    except ValueError:
-        return DEFAULT_LIMIT_BYTES
+    """How much the cache may hold; 0 when it is off. Raises UsageError."""
+    said = memory.bytes_said(LIMIT_VARIABLE)
+    return DEFAULT_LIMIT_BYTES if said is None else said
 
 
 def root_folder() -> Path:

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from coremlops.errors import ModelError, ModelFormatError
+from coremlops.errors import ModelError, ModelFormatError, UsageError
 
 LIMIT_VARIABLE = "COREMLOPS_MEMORY_BYTES"
 HINT = f"{LIMIT_VARIABLE} in the environment changes the limit; 0 switches it off"
@@ -31,10 +31,18 @@ _making = threading.Lock()
 
 def limit_bytes() -> int:
     """How much a model may ask for beyond its weights: half of what the machine has; 0 for no limit."""
-    try:
-        return max(0, int(os.environ[LIMIT_VARIABLE]))
-    except (KeyError, ValueError):
-        return machine_bytes() // 2
+    said = bytes_said(LIMIT_VARIABLE)
+    return machine_bytes() // 2 if said is None else said
+
+
+def bytes_said(variable: str) -> int | None:
+    """A number of bytes from the environment; None where it says nothing. Raises UsageError."""
+    text = os.environ.get(variable, "").strip()
+    if not text:
+        return None
+    if not (text.isascii() and text.isdigit() and len(text) < 20):
+        raise UsageError(f"{variable} in the environment: a whole number of bytes expected, got {text:.40}")
+    return int(text)
 
 
 def constant_bytes(model_bytes: int) -> int:
