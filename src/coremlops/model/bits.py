@@ -45,6 +45,23 @@ def unpack_bits(data: Any, bits: int, count: int) -> np.ndarray[Any, Any]:
     return values.reshape(-1)[:count]
 
 
+def pack_bits(values: np.ndarray[Any, Any], bits: int) -> np.ndarray[Any, Any]:
+    """The low `bits` bits of each value, packed: uint8 [packed_bytes(values.size, bits)].
+
+    values: any shape, int8 or uint8; bits: 1 to 8. What `unpack_bits` undoes.
+    """
+    group = math.lcm(bits, 8) // 8  # bytes after which values begin anew at a byte
+    count = 8 * group // bits
+    padded = np.zeros(-(-values.size // count) * count, np.uint8)
+    padded[: values.size] = values.reshape(-1).view(np.uint8) & np.uint8((1 << bits) - 1)
+    lanes = padded.reshape(-1, count)
+    words: np.ndarray[Any, np.dtype[np.uint64]] = np.zeros(len(lanes), np.uint64)
+    for index in range(count):
+        words |= lanes[:, index].astype(np.uint64) << np.uint64(bits * index)
+    packed = words.astype("<u8", copy=False).view(np.uint8).reshape(-1, 8)[:, :group]
+    return np.ascontiguousarray(packed).reshape(-1)[: packed_bytes(values.size, bits)]
+
+
 def unpack(data: Any, dtype: str, count: int) -> np.ndarray[Any, Any]:
     """The first `count` values of a dtype in `SUB_BYTE`, as int8 or uint8."""
     bits, stored = SUB_BYTE[dtype]

@@ -134,6 +134,10 @@ class BlobFile:
             )
         return BlobRecord(DTYPES[code], size, start, padding)
 
+    def raw(self, record: BlobRecord) -> memoryview:
+        """The bytes of a blob, packed as they are in the file."""
+        return memoryview(self._data)[record.offset : record.offset + record.bytes]
+
     def read(self, offset: int) -> np.ndarray[Any, Any]:
         """The blob whose record is at `offset`, flat: a read-only view of the file.
 
