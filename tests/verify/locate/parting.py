@@ -1,0 +1,194 @@
+"""Small nets that part from their source on purpose: by what fp16 cannot hold, or by a damaged file."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from coremlops.model import ModelAsset
+
+_SPEC = Path("Data", "com.apple.CoreML", "model.mlmodel")
+
+
+class Overflow(torch.nn.Module):  # type: ignore[misc, unused-ignore]
+    """softmax as it is first written down: exp of 12 is past 65504."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = torch.nn.Linear(8, 6)
+
+    def forward(self, x: Any) -> Any:
+        e = torch.exp(self.head(x) * 0.1 + 12)
+        return e / e.sum(1, keepdim=True)
+
+
+class Softplus(torch.nn.Module):  # type: ignore[misc, unused-ignore]
+    """log(1 + exp(x)) has its cliff at 11.09 in fp16."""
+
+    def forward(self, x: Any) -> Any:
+        return torch.log(1 + torch.exp(x * 4 + 8)) * 0.5
+
+
+class Underflow(torch.nn.Module):  # type: ignore[misc, unused-ignore]
+    """The logarithm of a product of small probabilities."""
+
+    def forward(self, x: Any) -> Any:
+        p = torch.sigmoid(x - 10)
+        return torch.log(p * p)
+
+
+class Variance(torch.nn.Module):  # type: ignore[misc, unused-ignore]
+    """E[x^2] - E[x]^2 of values around 40, whose variance is 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = torch.nn.Identity()
+
+    def forward(self, x: Any) -> Any:
+        x = self.inner(x + 40)
+        variance = (x * x).mean(1, keepdim=True) - x.mean(1, keepdim=True) ** 2
+        return variance * 3
+
+
+class Epsilon(torch.nn.Module):  # type: ignore[misc, unused-ignore]
+    """A norm whose epsilon of 1e-12 is no number of fp16, of values that are small."""
+
+    def forward(self, x: Any) -> Any:
+        x = x * 1e-4
+        return x * torch.rsqrt((x * x).mean(1, keepdim=True) + 1e-12)
+
+
+class Picture(torch.nn.Module):  # type: ignore[misc, unused-ignore]
+    """Convolutions, a resize and a linear layer: what is damaged afterwards."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = torch.nn.Conv2d(3, 8, 3, padding=1)
+        self.second = torch.nn.Conv2d(8, 8, 3, padding=1)
+        self.head = torch.nn.Linear(8 * 64, 8)
+
+    def forward(self, x: Any) -> Any:
+        x = torch.relu(self.first(x))
+        x = torch.nn.functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
+        x = torch.relu(self.second(x))
+        x = torch.nn.functional.avg_pool2d(x, 2)
+        return self.head(x.flatten(1))
+
+
+class Attention(torch.nn.Module):  # type: ignore[misc, unused-ignore]
+    """A product of square matrices: a transposed one has the same shape."""
+
+    def forward(self, x: Any) -> Any:
+        return torch.matmul(x, torch.tanh(x)) * 0.3
+
+
+class Deep(torch.nn.Module):  # type: ignore[misc, unused-ignore]
+    """Many harmless layers, whose roundings add up."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = torch.nn.ModuleList(torch.nn.Linear(16, 16) for _ in range(24))
+
+    def forward(self, x: Any) -> Any:
+        for layer in self.layers:
+            x = x + torch.tanh(layer(x))
+        return x
+
+
+EXAMPLES: dict[type[Any], tuple[int, ...]] = {
+    Overflow: (1, 8),
+    Softplus: (1, 16),
+    Underflow: (1, 16),
+    Variance: (1, 64),
+    Epsilon: (1, 16),
+    Picture: (1, 3, 8, 8),
+    Attention: (1, 6, 6),
+    Deep: (1, 16),
+}
+
+
+def saved(kind: type[Any], folder: Path, *, script: bool = False) -> Path:
+    """The net as a source on disk."""
+    torch.manual_seed(0)
+    module, example = kind().eval(), torch.randn(EXAMPLES[kind])
+    folder.mkdir(parents=True, exist_ok=True)
+    if script:
+        path = folder / f"{kind.__name__}.pt"
+        torch.jit.trace(module, example).save(str(path))
+        return path
+    path = folder / f"{kind.__name__}.pt2"
+    torch.export.save(torch.export.export(module, (example,)), path)
+    return path
+
+
+def converted(source: Path, kind: type[Any], *, palettize: dict[str, int] | None = None) -> Path:
+    """The source as coremltools converts it. `palettize`: bits by the beginning of a weight's name."""
+    import coremltools as ct
+
+    out = source.with_suffix(".mlpackage")
+    options = {
+        "convert_to": "mlprogram",
+        "minimum_deployment_target": ct.target.iOS17,
+        "skip_model_load": True,
+    }
+    if source.suffix == ".pt":
+        raw = torch.jit.load(str(source))
+        options["inputs"] = [ct.TensorType("x", EXAMPLES[kind])]
+    else:
+        raw = torch.export.load(source).run_decompositions({})
+    model = ct.convert(raw, **options)
+    if palettize:
+        import coremltools.optimize.coreml as cto
+
+        made = {
+            name: cto.OpPalettizerConfig(mode="kmeans", nbits=bits, weight_threshold=1)
+            for name, bits in palettize.items()
+        }
+        model = cto.palettize_weights(model, cto.OptimizationConfig(op_name_configs=made))
+    model.save(str(out))
+    return out
+
+
+def edited(package: Path, edit: Callable[[Any], None]) -> Path:
+    """A copy of a package whose program was changed: `edit` takes the protobuf of its operations."""
+    out = package.with_name(f"edited-{package.name}")
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.copytree(package, out)
+    spec = ModelAsset.open(package).spec
+    function = spec.mlProgram.functions["main"]
+    edit(function.block_specializations[function.opset].operations)
+    (out / _SPEC).write_bytes(spec.SerializeToString(deterministic=True))
+    return out
+
+
+def set_bool(operations: Any, kind: str, name: str, value: bool) -> None:
+    """Set a mode of the first op of a kind."""
+    operation = next(item for item in operations if item.type == kind)
+    wanted = operation.inputs[name].arguments[0].name
+    constant = next(item for item in operations if any(out.name == wanted for out in item.outputs))
+    held = constant.attributes["val"].immediateValue.tensor.bools.values
+    assert held[0] is not value
+    held[0] = value
+
+
+def change_weight(package: Path, kind: str, change: Callable[[np.ndarray[Any, Any]], None]) -> Path:
+    """A copy of a package, the fp16 weight of whose first op of a kind was changed in weight.bin."""
+    import struct
+
+    operations: list[Any] = []
+    out = edited(package, operations.extend)
+    operation = next(item for item in operations if item.type == kind)
+    wanted = operation.inputs["weight"].arguments[0].name
+    constant = next(item for item in operations if any(item_.name == wanted for item_ in item.outputs))
+    offset = constant.attributes["val"].blobFileValue.offset
+    file = out / "Data" / "com.apple.CoreML" / "weights" / "weight.bin"
+    data = bytearray(file.read_bytes())
+    _, _, size, start, _ = struct.unpack_from("<IIQQQ", data, offset)
+    change(np.frombuffer(data, "<f2", size // 2, start))
+    file.write_bytes(data)
+    return out
