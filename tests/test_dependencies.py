@@ -11,7 +11,18 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).resolve().parents[1]
-BASE = ("model", "dialects", "lower", "runtime", "collection", "golden", "source", "client", "release")
+BASE = (
+    "model",
+    "dialects",
+    "lower",
+    "runtime",
+    "collection",
+    "golden",
+    "source",
+    "client",
+    "release",
+    "lint",
+)
 # Of extras, imported lazily, with an error that names the extra.
 EXTRAS = {"torch", "coremltools", "openvino"}
 

@@ -72,6 +72,13 @@ def layers_page() -> str:
     return f"{text}{rows}\n"
 
 
+def lint_page() -> str:
+    """The rules of `coremlops lint`, from the rules themselves."""
+    from coremlops.lint.documentation import rules_page
+
+    return rules_page()
+
+
 def python_page() -> str:
     """The names of the Python surface with their signatures and docstrings."""
     import coremlops.bridge
@@ -147,6 +154,7 @@ def main() -> int:
         "cli.md": cli_page(),
         "ops.md": ops_page(),
         "layers.md": layers_page(),
+        "lint-rules.md": lint_page(),
         "python.md": python_page(),
     }
     for name, page in pages.items():

@@ -9,6 +9,9 @@
           prepare: {path: prepare, inputs: {photos: ./photos}}
           train:   {path: train,   inputs: {upstream: prepare}, params: {epochs: 20}, after: [other]}
           convert: {uses: convert, inputs: {upstream: train}}
+    lint:
+      suppress:
+        - {rule: ane-float32, op: "softmax*", reason: "kept in float32 on purpose"}
 
 An input is a step, a path inside a step's output (`prepare/test`), or a path of the project that begins
 with `./`.
@@ -18,11 +21,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from coremlops.errors import ConfigError
+from coremlops.errors import ConfigError, UsageError
 from coremlops.pipeline import strict
 from coremlops.pipeline.components import COMPONENTS
+
+if TYPE_CHECKING:
+    from coremlops.lint import Suppression
 
 FILE = "coremlops.yaml"
 MAX_STEPS = 200
@@ -93,13 +99,17 @@ class Pipeline:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """A whole `coremlops.yaml`. Empty `tracking_uri` and `experiment` mean the defaults."""
+    """A whole `coremlops.yaml`. Empty `tracking_uri` and `experiment` mean the defaults.
+
+    `suppressions`: of `coremlops lint`.
+    """
 
     project: str
     code: tuple[str, ...]
     tracking_uri: str
     experiment: str
     pipelines: Mapping[str, Pipeline]
+    suppressions: tuple[Suppression, ...] = ()
 
     def pipeline(self, name: str) -> Pipeline:
         """The pipeline `name`. Raises `ConfigError` naming the nearest."""
@@ -110,7 +120,7 @@ class Config:
 
 def parse_config(document: Mapping[str, Any]) -> Config:
     """Check a parsed `coremlops.yaml`. Raises `ConfigError` that says where, what, expected and got."""
-    strict.known_keys(document, ("project", "code", "tracking", "pipelines"), FILE)
+    strict.known_keys(document, ("project", "code", "tracking", "pipelines", "lint"), FILE)
     if "project" not in document:
         raise ConfigError(f"{FILE}: `project` is missing", hint="begin the file with `project: NAME`")
     project = strict.name(strict.text(document["project"], f"{FILE}: project"), f"{FILE}: project")
@@ -128,7 +138,22 @@ def parse_config(document: Mapping[str, Any]) -> Config:
         tracking_uri=strict.text(tracking.get("uri", ""), f"{FILE}: tracking.uri"),
         experiment=strict.text(tracking.get("experiment", ""), f"{FILE}: tracking.experiment"),
         pipelines={name: _pipeline(name, value) for name, value in pipelines.items()},
+        suppressions=_suppressions(document.get("lint")),
     )
+
+
+def _suppressions(value: Any) -> tuple[Suppression, ...]:
+    """What stands under `lint`. Whether there is such a rule, `lint` itself says: it knows them."""
+    table = strict.mapping(value, f"{FILE}: lint")
+    strict.known_keys(table, ("suppress",), f"{FILE}: lint")
+    if not table.get("suppress"):
+        return ()
+    from coremlops.lint.suppression import parse_suppressions
+
+    try:
+        return parse_suppressions(table["suppress"], f"{FILE}: lint.suppress")
+    except UsageError as error:
+        raise ConfigError(error.message, hint=error.hint) from None
 
 
 def relative_path(value: str, where: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,7 +44,7 @@ class ReadyStep(NamedTuple):
         """Its own parameters as its command gets them: paths absolute, against the project's root."""
         types = self.mlproject.parameters
         return {
-            name: str(root / value) if types[name].type == "path" else value
+            name: str(root / value) if types[name].type == "path" and value else value
             for name, value in self.params.items()
         }
 
@@ -121,6 +122,8 @@ class Project:
             own[name].check(value, at)
         values = {name: step.params.get(name, item.default) for name, item in own.items()}
         params = {name: value for name, value in values.items() if value is not None}
+        if component is not None and component.name == "lint" and "suppress" not in step.params:
+            params["suppress"] = json.dumps([entry.to_json() for entry in self.config.suppressions])
         return ReadyStep(step, folder, mlproject, params, component)
 
 

@@ -46,6 +46,7 @@ COMPONENTS: dict[str, Component] = {
     component.name: component
     for component in (
         Component("convert", effect=False),
+        Component("lint", effect=False),
         Component("verify", effect=False),
         Component("register", effect=True),
         Component("publish", effect=True),

@@ -1,0 +1,244 @@
+"""`os-...`: which systems read the model, what makes it so, and what would change that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from coremlops.dialects.neuralnetwork import Layer
+from coremlops.lint.context import Context
+from coremlops.lint.needs import OPSETS, known_op, need_of_kind, needs, op_needs
+from coremlops.lint.rule import Hit, rule
+from coremlops.lint.subject import Part
+from coremlops.lint.target import targets_of
+
+FORMAT = "Core ML's format (Model.proto; coremltools' op registry and Utils.cpp)"
+
+
+@rule(
+    "os-target-too-old",
+    "error",
+    "H",
+    source=FORMAT,
+    fix="raise the target, or convert for it: coremltools then writes older ops, where there are some",
+    triggers="""
+        lint(target="iOS16")
+        program("iOS18")
+        q: fp16[1, 4, 8, 16] = input()
+        y: fp16[1, 4, 8, 16] = scaled_dot_product_attention(query=q, key=q, value=q)
+        output(y)
+    """,
+    quiet="""
+        lint(target="iOS18")
+        program("iOS18")
+        q: fp16[1, 4, 8, 16] = input()
+        y: fp16[1, 4, 8, 16] = scaled_dot_product_attention(query=q, key=q, value=q)
+        output(y)
+    """,
+)
+def target_too_old(part: Part, context: Context) -> Iterator[Hit]:
+    """The target cannot read the model.
+
+    A system refuses a file of a newer specification version, whatever is in it; the finding names each op
+    that needs one, and the first system that has it.
+    """
+    if context.target is None:
+        return
+    target = context.target
+    for need in needs(part):
+        if need.specification > target.specification:
+            yield Hit(
+                f"{need.cause} needs {targets_of(need.specification)}; the target is {target.name}",
+                need.at,
+            )
+    declared = part.asset.spec.specificationVersion
+    if not part.path and declared > target.specification:
+        yield Hit(
+            f"the model declares specification version {declared}, which needs {targets_of(declared)}; "
+            f"{target.name} reads {target.specification} at most"
+        )
+
+
+@rule(
+    "os-forced-by",
+    "note",
+    "H",
+    source=FORMAT,
+    fix="if older systems matter, replace what is named here, or convert for an older target",
+    triggers="""
+        program("iOS17")
+        x: fp16[2, 8] = input()
+        i: int16[2, 8] = cast(x=x, dtype="int16")
+        y: fp16[2, 8] = cast(x=i, dtype="fp16")
+        output(y)
+    """,
+    quiet="""
+        program("iOS15")
+        x: fp32[2, 8] = input()
+        y: fp32[2, 8] = relu(x=x)
+        output(y)
+    """,
+)
+def forced_by(part: Part, context: Context) -> Iterator[Hit]:
+    """What keeps the model from older systems.
+
+    The ops and features that need the highest version of all in the model: while one of them is there, no
+    conversion can lower it. What needs no more than the kind of model itself is not named.
+    """
+    everything = [need for entry in context.parts for need in needs(entry)]
+    newest = max(need.specification for need in everything)
+    if newest <= max(need_of_kind(entry) for entry in context.parts):
+        return
+    for need in needs(part):
+        if need.specification == newest:
+            yield Hit(f"{need.cause} needs {targets_of(newest)}", need.at)
+
+
+@rule(
+    "os-could-be-older",
+    "note",
+    "H",
+    source=FORMAT,
+    fix="convert with the older target (`coremlops convert --target`), when users of older systems matter",
+    triggers="""
+        program("iOS18")
+        x: fp16[2, 8] = input()
+        y: fp16[2, 8] = relu(x=x)
+        output(y)
+    """,
+    quiet="""
+        program("iOS16")
+        x: fp16[2, 8] = input()
+        y: fp16[2, 8] = relu(x=x)
+        output(y)
+    """,
+)
+def could_be_older(part: Part, context: Context) -> Iterator[Hit]:
+    """The declared version is newer than anything in the model needs.
+
+    Converters write the version of the target that they were given. A newer one shuts older systems out,
+    though it may also let the compiler choose better kernels.
+    """
+    if part.path:
+        return
+    declared = part.asset.spec.specificationVersion
+    needed = max(need.specification for entry in context.parts for need in needs(entry))
+    unknown = any(
+        not known_op(op.type) for entry in context.parts for body in entry.bodies for op in body.ops
+    )
+    if needed < declared and not unknown:
+        yield Hit(
+            f"specification version {declared} ({targets_of(declared)}) is declared; "
+            f"nothing in the model needs more than {needed} ({targets_of(needed)})"
+        )
+
+
+@rule(
+    "os-newer-than-declared",
+    "error",
+    "H",
+    source=FORMAT,
+    fix="convert again with a target that has the op; a file edited by hand is often the cause",
+    triggers="""
+        program("iOS16")
+        q: fp16[1, 4, 8, 16] = input()
+        y: fp16[1, 4, 8, 16] = scaled_dot_product_attention(query=q, key=q, value=q)
+        output(y)
+    """,
+    quiet="""
+        program("iOS16")
+        x: fp16[1, 4, 8, 16] = input()
+        y: fp16[1, 4, 8, 16] = softmax(x=x, axis=-1)
+        output(y)
+    """,
+)
+def newer_than_declared(part: Part, context: Context) -> Iterator[Hit]:
+    """An op that the declared version does not have.
+
+    Systems that accept the file by its version meet an op that they do not know: the model fails there when
+    it is compiled.
+    """
+    declared = part.asset.spec.specificationVersion
+    for body in part.bodies:
+        own = OPSETS.get(body.function.opset, declared)
+        for op in body.ops:
+            needed, why = op_needs(op)
+            if needed > own:
+                detail = f" ({why})" if why else ""
+                yield Hit(
+                    f"{op.type}{detail} needs {targets_of(needed)}; the function is written for "
+                    f"{body.function.opset}, {targets_of(own)}",
+                    op,
+                )
+    for need in needs(part):
+        if need.specification > declared and isinstance(need.at, str | Layer):
+            yield Hit(
+                f"{need.cause} needs {targets_of(need.specification)}; the model declares version {declared}",
+                need.at,
+            )
+
+
+@rule(
+    "os-unknown-op",
+    "warning",
+    "M",
+    source="coremltools 9.0's op registry",
+    fix="check the name; if Apple has added it since, lint with a newer coremlops",
+    triggers="""
+        program("iOS18")
+        x: fp16[2, 8] = input()
+        y: fp16[2, 8] = frobnicate(x=x)
+        output(y)
+    """,
+    quiet="""
+        program("iOS18")
+        x: fp16[2, 8] = input()
+        y: fp16[2, 8] = relu(x=x)
+        output(y)
+    """,
+)
+def unknown_op(part: Part, context: Context) -> Iterator[Hit]:
+    """An op that coremltools does not know.
+
+    Nothing can be said of the systems that have it.
+    """
+    for body in part.bodies:
+        for op in body.ops:
+            if not known_op(op.type):
+                yield Hit(f"no op {op.type!r} is known", op)
+
+
+@rule(
+    "os-device-too-old",
+    "error",
+    "M",
+    source="Apple's lists of devices that iOS 17 and iOS 26 dropped",
+    fix="convert for an older target, or leave the device out",
+    triggers="""
+        lint(device="iPhone X")
+        program("iOS17")
+        x: fp16[2, 8] = input()
+        y: fp16[2, 8] = relu(x=x)
+        output(y)
+    """,
+    quiet="""
+        lint(device="iPhone X")
+        program("iOS16")
+        x: fp16[2, 8] = input()
+        y: fp16[2, 8] = relu(x=x)
+        output(y)
+    """,
+)
+def device_too_old(part: Part, context: Context) -> Iterator[Hit]:
+    """A device that never gets a system which reads the model.
+
+    Some iPhones stay on an older iOS for good.
+    """
+    from coremlops.model.description import MINIMUM_TARGETS
+
+    if part.path:
+        return
+    declared = part.asset.spec.specificationVersion
+    first = MINIMUM_TARGETS.get(declared, {}).get("iOS", "0")
+    for device in context.devices:
+        if device.newest_ios and float(first) >= device.newest_ios + 1:
+            yield Hit(f"{device.name} stays on iOS {device.newest_ios}; version {declared} needs iOS {first}")
