@@ -128,15 +128,29 @@ def saved(kind: type[Any], folder: Path, *, script: bool = False) -> Path:
 
 def converted(source: Path, kind: type[Any], *, palettize: dict[str, int] | None = None) -> Path:
     """The source as coremltools converts it. `palettize`: bits by the beginning of a weight's name."""
+    return convert_to(source, source.with_suffix(".mlpackage"), kind, palettize=palettize)
+
+
+def convert_to(
+    source: Path,
+    out: Path,
+    kind: type[Any] | None = None,
+    *,
+    palettize: dict[str, int] | None = None,
+    keep: tuple[str, ...] = (),
+) -> Path:
+    """The same with some ops kept in float32, by coremltools' own selector."""
     import coremltools as ct
 
-    out = source.with_suffix(".mlpackage")
-    options = {
+    precision = ct.transform.FP16ComputePrecision(op_selector=lambda op: op.name not in keep)
+    options: dict[str, Any] = {
         "convert_to": "mlprogram",
         "minimum_deployment_target": ct.target.iOS17,
+        "compute_precision": precision,
         "skip_model_load": True,
     }
     if source.suffix == ".pt":
+        assert kind is not None
         raw = torch.jit.load(str(source))
         options["inputs"] = [ct.TensorType("x", EXAMPLES[kind])]
     else:

@@ -23,9 +23,9 @@ def is_constant(operation: Operation) -> bool:
     return operation.type == "const" or operation.type.startswith("constexpr_")
 
 
-def tensors(operation: Operation) -> list[NamedType]:
-    """The results of an op that can go from one piece to the next."""
-    return [output for output in operation.outputs if isinstance(output.type, TensorType)]
+def tensors(operation: Operation) -> dict[str, TensorType]:
+    """The results of an op that can go from one piece to the next, by name."""
+    return {entry.name: entry.type for entry in operation.outputs if isinstance(entry.type, TensorType)}
 
 
 def is_movable(operation: Operation) -> bool:
@@ -93,7 +93,7 @@ def slices(function: Function, most_bytes: int) -> Iterator[tuple[Operation, ...
     size = 0
     for operation in filter(is_movable, function.block.operations):
         row.append(operation)
-        size += sum(_bytes(entry.type) for entry in tensors(operation))
+        size += sum(map(_bytes, tensors(operation).values()))
         if size >= most_bytes:
             yield tuple(row)
             row, size = [], 0
@@ -101,9 +101,8 @@ def slices(function: Function, most_bytes: int) -> Iterator[tuple[Operation, ...
         yield tuple(row)
 
 
-def _bytes(type_: object) -> int:
-    shape = type_.shape if isinstance(type_, TensorType) else ()
-    return 4 * math.prod(axis or 1 for axis in shape or ())
+def _bytes(type_: TensorType) -> int:
+    return 4 * math.prod(axis or 1 for axis in type_.shape or ())
 
 
 def piece(

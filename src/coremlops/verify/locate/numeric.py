@@ -128,7 +128,7 @@ def grow(
     parts = list(slices(function, SLICE_BYTES // len(feeds)))
     results = result_names(function)
     for index, operations in enumerate(parts):
-        names = {entry.name for operation in operations for entry in tensors(operation)}
+        names = {name for operation in operations for name in tensors(operation)}
         connected = piece(function, operations)
         alone = piece(function, operations, given=names)
         in_float32, in_mode = program.open(connected, "float32"), program.open(connected, precision)
@@ -192,6 +192,11 @@ def quality(expected: Values, got: Values, probabilities: Collection[str] = ()) 
     return worst
 
 
+def output_quality(function: Function, expected: Values, got: Values) -> float:
+    """As `quality`, of the outputs of a function."""
+    return quality(expected, got, _probabilities(function))
+
+
 def judge(program: Program, feeds: Sequence[Values], growth: Growth, limit_db: float) -> tuple[Finding, ...]:
     """The ops whose own error alone breaks the limit, or is most of what there is, in the program's order.
 
@@ -202,12 +207,13 @@ def judge(program: Program, feeds: Sequence[Values], growth: Growth, limit_db: f
         return ()
     if growth.suspects:
         switched = Switched(program, put=[item.row.name for item in growth.suspects])
-        probabilities = _probabilities(program.function)
         for place, feed in enumerate(feeds):
             spare = {item.row.name: item.own[place] for item in growth.suspects}
             for item in growth.suspects:
                 got = switched.run(feed, put={item.row.name: item.own[place]}, spare=spare)
-                item.effect_db = min(item.effect_db, quality(growth.outputs[place], got, probabilities))
+                item.effect_db = min(
+                    item.effect_db, output_quality(program.function, growth.outputs[place], got)
+                )
     order = {row.name: place for place, row in enumerate(growth.rows)}
     guilty = [item for item in growth.suspects if item.effect_db < max(limit_db, growth.total_db + 3)]
     guilty.sort(key=lambda item: order[item.row.name])
@@ -243,11 +249,7 @@ def _probabilities(function: Function) -> set[str]:
 
 def floats(operation: Operation) -> list[str]:
     """The results of an op that can lose precision."""
-    return [
-        entry.name
-        for entry in tensors(operation)
-        if isinstance(entry.type, TensorType) and entry.type.dtype in ("fp16", "fp32")
-    ]
+    return [name for name, type_ in tensors(operation).items() if is_float(type_)]
 
 
 def _cause(

@@ -1,0 +1,143 @@
+"""Nets that fp16 breaks, mended with few ops in float32; coremltools converts, our runtime proves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import coremlops
+from coremlops.errors import GateError
+from coremlops.improve.choice import smallest
+from coremlops.improve.fix import Fix, FixOptions, Proof, fix
+from coremlops.source.reference import open_reference
+from coremlops.source.samples import feed, open_samples
+from coremlops.verify.locate.numeric import decibel, powers
+from coremlops.verify.locate.program import Program
+
+pytestmark = pytest.mark.slow
+parting: Any = pytest.importorskip("tests.verify.locate.parting")
+pytest.importorskip("coremltools")
+
+
+def _converter(source: Path) -> Callable[[Path, tuple[str, ...]], None]:
+    def convert(out: Path, kept: tuple[str, ...]) -> None:
+        parting.convert_to(source, out, keep=kept)
+
+    return convert
+
+
+def _prover(source: Path, data: Any, limit_db: float) -> Callable[[Path], Proof]:
+    reference = open_reference(source)
+
+    def prove(path: Path) -> Proof:
+        """An oracle of its own: typed predictions against torch."""
+        model = coremlops.load(path)
+        worst = 200.0
+        for sample in data:
+            [expected] = reference(feed(sample, reference)).values()
+            [got] = model.predict(feed(sample, model.description)).values()
+            worst = min(worst, decibel(*powers(expected.ravel(), got.ravel())))
+        failed = () if worst >= limit_db else (f"{worst:.1f} dB",)
+        return Proof(not failed, failed, {"db": worst})
+
+    return prove
+
+
+def _fix(kind: Any, folder: Path, limit_db: float = 40.0) -> Fix:
+    source = parting.saved(kind, folder)
+    model = parting.converted(source, kind)
+    reference = open_reference(source)
+    data = open_samples(None, reference.inputs, count=4)
+    prove = _prover(source, data, limit_db)
+    assert not prove(model).ok
+    options = FixOptions(limit_db=limit_db)
+    out = folder / "fixed.mlpackage"
+    return fix(model, reference, data, out, convert=_converter(source), prove=prove, options=options)
+
+
+@pytest.mark.parametrize(
+    ("kind", "needed", "most"),
+    [
+        (parting.Overflow, {"exp", "sum_1", "div"}, 4),
+        (parting.Softplus, {"exp", "add_1", "log"}, 3),
+        (parting.Underflow, {"mul", "log"}, 2),
+        (parting.Variance, {"sub", "mean", "pow_1"}, 6),
+        (parting.Epsilon, {"mul_1", "mean", "add", "rsqrt"}, 5),
+    ],
+)
+def test_a_few_ops_in_float32_mend_the_net(kind: Any, needed: set[str], most: int, tmp_path: Path) -> None:
+    made = _fix(kind, tmp_path)
+    assert made.path.is_dir()
+    assert made.proof.ok
+    assert needed <= set(made.kept)
+    assert len(made.kept) <= most
+    assert made.in_float32 < made.operations or len(made.kept) == made.operations
+    assert made.bytes_after > 0
+    assert not list(tmp_path.glob(".fix-*"))
+
+
+def test_none_of_the_ops_can_be_left_out(tmp_path: Path) -> None:
+    """The choice is minimal: with any op less, the converted model fails."""
+    made = _fix(parting.Overflow, tmp_path)
+    source = tmp_path / "Overflow.pt2"
+    data = open_samples(None, open_reference(source).inputs, count=4)
+    prove, convert = _prover(source, data, 40.0), _converter(source)
+    for name in made.kept:
+        less = tmp_path / f"without-{name}.mlpackage"
+        convert(less, tuple(item for item in made.kept if item != name))
+        assert not prove(less).ok, name
+
+
+def test_a_damaged_file_is_mended_by_converting_again(tmp_path: Path) -> None:
+    source = parting.saved(parting.Picture, tmp_path)
+    bad = parting.edited(
+        parting.converted(source, parting.Picture),
+        lambda ops: parting.set_bool(ops, "upsample_bilinear", "align_corners", True),
+    )
+    reference = open_reference(source)
+    data = open_samples(None, reference.inputs, count=2)
+    prove = _prover(source, data, 40.0)
+    made = fix(bad, reference, data, tmp_path / "out.mlpackage", convert=_converter(source), prove=prove)
+    assert made.kept == ()
+    assert made.conversions == 1
+    assert made.location.first is not None
+    assert made.location.first.kind == "setting"
+
+
+def test_what_cannot_be_mended_leaves_nothing_behind(tmp_path: Path) -> None:
+    source = parting.saved(parting.Overflow, tmp_path)
+    model = parting.converted(source, parting.Overflow)
+    reference = open_reference(source)
+    data = open_samples(None, reference.inputs, count=1)
+    out = tmp_path / "out.mlpackage"
+    with pytest.raises(GateError, match="never") as caught:
+        fix(
+            model,
+            reference,
+            data,
+            out,
+            convert=_converter(source),
+            prove=lambda path: Proof(False, ("never",)),
+            options=FixOptions(attempts=2),
+        )
+    assert caught.value.failed == ("never",)
+    assert not out.exists()
+    assert not list(tmp_path.glob(".fix-*"))
+
+
+def test_the_emulated_choice_is_what_the_converted_model_gives(tmp_path: Path) -> None:
+    """What a candidate gives, without a conversion, is what the conversion of it gives."""
+    source = parting.saved(parting.Softplus, tmp_path)
+    program = Program(parting.converted(source, parting.Softplus))
+    x = np.linspace(-2, 2, 16, dtype=np.float32)[None]
+    chosen = smallest(program, [{"x": x}], 40.0)
+    out = tmp_path / "kept.mlpackage"
+    parting.convert_to(source, out, keep=chosen.kept)
+    exact = coremlops.load(out, precision="float32").predict({"x": x})
+    typed = coremlops.load(out).predict({"x": x})
+    [(expected, got)] = zip(exact.values(), typed.values(), strict=True)
+    assert decibel(*powers(expected, got)) == pytest.approx(chosen.quality_db, abs=1.5)
