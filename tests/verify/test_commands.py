@@ -99,3 +99,20 @@ def test_the_projects_file_declares_what_the_command_takes() -> None:
     assert declared == asdict(Gates())
     for name in entry["parameters"]:
         assert f"--{name} {{{name}}}" in entry["command"]
+
+
+def test_the_place_stands_in_the_report_and_the_page(
+    tiny: Trained, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "r.html"
+    assert main([*_common(tiny), "--locate", "--html", str(page), "--json"]) == 0
+    located = json.loads(capsys.readouterr().out)["locate"]
+    assert located["findings"] == []
+    assert located["matched"] > 3
+    assert located["conversion_db"] > 40
+    assert "Where it parts" in page.read_text()
+
+
+def test_a_proof_that_fails_names_the_way_on(tiny: Trained, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*_common(tiny), "--gate", "snr_db=199"]) == 3
+    assert "--locate names the op" in capsys.readouterr().err

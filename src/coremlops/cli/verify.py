@@ -8,28 +8,29 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from coremlops.cli import locating
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.epilog = (
         "example: coremlops verify faces.mlpackage --against train --data photos/test --html report.html\n"
         "gates: snr_db=40 channel_snr_db=10 top1_agreement=1 accuracy_drop=0 max_abs=0.02\n"
-        "one that says no is exit code 3"
+        "one that says no is exit code 3\n"
+        "example: coremlops verify faces.mlpackage --against train --data photos/test --locate"
     )
     parser.add_argument("model", type=Path, help="an .mlpackage, or a folder that holds model.mlpackage")
     parser.add_argument(
         "--against",
         type=Path,
-        required=True,
         metavar="SOURCE",
-        help="model.pt2, model.pt or the folder of one",
+        help="model.pt2, model.pt or the folder of one; only --locate can do without",
     )
     parser.add_argument(
         "--data",
         type=Path,
-        required=True,
         metavar="DIR",
-        help="pictures that were not trained on: DIR/label/picture",
+        help="pictures that were not trained on: DIR/label/picture; only --locate can do without",
     )
     parser.add_argument(
         "--precision",
@@ -43,6 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the report as one page")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write the report as JSON")
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
+    locating.configure(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -50,17 +52,23 @@ def run(args: argparse.Namespace) -> int:
     from coremlops.errors import GateError
     from coremlops.verify import Gates, VerifyOptions, render_html, verify
 
-    options = VerifyOptions(precision=args.precision, gates=Gates().changed(args.gate), progress=_progress())
+    gates = Gates().changed(args.gate)
+    if args.against is None or args.data is None:
+        return locating.alone(args, gates.snr_db)
+    options = VerifyOptions(precision=args.precision, gates=gates, progress=_progress())
     report = verify(args.model, args.against, args.data, options)
-    text = json.dumps(report.to_json(), indent=2, sort_keys=True, allow_nan=False)
+    location = locating.find(args, gates.snr_db) if args.locate else None
+    found = report.to_json() | ({"locate": location.to_json()} if location else {})
     if args.report is not None:
-        _write(args.report, text + "\n")
+        _write(args.report, json.dumps(found, indent=2, sort_keys=True, allow_nan=False) + "\n")
     if args.html is not None:
-        _write(args.html, render_html(report, args.model, args.data))
-    print(json.dumps(report.to_json(), allow_nan=False) if args.json else report.summary())
+        _write(args.html, render_html(report, args.model, args.data, location))
+    said = [report.summary(), *([location.summary()] if location else [])]
+    print(json.dumps(found, allow_nan=False) if args.json else "\n".join(said))
     if not report.ok:
         lines = "".join(f"\n  {line}" for line in report.failed)
-        raise GateError(f"the Core ML model does not keep the gates{lines}", report.failed)
+        message = f"the Core ML model does not keep the gates{lines}"
+        raise GateError(message, report.failed, hint="" if location else locating.HINT)
     return 0
 
 

@@ -20,6 +20,7 @@ from coremlops.verify.locate.cut import is_movable, tensors
 from coremlops.verify.locate.location import CONVERSION
 from coremlops.verify.locate.program import Program, Values
 
+_MENDED = ("constant", "cancellation")  # faults of a conversion that float32 mends
 STRICTER_DB = 6.0  # by which each attempt asks for more than the one before
 
 
@@ -145,10 +146,10 @@ def _candidates(
 ) -> Iterator[Choice]:
     """Ever larger choices.
 
-    A constant that differs from the source's is right in float32, or was damaged and is right once the source
-    is converted again.
+    A constant that is not the source's, or that fp16 rounds too far, is right in float32; one that was
+    damaged is right once the source is converted again.
     """
-    wrong = tuple(item.op for item in location.of(CONVERSION) if item.kind == "constant")
+    wrong = tuple(item.op for item in location.of(CONVERSION) if item.kind in _MENDED)
     seen: set[tuple[str, ...]] = set()
     for attempt in range(options.attempts):
         chosen = smallest(program, feeds, options.limit_db + STRICTER_DB * max(0, attempt - 1))

@@ -12,6 +12,8 @@ from pathlib import Path
 from coremlops.source import open_picture
 from coremlops.verify.charts import error_bars, layer_strip, scatter
 from coremlops.verify.gates import Verdict
+from coremlops.verify.locate.chart import section
+from coremlops.verify.locate.location import Location
 from coremlops.verify.report import Answer, Example, Report
 from coremlops.verify.sides import Preparation, model_side
 
@@ -26,14 +28,17 @@ _MEANING = {
 }
 
 
-def render_html(report: Report, model: Path, data: Path) -> str:
-    """The report as a page. `model` and `data` are those that were verified; pictures come from `data`."""
+def render_html(report: Report, model: Path, data: Path, location: Location | None = None) -> str:
+    """The report as a page. `model` and `data` are those that were verified; pictures come from `data`.
+
+    `location`: where it parts, when that was asked for.
+    """
     prepare = Preparation.of_model(model_side(model))
     pictures = {example.name: _data_uri(data / example.name, prepare) for example in report.worst}
-    return render_page(report, pictures)
+    return render_page(report, pictures, location)
 
 
-def render_page(report: Report, pictures: Mapping[str, str]) -> str:
+def render_page(report: Report, pictures: Mapping[str, str], location: Location | None = None) -> str:
     """The page with the pictures of the worst examples, `data:` URIs by name."""
     css = files("coremlops.verify").joinpath("report.css").read_text("utf-8")
     verdict = "Proven" if report.ok else "Not proven"
@@ -43,6 +48,7 @@ def render_page(report: Report, pictures: Mapping[str, str]) -> str:
             _tiles(report),
             _notes(report),
             _gates(report),
+            section(location) if location else "",
             _plots(report),
             _inside(report),
             _worst(report, pictures),

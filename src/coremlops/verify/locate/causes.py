@@ -103,7 +103,7 @@ Verdict: TypeAlias = tuple[str, str, Operation]
 
 def proven(trial: Trial) -> Verdict | None:
     """(kind, words, the op to blame) of the first guess that makes the value agree with the source."""
-    guesses = (guess(trial) for guess in (_layout, _setting, _weight, _number))
+    guesses = (guess(trial) for guess in (_layout, _setting, _weight, _number, _rounded))
     return next((found for found in guesses if found is not None), None)
 
 
@@ -219,6 +219,29 @@ def _number(trial: Trial) -> Verdict | None:
                         words += f"; the smallest number of fp16 is {SMALLEST_FP16:.2g}"
                     return "constant", words, operation
     return None
+
+
+def _rounded(trial: Trial) -> Verdict | None:
+    """All weights are the source's, rounded to fp16, and that alone is too much for this op."""
+    operations = list(trial.operations)
+    loss: list[tuple[float, float, str, Operation]] = []
+    for place, operation in enumerate(trial.operations):
+        for input_, name, held in _weights(trial, operation):
+            near, _, value = max(
+                _candidates(held, trial.weights), key=lambda item: item[0], default=(0, "", held)
+            )
+            if near > SAME_WEIGHT_DB:
+                inputs = {**operations[place].inputs, input_: (_immediate(value),)}
+                operations[place] = replace(operations[place], inputs=inputs)
+                loss.append((float(np.abs(value - held).max()), float(np.abs(held).max()), name, operation))
+    if not loss or trial.db(operations) < max(PROVEN_DB, trial.db(trial.operations) + 10):
+        return None
+    most, peak, name, operation = max(loss, key=lambda item: item[0])
+    words = (
+        f"its weights are the source's, rounded to fp16; {name} reaches {peak:.4g} and loses {most:.2g}, and "
+        "what is left of it after the other terms is small"
+    )
+    return "cancellation", words, operation
 
 
 def _by_shape(trial: Trial) -> tuple[str, str]:
