@@ -79,6 +79,26 @@ def lint_page() -> str:
     return rules_page()
 
 
+def repairs_page() -> str:
+    """What `convert` mends."""
+    from coremlops.convert.repairs import RULES
+
+    table = [(f"`{rule.name}`", rule.why, rule.does, acts(rule)) for rule in RULES]
+    rows = "\n".join(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |" for row in table)
+    return (
+        "# What a conversion mends\n\nIn the order in which they act. `--no-repair NAME` switches one off. "
+        "See [Repairs](../repairs.md).\n\n| name | without it | with it | acts |\n|---|---|---|---|\n"
+        + rows
+        + "\n"
+    )
+
+
+def acts(rule: Any) -> str:
+    """On what, and when."""
+    on = {"program": "the torch program", "front end": "a torch op", "graph": "the MIL program"}[rule.stage]
+    return f"on {on}" + (", in float16" if rule.float16 else "")
+
+
 def python_page() -> str:
     """The names of the Python surface with their signatures and docstrings."""
     import coremlops.bridge
@@ -156,6 +176,7 @@ def main() -> int:
         "layers.md": layers_page(),
         "lint-rules.md": lint_page(),
         "python.md": python_page(),
+        "repairs.md": repairs_page(),
     }
     for name, page in pages.items():
         file, text = REFERENCE / name, NOTE + page
