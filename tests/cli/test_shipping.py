@@ -103,6 +103,7 @@ def test_repo_status_warns_and_exits_with_3(shell: Shell, monkeypatch: pytest.Mo
     assert [role["role"] for role in status["roles"]] == [
         "root",
         "targets",
+        "cats-halt",
         "cats-release",
         "cats-staging",
         "cats-members",

@@ -13,6 +13,7 @@ from coremlops import golden
 from coremlops.client import Device, Limits
 from coremlops.model import model_digest
 from coremlops.release import Repository
+from coremlops.release.terms import Form
 from tests.client.server import Server, serving
 from tests.release.models import write_model, write_pictures
 
@@ -56,7 +57,7 @@ class World:
     two: Version
 
     def publish_two(self) -> None:
-        self.repository.publish(self.two.model, self.two.golden)
+        self.repository.publish([Form(self.two.model, self.two.golden)])
 
     def again(self) -> Device:
         """The device as after a restart."""
@@ -64,9 +65,9 @@ class World:
 
     def member(self, name: str) -> str:
         """The SHA-256 of a member of the newest version, by the end of its path."""
-        latest = self.repository.index("staging").latest
-        assert latest is not None
-        members = self.repository.manifest(latest).members
+        newest = self.repository.index("staging").current
+        assert newest is not None
+        members = self.repository.manifest(newest).members
         return next(member.sha256 for member in members if member.path.endswith(name))
 
     def keep(self, name: str) -> Path:
@@ -91,7 +92,7 @@ def world(tmp_path: Path, made: tuple[Version, Version], monkeypatch: pytest.Mon
     for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.delenv(name, raising=False)
     repository = Repository.init(tmp_path / "repository")
-    repository.publish(made[0].model, made[0].golden)
+    repository.publish([Form(made[0].model, made[0].golden)])
     with serving(Server(repository.folder)) as server:
         device = Device.install(
             tmp_path / "phone", server.url, "faces", "staging", repository.root_file, limits=QUICK

@@ -16,6 +16,7 @@ from tuf.api.metadata import Metadata, MetaFile, Snapshot, Targets, Timestamp
 from coremlops.client import Device, UpdateResult
 from coremlops.release import Repository
 from coremlops.release.expiry import utc_now
+from coremlops.release.terms import Form
 from tests.client.conftest import QUICK, World
 
 
@@ -97,7 +98,7 @@ def test_metadata_that_is_none(world: World, data: bytes) -> None:
 
 def test_metadata_of_another_repository(world: World, tmp_path: Path) -> None:
     other = Repository.init(tmp_path / "other")
-    other.publish(world.two.model, world.two.golden)
+    other.publish([Form(world.two.model, world.two.golden)])
     world.server.folder = other.folder
     assert_refused(world, world.device.update(), "tampered metadata")
 
@@ -134,7 +135,7 @@ def test_mix_and_match(world: World, role: str) -> None:
 
 def test_expired_timestamp(world: World) -> None:
     past = Repository.open(world.repository.folder, clock=lambda: utc_now() - timedelta(days=8))
-    past.publish(world.two.model, world.two.golden)
+    past.publish([Form(world.two.model, world.two.golden)])
     assert_refused(world, world.device.update(), "expired metadata: timestamp.json is expired")
     assert "timestamp" in world.repository.renew()
     assert world.device.update().version == 2
@@ -202,7 +203,7 @@ def test_a_failing_golden_set(world: World, tmp_path: Path) -> None:
     for item in promised["examples"]:
         item["label"], item["probabilities"] = "blue", {"red": 0.0, "green": 0.0, "blue": 1.0}
     (wrong / "golden.json").write_text(json.dumps(promised))
-    world.repository.publish(world.two.model, wrong)
+    world.repository.publish([Form(world.two.model, wrong)])
     assert_refused(world, world.device.update(), "expected 'blue', got")
     assert [each.version for each in world.device.status().refused] == [2]
 
@@ -210,12 +211,12 @@ def test_a_failing_golden_set(world: World, tmp_path: Path) -> None:
     assert_refused(world, world.again().update(), "expected 'blue', got")
     assert [each.path for each in world.server.log] == ["/metadata/2.root.json", "/metadata/timestamp.json"]
 
-    world.repository.publish(world.two.model, world.two.golden, again=True)
+    world.repository.publish([Form(world.two.model, world.two.golden)], again=True)
     assert world.device.update().version == 3
 
 
 def test_a_golden_set_of_another_model(world: World) -> None:
-    world.repository.publish(world.two.model, world.one.golden)
+    world.repository.publish([Form(world.two.model, world.one.golden)])
     assert_refused(world, world.device.update(), "golden set")
 
 
@@ -319,17 +320,17 @@ def test_the_staging_key_cannot_release(world: World, tmp_path: Path) -> None:
         path.replace("staging", "release"): target for path, target in staging.targets.items()
     }
     release.signed.version = 3
-    release.sign(repository.keys.signer("staging"))
+    release.sign(repository.keys.signers("staging")[0])
     release.to_file(str(metadata / "3.faces-release.json"))
     snapshot = Metadata[Snapshot].from_file(str(metadata / "4.snapshot.json"))
     snapshot.signed.version = 5
     snapshot.signed.meta["faces-release.json"] = MetaFile(3)
-    snapshot.sign(repository.keys.signer("snapshot"))
+    snapshot.sign(repository.keys.signers("snapshot")[0])
     snapshot.to_file(str(metadata / "5.snapshot.json"))
     timestamp = Metadata[Timestamp].from_file(str(metadata / "timestamp.json"))
     timestamp.signed.version = 5
     timestamp.signed.snapshot_meta = MetaFile(5)
-    timestamp.sign(repository.keys.signer("timestamp"))
+    timestamp.sign(repository.keys.signers("timestamp")[0])
     timestamp.to_file(str(metadata / "timestamp.json"))
     result = public.update()
     assert (result.outcome, result.version) == ("refused", 1)

@@ -10,6 +10,7 @@ from PIL import Image
 
 from coremlops.client import Device
 from coremlops.errors import UpdateError, UsageError
+from coremlops.release.terms import Form
 from tests.client.conftest import QUICK, World
 
 
@@ -64,9 +65,9 @@ def test_only_the_previous_model_is_kept(world: World, tmp_path: Path) -> None:
     world.device.update()
     three = write_model(tmp_path / "three.mlpackage", gain=0.04)
     golden.make(three, write_pictures(tmp_path / "pictures"), tmp_path / "golden")
-    entry = world.repository.publish(three, tmp_path / "golden")
+    entry = world.repository.publish([Form(three, tmp_path / "golden")])
     assert world.device.update().version == 3
-    assert names(world.device.folder / "models") == sorted([world.two.digest, entry.model])
+    assert names(world.device.folder / "models") == sorted([world.two.digest, *entry.models])
 
 
 def test_a_new_golden_set_for_the_active_model_is_taken_without_fetching_the_model(
@@ -78,10 +79,10 @@ def test_a_new_golden_set_for_the_active_model_is_taken_without_fetching_the_mod
     pictures = write_pictures(tmp_path / "pictures")
     (pictures / "blue.png").unlink()
     golden.make(world.one.model, pictures, tmp_path / "golden")
-    entry = world.repository.publish(world.one.model, tmp_path / "golden", again=True)
+    entry = world.repository.publish([Form(world.one.model, tmp_path / "golden")], again=True)
     result = world.device.update()
     assert (result.outcome, result.version, result.digest) == ("updated", 2, world.one.digest)
-    here = names(world.device.folder / "models" / entry.model / "golden")
+    here = names(world.device.folder / "models" / entry.models[0] / "golden")
     assert here == names(tmp_path / "golden")
     assert world.device.status().previous is None
 

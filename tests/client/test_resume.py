@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from coremlops.release.terms import Form
 from tests.client.conftest import World
 from tests.release.test_crash import Crash, crash_at
 
@@ -84,10 +85,11 @@ def test_a_part_that_is_wrong_and_whole_or_too_long_is_fetched_anew(world: World
 
 def test_parts_of_a_version_that_is_no_longer_offered_are_removed_in_the_end(world: World) -> None:
     cut_once(world)
+    begun = part(world)
     world.repository.rollback("staging")
     assert world.device.update().version == 1
-    assert part(world).exists()
-    world.repository.publish(world.two.model, world.two.golden, again=True)
+    assert begun.exists()
+    world.repository.publish([Form(world.two.model, world.two.golden)], again=True)
     assert world.device.update().version == 2
     assert list((world.device.folder / "downloads").iterdir()) == []
 

@@ -1,88 +1,195 @@
-"""A channel's index."""
+"""What a channel offers: its index, its history, its halts."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from coremlops.collection import Entry, Index, next_version
+from coremlops.collection import (
+    MAX_INDEX_BYTES,
+    MAX_OFFERS,
+    MAX_VARIANTS,
+    Entry,
+    Halts,
+    History,
+    Index,
+    Range,
+    Rollout,
+    Rule,
+    System,
+    Variant,
+    next_version,
+)
 from coremlops.collection.index import MAX_HISTORY
 from coremlops.errors import RepositoryError
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
-def entry(version: int, model: str = "a") -> Entry:
-    return Entry(version, model * 64, f"{version:064x}", NOON + timedelta(hours=version))
+def variant(version: int, name: str = "default", requires: Rule | None = None) -> Variant:
+    return Variant(name, "mlpackage", "a" * 64, f"{version:064x}", 1000, requires or Rule())
 
 
-def three() -> Index:
+def entry(version: int) -> Entry:
+    return Entry(version, NOON + timedelta(hours=version), (variant(version),))
+
+
+def offering(*versions: int) -> Index:
     index = Index("faces", "staging")
-    for version in (1, 2, 3):
-        index = index.with_current(entry(version))
+    for version in versions:
+        index = index.offering(entry(version))
     return index
 
 
-def test_bytes_round_trip_and_are_the_same_each_time() -> None:
-    data = three().to_bytes()
-    assert Index.from_bytes(data, collection="faces", channel="staging") == three()
-    assert three().to_bytes() == data
-    assert Index("faces", "staging").to_bytes() == (
-        b'{"channel":"staging","collection":"faces","current":null,"format":0,"history":[]}\n'
+FULL = replace(
+    entry(4),
+    variants=(variant(4, "a17", Rule(chip=("A17 Pro",))), variant(5, "all")),
+    rule=Rule(os=(System("iOS", Range("17.0", "19")),), region=("DE",), app_version=Range(min="2")),
+    rollout=Rollout(1250, "0" * 32),
+    start=NOON,
+    hold=True,
+    resumed=2,
+)
+
+
+@pytest.mark.parametrize("index", [offering(1, 2, 3), offering(3).offering(FULL), Index("faces", "staging")])
+def test_bytes_round_trip_and_are_the_same_each_time(index: Index) -> None:
+    data = index.to_bytes()
+    assert Index.from_bytes(data, collection="faces", channel="staging") == index
+    assert index.to_bytes() == data
+
+
+def test_the_bytes_of_an_entry_without_more_to_say_are_few() -> None:
+    assert offering(3).to_bytes() == (
+        b'{"channel":"staging","collection":"faces","format":0,"last_version":3,"offers":[{"published":'
+        b'"2026-01-31T15:00:00Z","variants":[{"kind":"mlpackage","length":1000,"manifest":"'
+        + b"0" * 63
+        + b'3","model":"'
+        + b"a" * 64
+        + b'","name":"default"}],"version":3}]}\n'
     )
 
 
-def test_current_latest_and_rolled_back() -> None:
-    index = three()
-    assert (index.current, index.latest, index.rolled_back) == (entry(3), entry(3), False)
-    assert index.before_current() == entry(2)
-    back = index.with_current(entry(1))
-    assert (back.current, back.latest, back.rolled_back) == (entry(1), entry(3), True)
-    assert back.before_current() is None
-    assert back.history == index.history
+def test_what_is_older_stays_on_offer_below_and_what_is_newer_does_not() -> None:
+    index = offering(1, 2, 3)
+    assert [each.version for each in index.offers] == [3, 2, 1]
+    assert (index.current, index.last_version, index.rolled_back) == (entry(3), 3, False)
+    back = index.offering(entry(2))
+    assert [each.version for each in back.offers] == [2, 1]
+    assert (back.last_version, back.rolled_back) == (3, True)
+    many = offering(*range(1, 20))
+    assert [each.version for each in many.offers] == list(range(19, 19 - MAX_OFFERS, -1))
 
 
 def test_versions_go_on_after_the_highest_of_any_channel() -> None:
-    release = Index("faces", "release").with_current(entry(7))
-    assert next_version([three().with_current(entry(1)), release]) == 8
+    assert next_version([offering(1, 2, 3).offering(entry(1)), offering(7)]) == 8
     assert next_version([Index("faces", "staging")]) == 1
 
 
-def test_the_oldest_history_gives_way_and_the_index_stays_readable() -> None:
-    history = tuple(entry(version) for version in range(1, MAX_HISTORY + 1))
-    full = Index("faces", "staging", history[-1], history)
-    grown = full.with_current(entry(MAX_HISTORY + 1))
-    assert (len(grown.history), grown.history[0].version) == (MAX_HISTORY, 2)
-    assert Index.from_bytes(grown.to_bytes(), collection="faces", channel="staging") == grown
+def test_the_oldest_history_gives_way_and_the_document_stays_readable() -> None:
+    history = History("faces", "staging", tuple(entry(version) for version in range(1, MAX_HISTORY + 1)))
+    grown = history.having(entry(MAX_HISTORY + 1))
+    assert (len(grown.entries), grown.entries[0].version) == (MAX_HISTORY, 2)
+    assert History.from_bytes(grown.to_bytes(), collection="faces", channel="staging") == grown
+    assert (grown.find(1), grown.before(2), grown.before(5)) == (None, None, entry(4))
 
 
-def changed(**keys: Any) -> bytes:
-    value = json.loads(three().to_bytes()) | keys
+def test_a_history_that_is_too_large_forgets_its_oldest() -> None:
+    wide = tuple(variant(n, f"v{n}", Rule(chip=tuple(f"Chip {n} {i}" for i in range(20)))) for n in range(16))
+    entries = tuple(replace(entry(version), variants=wide) for version in range(1, 1001))
+    data = History("faces", "staging", entries).to_bytes()
+    kept = History.from_bytes(data, collection="faces", channel="staging").entries
+    assert kept[-1] == entries[-1]
+    assert 100 < len(kept) < 1000
+
+
+def test_an_index_that_would_be_too_large_is_refused_when_it_is_written() -> None:
+    chips = tuple(f"Chip number {i} of a long name" for i in range(64))
+    wide = tuple(variant(n, f"v{n}", Rule(chip=chips)) for n in range(MAX_VARIANTS))
+    index = Index("faces", "staging")
+    for version in range(1, 4):
+        index = index.offering(replace(entry(version), variants=wide))
+    with pytest.raises(RepositoryError, match=f"at most {MAX_INDEX_BYTES}"):
+        index.to_bytes()
+
+
+def test_a_halt_is_taken_back_by_the_entry_and_can_be_given_again() -> None:
+    halts = Halts("faces", "release").halting(entry(3))
+    assert halts.halted(entry(3))
+    assert not halts.halted(entry(2))
+    resumed = replace(entry(3), resumed=halts.count(3))
+    assert not halts.halted(resumed)
+    again = halts.halting(resumed)
+    assert again.halted(resumed)
+    assert Halts.from_bytes(again.to_bytes(), collection="faces", channel="release") == again
+    assert again.to_bytes() == (
+        b'{"channel":"release","collection":"faces","format":0,"halts":[{"count":2,"version":3}]}\n'
+    )
+
+
+def changed(change: Callable[[dict[str, Any]], None]) -> bytes:
+    value = json.loads(offering(1).offering(FULL).to_bytes())
+    change(value)
     return json.dumps(value).encode()
 
 
+def put(**keys: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda value: value.update(keys)
+
+
+def in_first(**keys: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda value: value["offers"][0].update(keys)
+
+
+def in_variant(**keys: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda value: value["offers"][0]["variants"][0].update(keys)
+
+
 @pytest.mark.parametrize(
-    ("data", "words"),
+    ("change", "words"),
     [
-        (changed(format=1), "'format': expected a whole number from 0 to 0, got 1"),
-        (changed(format=False), "'format'"),
-        (changed(extra=1), "unknown key 'extra'"),
-        (changed(collection="other"), "expected faces/staging, got other/staging"),
-        (changed(current=entry(9).to_json()), "current version 9 is not in 'history'"),
-        (changed(current=entry(3, "b").to_json()), "current version 3 is not in 'history'"),
-        (changed(history=[entry(2).to_json(), entry(1).to_json()]), "do not rise"),
-        (changed(history=[entry(1).to_json()] * 2), "do not rise"),
-        (changed(current=entry(1).to_json() | {"model": "A" * 64}), "'model': expected 64"),
-        (changed(current=entry(1).to_json() | {"version": 0}), "'version'"),
-        (changed(current=entry(1).to_json() | {"version": True}), "'version'"),
-        (changed(current=entry(1).to_json() | {"published": "2026-02-31T00:00:00Z"}), "'published'"),
-        (changed(current=entry(1).to_json() | {"published": "today"}), "'published'"),
-        (changed(current=[]), "expected an object, got a list"),
+        (put(format=1), "'format': expected a whole number from 0 to 0, got 1"),
+        (put(format=False), "'format'"),
+        (put(extra=1), "unknown key 'extra'"),
+        (put(collection="other"), "expected faces/staging, got other/staging"),
+        (put(last_version=3), "version 4 is newer than 'last_version', 3"),
+        (put(offers=[entry(1).to_json()] * 2), "do not fall"),
+        (put(offers=[entry(1).to_json(), entry(2).to_json()]), "do not fall"),
+        (put(offers=[entry(n).to_json() for n in range(9, 0, -1)]), "a list of at most 8"),
+        (put(offers={}), "'offers'"),
+        (in_first(version=0), "'version'"),
+        (in_first(version=True), "'version'"),
+        (in_first(published="2026-01-31 12:00"), "'published'"),
+        (in_first(variants=[]), "'variants': expected one or more, or none where 'embedded' is true"),
+        (in_first(embedded=True), "'variants'"),
+        (in_first(embedded=1), "'embedded': expected true or false"),
+        (in_first(variants=[variant(1).to_json()] * 2), "each name once"),
+        (in_first(rollout={"basis_points": 10_001, "salt": "0" * 32}), "from 0 to 10000"),
+        (in_first(rollout={"basis_points": 1.5, "salt": "0" * 32}), "basis_points"),
+        (in_first(rollout={"basis_points": 1, "salt": "x"}), "32 lower-case hex digits"),
+        (in_first(rule={"chips": ["A17"]}), "unknown key 'chips'"),
+        (in_first(start=None), "'start'"),
+        (in_variant(model="A" * 64), "'model': expected 64"),
+        (in_variant(kind="onnx"), "'kind': expected one of mlpackage"),
+        (in_variant(name="../x"), "a variant's name"),
+        (in_variant(length=0), "'length'"),
+        (in_variant(requires={"os": []}), "1 or more systems"),
     ],
 )
-def test_a_wrong_index_is_refused(data: bytes, words: str) -> None:
+def test_what_is_no_index_is_refused(change: Callable[[dict[str, Any]], None], words: str) -> None:
     with pytest.raises(RepositoryError, match=words):
-        Index.from_bytes(data, collection="faces", channel="staging")
+        Index.from_bytes(changed(change), collection="faces", channel="staging")
+
+
+def test_versions_of_history_and_halts_rise() -> None:
+    for data, read in (
+        (History("faces", "staging", (entry(2), entry(1))).to_bytes(), History.from_bytes),
+        (Halts("faces", "staging", ((2, 1), (1, 1))).to_bytes(), Halts.from_bytes),
+    ):
+        with pytest.raises(RepositoryError, match="do not rise"):
+            read(data, collection="faces", channel="staging")

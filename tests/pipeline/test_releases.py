@@ -155,7 +155,7 @@ def test_a_report_that_says_no_or_is_about_another_model_publishes_nothing(
         releases.publish(model, pictures, where, report=tmp_path / "report.json")
     with pytest.raises(InputError, match=r"cannot read .*none\.json"):
         releases.publish(model, pictures, where, report=tmp_path / "none.json")
-    assert releases.listing(where)[0].history == ()
+    assert releases.listing(where)[0].history.entries == ()
 
 
 def test_promote_and_rollback_say_what_devices_get(where: Shipping, pictures: Path, tmp_path: Path) -> None:

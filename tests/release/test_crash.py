@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from coremlops.release import Repository
+from coremlops.release.terms import Form
 
 Models = tuple[Path, Path, Path]
 
@@ -46,10 +47,10 @@ def test_a_crash_at_every_write_leaves_the_old_or_the_new(
     name: str,
 ) -> None:
     repository = Repository.init(tmp_path / "repository")
-    repository.publish(models[0], golden)
-    repository.publish(models[1], golden)
+    repository.publish([Form(models[0], golden)])
+    repository.publish([Form(models[1], golden)])
     acts: dict[str, Callable[[], Any]] = {
-        "publish": lambda: repository.publish(models[2], golden),
+        "publish": lambda: repository.publish([Form(models[2], golden)]),
         "promote": repository.promote,
         "rollback": lambda: repository.rollback("staging"),
     }
@@ -80,20 +81,21 @@ def test_a_crash_at_every_write_leaves_the_old_or_the_new(
     if name != "unlink":
         assert crashes > 3
     final = {
-        "publish": lambda: repository.publish(models[2], golden).version == 3,
+        "publish": lambda: repository.publish([Form(models[2], golden)]).version == 3,
         "promote": lambda: repository.promote().version == 2,
         "rollback": lambda: repository.rollback("staging", 1).version == 1,
     }
     assert final[act]()
-    assert repository.publish(models[2], golden).version == 3
+    assert repository.publish([Form(models[2], golden)]).version == 3
     assert not list(repository.folder.rglob("*.tmp"))
+    assert repository.audit() >= 3
 
 
 def test_what_a_crash_left_is_not_taken_for_a_release(
     tmp_path: Path, config: Path, models: Models, golden: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     repository = Repository.init(tmp_path / "repository")
-    first = repository.publish(models[0], golden)
+    first = repository.publish([Form(models[0], golden)])
     real = os.replace
 
     def before_timestamp(source: Any, target: Any) -> None:
@@ -104,9 +106,9 @@ def test_what_a_crash_left_is_not_taken_for_a_release(
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", before_timestamp)
         with pytest.raises(Crash):
-            repository.publish(models[1], golden)
+            repository.publish([Form(models[1], golden)])
     assert (repository.folder / "metadata" / "3.snapshot.json").exists()
     assert repository.index("staging").current == first
-    second = repository.publish(models[2], golden)
+    second = repository.publish([Form(models[2], golden)])
     assert second.version == 2
-    assert repository.index("staging").history == (first, second)
+    assert repository.history("staging").entries == (first, second)

@@ -30,6 +30,7 @@ def test_folders_are_0700_and_files_0600_whatever_the_umask(tmp_path: Path) -> N
 def test_root_and_targets_lie_apart_from_the_online_keys(tmp_path: Path) -> None:
     folder = create_keys(tmp_path).folder
     assert sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.pem")) == [
+        "halt/halt.pem",
         "online/snapshot.pem",
         "online/staging.pem",
         "online/timestamp.pem",
@@ -62,7 +63,7 @@ def test_keys_that_moved_into_a_work_tree_are_not_used(tmp_path: Path) -> None:
     keys = create_keys(tmp_path / "config")
     (tmp_path / ".git").mkdir()
     with pytest.raises(RepositoryError, match="inside the Git work tree"):
-        KeyFolder(tmp_path / "config", keys.repository_id).signer("staging")
+        KeyFolder(tmp_path / "config", keys.repository_id).signers("staging")
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,7 @@ def test_a_key_that_others_can_read_is_refused_with_the_command_that_helps(
     path.chmod(mode)
     fresh = KeyFolder(tmp_path, keys.repository_id)
     with pytest.raises(RepositoryError, match=f"mode {mode:04o}") as caught:
-        fresh.signer("staging")
+        fresh.signers("staging")
     assert caught.value.hint == f"chmod {'600' if path.is_file() else '700'} {path}"
 
 
@@ -85,10 +86,12 @@ def test_no_key_in_representations_errors_or_the_repository(tmp_path: Path) -> N
     repository = Repository.init(tmp_path / "repository", config=tmp_path / "config")
     pem = repository.keys.path("staging").read_text()
     secret = pem.splitlines()[1]
-    assert secret not in repr(repository) + repr(repository.keys) + repr(repository.keys.signer("staging"))
+    assert secret not in repr(repository) + repr(repository.keys) + repr(
+        repository.keys.signers("staging")[0]
+    )
     repository.keys.path("staging").write_text(pem.replace("PRIVATE KEY", "SECRET KEY"))
     with pytest.raises(RepositoryError, match=r"no Ed25519 private key") as caught:
-        KeyFolder(tmp_path / "config", repository.keys.repository_id).signer("staging")
+        KeyFolder(tmp_path / "config", repository.keys.repository_id).signers("staging")
     assert secret not in str(caught.value)
     for path in repository.folder.rglob("*"):
         assert path.is_dir() or b"PRIVATE" not in path.read_bytes()
@@ -104,7 +107,7 @@ def test_a_missing_key_says_whose_it_is(tmp_path: Path) -> None:
     keys = create_keys(tmp_path)
     shutil.rmtree(keys.folder / "release")
     with pytest.raises(RepositoryError, match="the release key of repository") as caught:
-        KeyFolder(tmp_path, keys.repository_id).signer("release")
+        KeyFolder(tmp_path, keys.repository_id).signers("release")
     assert "whoever decides about releases" in caught.value.hint
 
 
@@ -131,7 +134,7 @@ def test_a_link_into_a_work_tree_is_seen_through(tmp_path: Path) -> None:
     (config / "keys").rename(tree / "moved")
     (config / "keys").symlink_to(tree / "moved")
     with pytest.raises(RepositoryError, match="inside the Git work tree"):
-        KeyFolder(config, made.repository_id).signer("release")
+        KeyFolder(config, made.repository_id).signers("release")
 
 
 def test_a_holder_s_folder_that_is_closed_to_us_is_a_key_that_is_not_here(
@@ -146,7 +149,7 @@ def test_a_holder_s_folder_that_is_closed_to_us_is_a_key_that_is_not_here(
         return real(path, **options)
 
     monkeypatch.setattr(Path, "stat", closed)
-    assert keys.present() == ("release", "staging", "snapshot", "timestamp")
+    assert keys.present() == ("release", "halt", "staging", "snapshot", "timestamp")
 
 
 def test_keys_that_cannot_all_be_written_leave_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,15 +7,17 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tuf.api.metadata import Metadata, Targets
 
-from coremlops.collection import Index
+from coremlops.collection import History, Index
 from coremlops.errors import RepositoryError
 from coremlops.files import exclusive_lock
 from coremlops.model import model_digest
 from coremlops.release import Repository
+from coremlops.release.terms import Form
 from tests.release.conftest import Clock
 
 Models = tuple[Path, Path, Path]
@@ -36,6 +38,7 @@ def test_init_makes_the_roles_of_the_contract(repository: Repository) -> None:
         *sorted(
             f"metadata/{name}.json"
             for name in (
+                "1.faces-halt",
                 "1.faces-members",
                 "1.faces-release",
                 "1.faces-staging",
@@ -45,12 +48,13 @@ def test_init_makes_the_roles_of_the_contract(repository: Repository) -> None:
                 "timestamp",
             )
         ),
-        *sorted(name for name in files(repository) if name.endswith("index.json")),
+        *sorted(name for name in files(repository) if name.startswith("targets/faces/")),
     ]
     targets = Metadata[Targets].from_file(str(repository.folder / "metadata" / "1.targets.json")).signed
     assert targets.delegations is not None
     assert targets.delegations.roles is not None
     assert [(name, role.paths, role.terminating) for name, role in targets.delegations.roles.items()] == [
+        ("faces-halt", ["faces/halt/*"], True),
         ("faces-release", ["faces/release/*"], True),
         ("faces-staging", ["faces/staging/*"], True),
         ("faces-members", ["faces/members/*"], True),
@@ -86,11 +90,12 @@ def test_opening_what_is_no_repository_names_the_command(tmp_path: Path, config:
 
 
 def test_publish_signs_only_what_changed(repository: Repository, models: Models, golden: Path) -> None:
-    entry = repository.publish(models[0], golden)
-    assert (entry.version, entry.model) == (1, model_digest(models[0]))
+    entry = repository.publish([Form(models[0], golden)])
+    assert (entry.version, entry.models) == (1, (model_digest(models[0]),))
     assert versions(repository) == {
         "root": 1,
         "targets": 1,
+        "faces-halt": 1,
         "faces-release": 1,
         "faces-staging": 2,
         "faces-members": 2,
@@ -100,7 +105,7 @@ def test_publish_signs_only_what_changed(repository: Repository, models: Models,
     assert repository.index("staging").current == entry
     assert repository.index("release").current is None
     manifest = repository.manifest(entry)
-    assert (manifest.model, manifest.kind, manifest.version) == (entry.model, "mlpackage", 1)
+    assert (manifest.model, manifest.kind, manifest.version) == (entry.models[0], "mlpackage", 1)
     assert [member.path for member in manifest.members] == [
         "golden/golden.json",
         "golden/pictures/red.png",
@@ -116,10 +121,10 @@ def test_publish_signs_only_what_changed(repository: Repository, models: Models,
 def test_a_member_that_is_there_is_not_written_again(
     repository: Repository, models: Models, golden: Path
 ) -> None:
-    repository.publish(models[0], golden)
+    repository.publish([Form(models[0], golden)])
     members = repository.folder / "targets" / "faces" / "members"
     before = {path.name: path.stat().st_mtime_ns for path in members.iterdir()}
-    repository.publish(models[1], golden)
+    repository.publish([Form(models[1], golden)])
     after = {path.name: path.stat().st_mtime_ns for path in members.iterdir()}
     assert before.items() <= after.items()
     # model.mlmodel, weight.bin and the manifest; the golden set and Manifest.json are the same files.
@@ -129,21 +134,21 @@ def test_a_member_that_is_there_is_not_written_again(
 def test_publishing_the_newest_digest_again_writes_nothing(
     repository: Repository, models: Models, golden: Path
 ) -> None:
-    first = repository.publish(models[0], golden)
+    first = repository.publish([Form(models[0], golden)])
     before = files(repository)
-    assert repository.publish(models[0], golden) == first
+    assert repository.publish([Form(models[0], golden)]) == first
     assert files(repository) == before
 
 
 def test_a_rollback_is_newer_metadata_with_the_older_digest(
     repository: Repository, models: Models, golden: Path
 ) -> None:
-    first = repository.publish(models[0], golden)
-    second = repository.publish(models[1], golden)
+    first = repository.publish([Form(models[0], golden)])
+    second = repository.publish([Form(models[1], golden)])
     before = versions(repository)
     assert repository.rollback("staging") == first
     index = repository.index("staging")
-    assert (index.current, index.latest, index.rolled_back) == (first, second, True)
+    assert (index.current, index.last_version, index.rolled_back) == (first, second.version, True)
     after = versions(repository)
     assert {role for role in after if after[role] != before[role]} == {
         "faces-staging",
@@ -156,29 +161,29 @@ def test_a_rollback_is_newer_metadata_with_the_older_digest(
 def test_a_repeated_publish_does_not_undo_a_rollback(
     repository: Repository, models: Models, golden: Path
 ) -> None:
-    repository.publish(models[0], golden)
-    second = repository.publish(models[1], golden)
+    repository.publish([Form(models[0], golden)])
+    second = repository.publish([Form(models[1], golden)])
     repository.rollback("staging")
     before = files(repository)
-    assert repository.publish(models[1], golden) == second
-    assert repository.publish(models[0], golden).version == 1
+    assert repository.publish([Form(models[1], golden)]) == second
+    assert repository.publish([Form(models[0], golden)]).version == 1
     assert files(repository) == before
-    assert repository.publish(models[2], golden).version == 3
+    assert repository.publish([Form(models[2], golden)]).version == 3
     assert not repository.index("staging").rolled_back
 
 
 def test_publishing_again_on_purpose_returns_to_the_newest(
     repository: Repository, models: Models, golden: Path
 ) -> None:
-    repository.publish(models[0], golden)
-    second = repository.publish(models[1], golden)
+    repository.publish([Form(models[0], golden)])
+    second = repository.publish([Form(models[1], golden)])
     repository.rollback("staging")
-    assert repository.publish(models[1], golden, again=True) == second
+    assert repository.publish([Form(models[1], golden)], again=True) == second
     assert repository.index("staging").current == second
     (golden / "golden.json").write_text('{"other": 1}\n')
-    third = repository.publish(models[1], golden, again=True)
-    assert (third.version, third.model) == (3, second.model)
-    assert third.manifest != second.manifest
+    third = repository.publish([Form(models[1], golden)], again=True)
+    assert (third.version, third.models) == (3, second.models)
+    assert third.variants[0].manifest != second.variants[0].manifest
 
 
 def test_rollback_to_a_named_version_and_its_refusals(
@@ -186,7 +191,7 @@ def test_rollback_to_a_named_version_and_its_refusals(
 ) -> None:
     with pytest.raises(RepositoryError, match="staging has no version yet"):
         repository.rollback("staging")
-    entries = [repository.publish(model, golden) for model in models]
+    entries = [repository.publish([Form(model, golden)]) for model in models]
     assert repository.rollback("staging", 1) == entries[0]
     before = files(repository)
     assert repository.rollback("staging", 1) == entries[0]
@@ -204,7 +209,7 @@ def test_promote_gives_the_same_version_to_release(
 ) -> None:
     with pytest.raises(RepositoryError, match="staging has no version yet"):
         repository.promote()
-    entries = [repository.publish(model, golden) for model in models]
+    entries = [repository.publish([Form(model, golden)]) for model in models]
     before = versions(repository)
     assert repository.promote(2) == entries[1]
     after = versions(repository)
@@ -225,7 +230,7 @@ def test_promote_does_not_silently_undo_a_rollback(
     repository: Repository, models: Models, golden: Path
 ) -> None:
     for model in models[:2]:
-        repository.publish(model, golden)
+        repository.publish([Form(model, golden)])
         repository.promote()
     repository.rollback("release")
     with pytest.raises(RepositoryError, match="release was rolled back from version 2") as caught:
@@ -235,20 +240,20 @@ def test_promote_does_not_silently_undo_a_rollback(
 
 
 def test_promoting_needs_the_release_key(repository: Repository, models: Models, golden: Path) -> None:
-    repository.publish(models[0], golden)
+    repository.publish([Form(models[0], golden)])
     shutil.rmtree(repository.keys.folder / "release")
     engineer = Repository.open(repository.folder)
     before = files(repository)
     acts: tuple[Callable[[], object], ...] = (
         engineer.promote,
-        lambda: engineer.publish(models[1], golden, "release"),
+        lambda: engineer.publish([Form(models[1], golden)], "release"),
     )
     for act in acts:
         with pytest.raises(RepositoryError, match="the release key of repository") as caught:
             act()
         assert "whoever decides about releases" in caught.value.hint
     assert files(repository) == before
-    assert engineer.publish(models[1], golden).version == 2
+    assert engineer.publish([Form(models[1], golden)]).version == 2
 
 
 def test_the_keys_of_another_repository_do_not_sign_here(
@@ -258,8 +263,8 @@ def test_the_keys_of_another_repository_do_not_sign_here(
     identity = json.loads((repository.folder / "coremlops.json").read_text())
     identity["id"] = other.keys.repository_id
     (repository.folder / "coremlops.json").write_text(json.dumps(identity))
-    with pytest.raises(RepositoryError, match="is not the one that this repository trusts"):
-        Repository.open(repository.folder).publish(models[0], golden)
+    with pytest.raises(RepositoryError, match="is not one that this repository trusts"):
+        Repository.open(repository.folder).publish([Form(models[0], golden)])
 
 
 def test_metadata_that_another_key_signed_is_not_built_upon(
@@ -271,16 +276,16 @@ def test_metadata_that_another_key_signed_is_not_built_upon(
         repository.folder / "metadata" / "1.faces-members.json",
     )
     with pytest.raises(RepositoryError, match="faces-members: not signed by the key"):
-        repository.publish(models[0], golden)
+        repository.publish([Form(models[0], golden)])
 
 
 def test_an_index_that_was_changed_on_disk_is_not_built_upon(
     repository: Repository, models: Models, golden: Path
 ) -> None:
     for path in (repository.folder / "targets" / "faces" / "staging").iterdir():
-        path.write_bytes(path.read_bytes().replace(b"null", b"true"))
+        path.write_bytes(path.read_bytes().replace(b"0", b"1"))
     with pytest.raises(RepositoryError, match="is not what its metadata signed"):
-        repository.publish(models[0], golden)
+        repository.publish([Form(models[0], golden)])
 
 
 def test_a_symbolic_link_in_the_payload_publishes_nothing(
@@ -289,11 +294,11 @@ def test_a_symbolic_link_in_the_payload_publishes_nothing(
     (golden / "link").symlink_to("/etc/hostname")
     before = files(repository)
     with pytest.raises(RepositoryError, match="is a symbolic link"):
-        repository.publish(models[0], golden)
+        repository.publish([Form(models[0], golden)])
     (golden / "link").unlink()
     (models[0] / "link").symlink_to("/etc/hostname")
     with pytest.raises(RepositoryError, match="is a symbolic link"):
-        repository.publish(models[0], golden)
+        repository.publish([Form(models[0], golden)])
     assert files(repository) == before
 
 
@@ -303,21 +308,21 @@ def test_other_payloads_that_cannot_be_published(
     before = files(repository)
     small = replace(repository, most_bytes=1000)
     with pytest.raises(RepositoryError, match="at most 1000 are allowed"):
-        small.publish(models[0], golden)
+        small.publish([Form(models[0], golden)])
     for name in ("model.txt", "model.mlmodelc", "model.aimodel", "model"):
         path = tmp_path / name
         path.write_bytes(b"x")
         with pytest.raises(RepositoryError, match=r"expected \.mlpackage or \.mlmodel"):
-            repository.publish(path, golden)
+            repository.publish([Form(path, golden)])
     with pytest.raises(RepositoryError, match="no model at"):
-        repository.publish(tmp_path / "missing.mlpackage", golden)
+        repository.publish([Form(tmp_path / "missing.mlpackage", golden)])
     with pytest.raises(RepositoryError, match="no golden set at"):
-        repository.publish(models[0], tmp_path / "nothing")
+        repository.publish([Form(models[0], tmp_path / "nothing")])
     (golden / "golden.json").unlink()
     with pytest.raises(RepositoryError, match=r"no member golden/golden\.json"):
-        repository.publish(models[0], golden)
+        repository.publish([Form(models[0], golden)])
     with pytest.raises(RepositoryError, match="a channel is one of"):
-        repository.publish(models[0], golden, "nightly")
+        repository.publish([Form(models[0], golden)], "nightly")
     assert files(repository) == before
 
 
@@ -327,7 +332,7 @@ def test_names_that_apple_file_systems_confuse_are_refused(
     (golden / "Red.png").write_bytes(b"1")
     (golden / "red.PNG").write_bytes(b"2")
     with pytest.raises(RepositoryError, match="collides"):
-        repository.publish(models[0], golden)
+        repository.publish([Form(models[0], golden)])
 
 
 def test_two_publishers_wait_for_each_other(repository: Repository, models: Models, golden: Path) -> None:
@@ -336,14 +341,14 @@ def test_two_publishers_wait_for_each_other(repository: Repository, models: Mode
         exclusive_lock(repository.folder / ".lock", wait_s=0.0),
         pytest.raises(RepositoryError, match="another process is publishing"),
     ):
-        impatient.publish(models[0], golden)
-    assert impatient.publish(models[0], golden).version == 1
+        impatient.publish([Form(models[0], golden)])
+    assert impatient.publish([Form(models[0], golden)]).version == 1
 
 
 def test_status_warns_in_time_and_renew_signs_what_is_due(
     repository: Repository, models: Models, golden: Path, clock: Clock
 ) -> None:
-    repository.publish(models[0], golden)
+    repository.publish([Form(models[0], golden)])
     assert not any(each.due or each.expired for each in repository.status())
     assert repository.renew() == ()
     clock.move(days=5)
@@ -352,7 +357,8 @@ def test_status_warns_in_time_and_renew_signs_what_is_due(
     assert not any(each.due for each in repository.status())
     clock.move(days=58)
     due = {each.role: each.expired for each in repository.status() if each.due}
-    assert due == {"faces-staging": False, "faces-members": False, "snapshot": True, "timestamp": True}
+    ours = dict.fromkeys(("faces-halt", "faces-staging", "faces-members"), False)
+    assert due == ours | {"snapshot": True, "timestamp": True}
     shutil.rmtree(repository.keys.folder / "root")
     repository = Repository.open(repository.folder, clock=clock)
     assert set(repository.renew()) == set(due)
@@ -364,9 +370,9 @@ def test_status_warns_in_time_and_renew_signs_what_is_due(
 def test_a_publish_that_has_nothing_to_do_still_renews_the_timestamp(
     repository: Repository, models: Models, golden: Path, clock: Clock
 ) -> None:
-    repository.publish(models[0], golden)
+    repository.publish([Form(models[0], golden)])
     clock.move(days=6)
-    repository.publish(models[0], golden)
+    repository.publish([Form(models[0], golden)])
     assert not any(each.due for each in repository.status())
     assert versions(repository)["faces-staging"] == 2
 
@@ -381,9 +387,9 @@ def test_a_full_disk_is_our_error_and_publishes_nothing(
     with monkeypatch.context() as patch:
         patch.setattr("coremlops.release.targets.sync_folder", full)
         with pytest.raises(RepositoryError, match="cannot be changed: No space left on device"):
-            repository.publish(models[0], golden)
+            repository.publish([Form(models[0], golden)])
     assert {name: data for name, data in files(repository).items() if "/members/" not in name} == before
-    assert repository.publish(models[0], golden).version == 1
+    assert repository.publish([Form(models[0], golden)]).version == 1
 
 
 def test_a_folder_that_cannot_be_made_is_our_error(tmp_path: Path, config: Path) -> None:
@@ -405,8 +411,8 @@ def test_a_version_that_is_not_whole_is_not_signed_for(
     fault: str,
 ) -> None:
     """Whoever holds the release key vouches for the entry that the staging key wrote."""
-    first = repository.publish(models[0], golden)
-    second = repository.publish(models[1], golden)
+    first = repository.publish([Form(models[0], golden)])
+    second = repository.publish([Form(models[1], golden)])
     if act == "promote":
         repository.rollback("staging")
     targets = repository.folder / "targets" / "faces" / "members"
@@ -418,17 +424,19 @@ def test_a_version_that_is_not_whole_is_not_signed_for(
     elif fault == "short member":
         (targets / f"{sha256}.{sha256}").write_bytes(b"x")
     elif fault == "no manifest":
-        (targets / f"{first.manifest}.{first.manifest}").unlink()
+        manifest = first.variants[0].manifest
+        (targets / f"{manifest}.{manifest}").unlink()
     else:
-        wrong = replace(
-            repository.index("staging"), history=(replace(first, manifest=second.manifest), second)
-        )
-        wrong = replace(wrong, current=wrong.history[0] if act == "promote" else second)
-        monkeypatch.setattr(
-            Repository,
-            "_index",
-            lambda self, roles, channel: wrong if channel == "staging" else Index("faces", channel),
-        )
+        lie = replace(first, variants=(replace(first.variants[0], manifest=second.variants[0].manifest),))
+        for name, wrong in (
+            ("_index", Index("faces", "staging", (lie if act == "promote" else second,), 2)),
+            ("_history", History("faces", "staging", (lie, second))),
+        ):
+
+            def read(self: Repository, roles: object, channel: str, wrong: Any = wrong) -> Any:
+                return wrong if channel == "staging" else type(wrong)("faces", channel)
+
+            monkeypatch.setattr(Repository, name, read)
     before = repository.folder.joinpath("metadata", "timestamp.json").read_bytes()
     with pytest.raises(RepositoryError, match=r"is not whole|cannot be read|the manifest of version 1"):
         repository.promote() if act == "promote" else repository.rollback("staging")

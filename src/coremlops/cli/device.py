@@ -111,6 +111,9 @@ def _words(result: UpdateResult, channel: str) -> str:
         return f"{channel}: nothing newer than {has}"
     if result.outcome == "empty":
         return f"{channel} has no version yet"
+    if result.outcome in ("kept", "embedded"):
+        use = "use the app's own model" if result.outcome == "embedded" else f"stays at {has}"
+        return f"{channel}: {use} ({result.reason})"
     offered = "" if result.offered is None else f" version {result.offered}"
     verb = "could not look for an update" if result.outcome == "offline" else f"refused{offered}"
     return f"{verb}: {result.reason}\nstays at {has}"

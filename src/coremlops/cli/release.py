@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from coremlops.collection import Index
-    from coremlops.pipeline.releases import Receipt
+    from coremlops.pipeline.releases import Receipt, Standing
     from coremlops.pipeline.shipping import Shipping
+    from coremlops.release.terms import Terms
 
 CHANNELS = ("staging", "release")
 
@@ -41,34 +41,137 @@ def configure(parser: argparse.ArgumentParser) -> None:
     promote = commands.add_parser("promote", help="give staging's version to release; needs the release key")
     promote.epilog = "example: coremlops release promote --version 3"
     promote.add_argument("--version", type=int, metavar="N", help="default: staging's current one")
+    rollout = commands.add_parser("rollout", help="offer a version to another share of all devices")
+    rollout.epilog = "example: coremlops release rollout --percent 25"
+    rollout.add_argument("--percent", required=True, metavar="P", help="of all devices, in hundredths")
+    rollout.add_argument("--version", type=int, metavar="N", help="default: the newest on offer")
+    rollout.add_argument("--lower", action="store_true", help="take it from some devices again")
+    halt = commands.add_parser("halt", help="let no further device take a version; needs the halt key alone")
+    halt.epilog = "example: coremlops release halt   (release rollout --percent takes it back)"
+    halt.add_argument("--version", type=int, metavar="N", help="default: the newest on offer")
     rollback = commands.add_parser("rollback", help="make an older version current again")
     rollback.epilog = "example: coremlops release rollback --channel release"
-    rollback.add_argument("--channel", choices=CHANNELS, default="release", help="default: release")
     rollback.add_argument("--to", type=int, metavar="N", help="default: the version before the current one")
+    embedded = commands.add_parser("embedded", help="send devices to the model that their app carries")
+    embedded.epilog = "example: coremlops release embedded --rule old-phones.json"
+    explain = commands.add_parser("explain", help="what a device would get, and why")
+    explain.epilog = "example: coremlops release explain --device profile.json"
+    explain.add_argument(
+        "--device", type=Path, required=True, metavar="FILE", help="its profile; see docs/release.md"
+    )
+    for sub in (rollout, halt, rollback, embedded, explain):
+        sub.add_argument("--channel", choices=CHANNELS, default="release", help="default: release")
+    for sub in (publish, promote, embedded):
+        _terms_options(sub)
     listing = commands.add_parser("list", help="the versions of both channels")
     listing.epilog = "example: coremlops release list --json"
-    for sub in (publish, promote, rollback, listing):
+    for sub in (publish, promote, rollout, halt, rollback, embedded, explain, listing):
         sub.add_argument("--repository", type=Path, help="default: the project's, or ./repository")
         sub.add_argument("--collection", help="default: the project's, or the repository's only one")
         sub.add_argument("--json", action="store_true", help="print one JSON object")
 
 
+def _terms_options(parser: argparse.ArgumentParser) -> None:
+    terms = parser.add_argument_group("for whom; all devices, at once, unless said")
+    terms.add_argument(
+        "--rule", type=Path, metavar="FILE", help="which devices, as JSON; see docs/release.md"
+    )
+    terms.add_argument("--percent", metavar="P", help="of these devices, in hundredths")
+    terms.add_argument("--start", metavar="TIME", help="not before then: 2026-01-31T12:00:00Z")
+    terms.add_argument(
+        "--hold", action="store_true", help="it wins against a newer model that the app carries"
+    )
+
+
 def run(args: argparse.Namespace) -> int:
     """Do what was asked."""
+    from coremlops.collection import basis_points
     from coremlops.pipeline import releases
 
-    where = _where(args)
-    if args.release_command == "list":
+    where, command = _where(args), args.release_command
+    if command == "list":
         return _list(args, releases.listing(where), where)
-    if args.release_command == "publish":
+    if command == "explain":
+        return _explain(args, where)
+    if command == "publish":
         receipt = releases.publish(
-            args.model, args.golden, where, channel=args.channel, report=args.report, again=args.again
+            *(args.model, args.golden, where),
+            channel=args.channel,
+            report=args.report,
+            terms=_terms(args),
+            again=args.again,
         )
-    elif args.release_command == "promote":
-        receipt = releases.promote(where, args.version)
+    elif command == "promote":
+        receipt = releases.promote(where, args.version, terms=_terms(args))
+    elif command == "rollout":
+        share = basis_points(args.percent)
+        receipt = releases.rollout(where, args.channel, share, args.version, lower=args.lower)
+    elif command == "halt":
+        receipt = releases.halt(where, args.channel, args.version)
+    elif command == "embedded":
+        receipt = releases.offer_embedded(where, args.channel, _terms(args))
     else:
         receipt = releases.rollback(where, args.channel, args.to)
     return _report(args, receipt)
+
+
+def _terms(args: argparse.Namespace) -> Terms | None:
+    """What the options say of for whom, how many and from when; None when they say nothing."""
+    from coremlops.collection import ALL, EVERYONE, Rule, basis_points, document
+    from coremlops.errors import UsageError
+    from coremlops.release.terms import Terms
+
+    if not (args.rule or args.percent or args.start or args.hold):
+        return None
+    rule = EVERYONE
+    if args.rule is not None:
+        rule = Rule.from_json(_document(args.rule), args.rule.name)
+    start = None
+    if args.start is not None:
+        try:
+            start = document.time_of(args.start)
+        except ValueError:
+            raise UsageError(
+                f"--start: a time such as 2026-01-31T12:00:00Z expected, got {args.start!r:.60}"
+            ) from None
+    share = ALL if args.percent is None else basis_points(args.percent)
+    return Terms(rule, share, start, args.hold)
+
+
+def _document(path: Path) -> object:
+    from coremlops.collection import document
+    from coremlops.errors import UsageError
+
+    try:
+        return document.read(path.read_bytes(), path.name, most_bytes=64_000)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+
+
+def _explain(args: argparse.Namespace, where: Shipping) -> int:
+    """Print the choice of this device, with the reason for each version on offer."""
+    from coremlops.collection import Profile
+    from coremlops.pipeline import releases
+
+    profile = Profile.from_json(_document(args.device))
+    choice = releases.explain(where, args.channel, profile)
+    if args.json:
+        shown = {
+            "use": choice.use,
+            "version": choice.entry.version if choice.entry else None,
+            "variant": choice.variant.name if choice.variant else None,
+            "model": choice.variant.model if choice.variant else None,
+            "reasons": [{"version": version, "reason": reason} for version, reason in choice.reasons],
+        }
+        print(json.dumps(shown))
+        return 0
+    for version, reason in choice.reasons:
+        print(f"version {version}: {reason}")
+    if choice.use == "get" and choice.entry and choice.variant:
+        print(f"gets version {choice.entry.version}, variant {choice.variant.name}")
+    else:
+        print("uses the model that the app carries" if choice.use == "embedded" else "keeps what it has")
+    return 0
 
 
 def _where(args: argparse.Namespace) -> Shipping:
@@ -97,34 +200,23 @@ def _report(args: argparse.Namespace, receipt: Receipt) -> int:
     return 0
 
 
-def _list(args: argparse.Namespace, indexes: tuple[Index, ...], where: Shipping) -> int:
+def _list(args: argparse.Namespace, channels: tuple[Standing, ...], where: Shipping) -> int:
     if args.json:
-        channels = {
-            index.channel: {
-                "current": None if index.current is None else index.current.to_json(),
-                "rolled_back": index.rolled_back,
-                "history": [entry.to_json() for entry in index.history],
-            }
-            for index in indexes
-        }
         listed = {
             "repository": str(where.repository),
-            "collection": indexes[0].collection,
-            "channels": channels,
+            "collection": channels[0].index.collection,
+            "channels": {each.index.channel: each.to_json() for each in channels},
         }
         print(json.dumps(listed))
         return 0
-    versions = {entry.version: entry for index in indexes for entry in index.history}
+    versions = {entry.version: entry for each in channels for entry in each.history.entries}
     if not versions:
-        print(f"{indexes[0].collection}: no version yet")
+        print(f"{channels[0].index.collection}: no version yet")
         return 0
     print(f"{'version':>7}  {'model':12}  {'published':20}  channels")
     for number, entry in sorted(versions.items(), reverse=True):
-        marks = [
-            f"{index.channel} (rolled back)" if index.rolled_back else index.channel
-            for index in indexes
-            if index.current is not None and index.current.version == number
-        ]
+        marks = [words for each in channels if (words := each.words(number))]
+        model = entry.models[0][:12] if entry.models else "(the app's)"
         published = str(entry.to_json()["published"])
-        print(f"{number:7}  {entry.model[:12]}  {published:20}  {', '.join(marks)}".rstrip())
+        print(f"{number:7}  {model:12}  {published:20}  {', '.join(marks)}".rstrip())
     return 0

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import platform
+import re
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -18,9 +21,12 @@ from coremlops.client.offer import result as result_of
 from coremlops.client.state import Check, State, short
 from coremlops.client.trust import MAX_ROOT_BYTES, Trusted, check_root, words
 from coremlops.client.web import Limits, Web, check_url
-from coremlops.collection import check_channel, check_collection
+from coremlops.collection import Profile, check_channel, check_collection, document
 from coremlops.errors import RepositoryError, UpdateError
 from coremlops.files import exclusive_lock, write_atomic
+
+MAX_PROFILE_BYTES = 64_000
+_SYSTEMS = {"linux": "Linux", "darwin": "macOS"}
 
 
 class Device:
@@ -78,6 +84,22 @@ class Device:
         """Where the device looks, what it runs and ran, what it refused, and how the last check ended."""
         return State.load(self._state_file)
 
+    def profile(self) -> Profile:
+        """What this device says of itself to the rules: `profile.json` in its folder over what the system
+        knows.
+
+        The install ID is the state's. Raises `UpdateError` for a profile that is damaged.
+        """
+        path = self.folder / "profile.json"
+        try:
+            data = path.read_bytes() if path.exists() else b"{}"
+            found = Profile.from_json(document.read(data, "profile", most_bytes=MAX_PROFILE_BYTES))
+        except (OSError, RepositoryError) as error:
+            raise UpdateError(f"{path} is damaged: {error}") from None
+        own = {"os": _SYSTEMS.get(sys.platform, ""), "os_version": _os_version(), "device_class": "other"}
+        missing = {key: value for key, value in own.items() if not found.os}
+        return replace(found, install_id=self.status().install_id, **missing)  # type: ignore[arg-type]
+
     def model(self) -> Path:
         """The active model. Raises `UpdateError` when there is none yet."""
         state = self.status()
@@ -106,7 +128,11 @@ class Device:
         with self._locked():
             state = self.status()
             try:
-                result, state = Offer(self.folder, self._web, state, progress or (lambda line: None)).take()
+                offer = Offer(
+                    *(self.folder, self._web, state, self.profile(), datetime.now(UTC)),
+                    progress or (lambda line: None),
+                )
+                result, state = offer.take()
             except Judged as judged:
                 state = judged.state
                 result = result_of("refused", state, judged.reason, judged.entry)
@@ -151,7 +177,7 @@ class Device:
                 hint="newer roots come by update; another repository needs another folder",
             )
         if other:
-            State(url, collection, channel).save(self._state_file)
+            replace(state, url=url, collection=collection, channel=channel).save(self._state_file)
         elif state.url != url:
             replace(state, url=url).save(self._state_file)
 
@@ -179,6 +205,12 @@ class Device:
             except OSError as error:
                 raise UpdateError(f"{self.folder} cannot be written: {error.strerror}") from None
             yield
+
+
+def _os_version() -> str:
+    """The system's version, as far as it is numbers."""
+    found = re.match(r"\d{1,5}(\.\d{1,5}){0,3}", platform.release())
+    return found[0] if found else ""
 
 
 def _read_root(path: Path) -> bytes:

@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 
 import coremlops
 from coremlops.client.download import Downloads, Wanted
 from coremlops.client.models import Models
-from coremlops.client.state import Refused, State, short
+from coremlops.client.state import Installed, Refused, State, short
 from coremlops.client.trust import Trusted
 from coremlops.client.web import Web
-from coremlops.collection import Entry, Manifest
+from coremlops.collection import EMBEDDED, KEEP, Entry, Manifest, Profile, Variant, choose
 from coremlops.errors import CoremlopsError, UpdateError, UsageError
 
 Progress = Callable[[str], None]
-_EXECUTABLE = ("mlpackage", "mlmodel")
 
 
 @dataclass(frozen=True, slots=True)
 class UpdateResult:
     """How an update ended, and what is active now.
 
-    `outcome`: "updated", "current" (nothing newer), "empty" (the channel has no version yet), "refused" or
-    "offline". `offered`: the version that the channel names, if that could be read. `reason`: why it was
-    refused or could not be reached; empty otherwise. `received_bytes`: of members, over the wire.
+    `outcome`: "updated", "current" (nothing newer), "empty" (the channel has no version yet), "kept" (none of
+    its versions is for this device), "embedded" (it is sent to the app's own model), "refused" or "offline".
+    `offered`: the version that was chosen, if one was. `reason`: why it was refused or could not be reached,
+    or why no version is for this device; empty otherwise. `received_bytes`: of members, over the wire.
     """
 
     outcome: str
@@ -49,7 +50,7 @@ class UpdateResult:
     @property
     def ok(self) -> bool:
         """Whether the device has what its channel names."""
-        return self.outcome in ("updated", "current", "empty")
+        return self.outcome not in ("refused", "offline")
 
 
 class Judged(Exception):
@@ -63,10 +64,14 @@ class Judged(Exception):
 class Offer:
     """One look at the channel: from signed metadata to an activated model, each step ready to stop."""
 
-    def __init__(self, folder: Path, web: Web, state: State, progress: Progress) -> None:
+    def __init__(
+        self, folder: Path, web: Web, state: State, profile: Profile, now: datetime, progress: Progress
+    ) -> None:
         self._folder = folder
         self._web = web
         self._state = state
+        self._profile = profile
+        self._now = now
         self._progress = progress
         self._models = Models(folder / "models")
         self._downloads = Downloads(folder / "downloads", web)
@@ -77,43 +82,63 @@ class Offer:
         for name in ("metadata", "downloads", "models"):
             (self._folder / name).mkdir(exist_ok=True)
         trusted = Trusted.refresh(self._folder, state.url, self._web)
-        entry = trusted.index(state.collection, state.channel).current
-        if entry is None:
+        index = trusted.index(state.collection, state.channel)
+        if index.current is None:
             return result("empty", state), state
-        active = state.active
-        if active is not None and entry.manifest == active.manifest and self._models.complete(active.model):
+        choice = choose(
+            index,
+            trusted.halts(state.collection, state.channel),
+            self._profile,
+            self._now,
+            active=state.active.manifest if state.active is not None else None,
+            refused=state.refusals(coremlops.__version__),
+        )
+        why = "; ".join(f"version {version}: {reason}" for version, reason in choice.reasons)
+        if choice.use == EMBEDDED:
+            state = replace(state, embedded=True)
+            state.save(self._folder / "state.json")
+            return result("embedded", state, why, choice.entry), state
+        if choice.use == KEEP:
+            return result("kept" if choice.entry is None else "refused", state, why, choice.entry), state
+        entry, variant = choice.entry, choice.variant
+        assert entry is not None  # noqa: S101 - a choice to get something says what
+        assert variant is not None  # noqa: S101
+        return self._get(trusted, entry, variant)
+
+    def _get(self, trusted: Trusted, entry: Entry, variant: Variant) -> tuple[UpdateResult, State]:
+        state, active = self._state, self._state.active
+        same = active is not None and variant.manifest == active.manifest
+        if same and not state.embedded and self._models.complete(variant.model):
             return result("current", state, entry=entry), state
-        refusal = state.refusal_of(entry, coremlops.__version__)
-        if refusal is not None:
-            return result("refused", state, refusal.reason, entry), state
-        manifest, received = self._manifest(trusted, entry)
+        manifest, received = self._manifest(trusted, entry, variant)
         if not self._models.holds(manifest):
             received += self._fetch(trusted, manifest)
             parts = {member.sha256: self._downloads.part(member.sha256) for member in manifest.members}
             incoming = self._models.assemble(manifest, parts)
-            self._judge(incoming, manifest, entry)
-            self._models.put(incoming, entry.model, active=active.model if active else None)
+            self._judge(incoming, manifest, entry, variant)
+            self._models.put(incoming, variant.model, active=active.model if active else None)
         else:
-            self._judge(self._models.path(entry.model), manifest, entry)
-        state = state.activating(entry)
+            self._judge(self._models.path(variant.model), manifest, entry, variant)
+        state = state.activating(Installed.of(entry, variant))
         state.save(self._folder / "state.json")
         self._tidy(state)
         return result("updated", state, entry=entry, received_bytes=received), state
 
-    def _manifest(self, trusted: Trusted, entry: Entry) -> tuple[Manifest, int]:
+    def _manifest(self, trusted: Trusted, entry: Entry, variant: Variant) -> tuple[Manifest, int]:
         collection = self._state.collection
-        length = trusted.manifest_length(collection, entry.manifest)
-        url = trusted.member_url(collection, entry.manifest)
-        wanted = Wanted(entry.manifest, length, url, f"version {entry.version}: its manifest")
+        length = trusted.manifest_length(collection, variant.manifest)
+        url = trusted.member_url(collection, variant.manifest)
+        wanted = Wanted(variant.manifest, length, url, f"version {entry.version}: its manifest")
         received = self._downloads.fetch(wanted)
-        manifest = Manifest.from_bytes(self._downloads.part(entry.manifest).read_bytes())
-        named = (manifest.collection, manifest.version, manifest.model)
-        if named != (collection, entry.version, entry.model):
+        manifest = Manifest.from_bytes(self._downloads.part(variant.manifest).read_bytes())
+        named = (manifest.collection, manifest.version, manifest.variant, manifest.model)
+        if named != (collection, entry.version, variant.name, variant.model):
             self._refuse(
-                entry, f"the manifest is of {named[0]} version {named[1]}, the index says {entry.version}"
+                entry,
+                variant,
+                f"the manifest is of {named[0]} version {named[1]}, {named[2]}; "
+                f"the index says {entry.version}, {variant.name}",
             )
-        if manifest.kind not in _EXECUTABLE:
-            self._refuse(entry, f"a model of kind {manifest.kind} cannot be executed here")
         return manifest, received
 
     def _fetch(self, trusted: Trusted, manifest: Manifest) -> int:
@@ -135,7 +160,7 @@ class Offer:
             received += self._downloads.fetch(each)
         return received
 
-    def _judge(self, folder: Path, manifest: Manifest, entry: Entry) -> None:
+    def _judge(self, folder: Path, manifest: Manifest, entry: Entry, variant: Variant) -> None:
         """Raise `Judged` unless the files are the model that was promised and it answers as promised."""
         from coremlops import golden
 
@@ -146,16 +171,16 @@ class Offer:
         except UsageError:
             raise  # Something is not installed here: no verdict on the model.
         except CoremlopsError as error:
-            self._refuse(entry, error.message)
+            self._refuse(entry, variant, error.message)
         except (OSError, MemoryError):
             raise
         except Exception as error:  # An engine that fails on a model must not take the device with it.
-            self._refuse(entry, f"the model cannot be executed: {type(error).__name__}: {error}")
+            self._refuse(entry, variant, f"the model cannot be executed: {type(error).__name__}: {error}")
 
-    def _refuse(self, entry: Entry, reason: str) -> None:
+    def _refuse(self, entry: Entry, variant: Variant, reason: str) -> None:
         self._tidy(self._state)
         reason = short(reason)
-        refused = Refused(entry.version, entry.manifest, reason, coremlops.__version__)
+        refused = Refused(entry.version, variant.manifest, reason, coremlops.__version__)
         raise Judged(self._state.refusing(refused), entry, reason)
 
     def _tidy(self, state: State) -> None:

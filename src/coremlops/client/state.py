@@ -2,18 +2,42 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
 
-from coremlops.collection import Entry, check_channel, check_collection, document
+from coremlops.collection import Entry, Variant, check_channel, check_collection, check_variant, document
 from coremlops.errors import CoremlopsError, UpdateError
 from coremlops.files import write_atomic
 
 MAX_STATE_BYTES = 1_000_000
 MAX_REFUSED = 100
 MAX_REASON = 500
-OUTCOMES = ("updated", "current", "empty", "refused", "offline")
+OUTCOMES = ("updated", "current", "empty", "kept", "embedded", "refused", "offline")
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """A variant of a version that is on this device. `model`: its digest; `manifest`: its manifest's
+    SHA-256."""
+
+    version: int
+    variant: str
+    model: str
+    manifest: str
+
+    @staticmethod
+    def of(entry: Entry, variant: Variant) -> Installed:
+        return Installed(entry.version, variant.name, variant.model, variant.manifest)
+
+    @staticmethod
+    def from_json(value: object, what: str) -> Installed:
+        """Read one; `what` names it in messages. Raises `RepositoryError`."""
+        fields = document.Fields(value, what, ("version", "variant", "model", "manifest"))
+        variant = check_variant(fields.text("variant"))
+        return Installed(
+            fields.version("version"), variant, fields.sha256("model"), fields.sha256("manifest")
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,35 +69,40 @@ def short(reason: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Where a device looks, what it runs, what it ran before, and what it refused."""
+    """Where a device looks, what it runs, what it ran before, and what it refused.
+
+    `install_id`: 32 hex digits, random; it places the device in a rollout and never leaves it. `embedded`:
+    the channel sends it to the model that the app carries.
+    """
 
     url: str
     collection: str
     channel: str
-    active: Entry | None = None
-    previous: Entry | None = None
+    install_id: str = ""
+    active: Installed | None = None
+    previous: Installed | None = None
+    embedded: bool = False
     refused: tuple[Refused, ...] = ()
     last: Check | None = None
 
-    def refusal_of(self, entry: Entry, client: str) -> Refused | None:
-        """The refusal of exactly this version by this coremlops; a newer one may judge anew."""
-        return next(
-            (each for each in self.refused if (each.manifest, each.client) == (entry.manifest, client)), None
-        )
+    def refusals(self, client: str) -> dict[str, str]:
+        """Reasons by manifest, of what this coremlops refused; a newer one may judge anew."""
+        return {each.manifest: each.reason for each in self.refused if each.client == client}
 
     def refusing(self, refused: Refused) -> State:
         """The same state, with this refusal remembered instead of an older one of the same version."""
         others = tuple(each for each in self.refused if each.manifest != refused.manifest)
         return replace(self, refused=(*others, refused)[-MAX_REFUSED:])
 
-    def activating(self, entry: Entry) -> State:
-        """The same state with `entry` active and what was active before as the previous one."""
-        same = self.active is not None and self.active.model == entry.model
+    def activating(self, installed: Installed) -> State:
+        """The same state with `installed` active and what was active before as the previous one."""
+        same = self.active is not None and self.active.model == installed.model
         return replace(
             self,
-            active=entry,
+            active=installed,
+            embedded=False,
             previous=self.previous if same else self.active,
-            refused=tuple(each for each in self.refused if each.manifest != entry.manifest),
+            refused=tuple(each for each in self.refused if each.manifest != installed.manifest),
         )
 
     def save(self, path: Path) -> None:
@@ -89,8 +118,10 @@ class State:
                 "url": self.url,
                 "collection": self.collection,
                 "channel": self.channel,
-                "active": None if self.active is None else self.active.to_json(),
-                "previous": None if self.previous is None else self.previous.to_json(),
+                "install_id": self.install_id,
+                "active": None if self.active is None else asdict(self.active),
+                "previous": None if self.previous is None else asdict(self.previous),
+                "embedded": self.embedded,
                 "refused": [
                     {
                         "version": each.version,
@@ -127,7 +158,10 @@ class State:
     def from_bytes(data: bytes) -> State:
         """Read the document. Raises `RepositoryError`."""
         value = document.read(data, "state", most_bytes=MAX_STATE_BYTES)
-        keys = ("format", "url", "collection", "channel", "active", "previous", "refused", "last")
+        keys = (
+            *("format", "url", "collection", "channel", "install_id"),
+            *("active", "previous", "embedded", "refused", "last"),
+        )
         fields = document.Fields(value, "state", keys)
         fields.format()
         refused = []
@@ -146,8 +180,10 @@ class State:
             url=fields.text("url"),
             collection=check_collection(fields.text("collection")),
             channel=check_channel(fields.text("channel")),
-            active=None if active is None else Entry.from_json(active, "state: active"),
-            previous=None if previous is None else Entry.from_json(previous, "state: previous"),
+            install_id=fields.text("install_id"),
+            active=None if active is None else Installed.from_json(active, "state: active"),
+            previous=None if previous is None else Installed.from_json(previous, "state: previous"),
+            embedded=fields.truth("embedded"),
             refused=tuple(refused),
             last=check,
         )

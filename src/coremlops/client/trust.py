@@ -23,8 +23,10 @@ from coremlops.client.web import Web
 from coremlops.collection import (
     MAX_INDEX_BYTES,
     MAX_MANIFEST_BYTES,
+    Halts,
     Index,
     check_collection,
+    halt_path,
     index_path,
     member_path,
 )
@@ -99,17 +101,25 @@ class Trusted:
         return tuple(check_collection(name) for name in names)
 
     def index(self, collection: str, channel: str) -> Index:
-        """The channel's index: kept beside the state, fetched only when it changed."""
-        path = index_path(collection, channel)
+        """What the channel offers: kept beside the state, fetched only when it changed."""
+        data = self._small(index_path(collection, channel), "index.json")
+        return Index.from_bytes(data, collection=collection, channel=channel)
+
+    def halts(self, collection: str, channel: str) -> Halts:
+        """What is halted in the channel: kept like the index."""
+        data = self._small(halt_path(collection, channel), "halt.json")
+        return Halts.from_bytes(data, collection=collection, channel=channel)
+
+    def _small(self, path: str, name: str) -> bytes:
         info = self.updater.get_targetinfo(path)
         if info is None:
             raise UpdateError(f"the repository has no {path}")
         if info.length > MAX_INDEX_BYTES:
             raise UpdateError(f"{path} has {info.length} bytes, at most {MAX_INDEX_BYTES} are read")
-        file = str(self.folder / "index.json")
+        file = str(self.folder / name)
         if self.updater.find_cached_target(info, file) is None:
             self.updater.download_target(info, file)
-        return Index.from_bytes(Path(file).read_bytes(), collection=collection, channel=channel)
+        return Path(file).read_bytes()
 
     def manifest_length(self, collection: str, sha256: str) -> int:
         """The signed length of a manifest."""

@@ -23,16 +23,19 @@ _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 class Fields:
     """The fields of one JSON object, taken by name and type.
 
-    `what` names the object in messages. `keys` are all the keys that it has; others are an error.
+    `what` names the object in messages. `keys` are those that it has, `optional` those that it may have;
+    others are an error.
     """
 
     __slots__ = ("_values", "what")
 
-    def __init__(self, value: object, what: str, keys: tuple[str, ...]) -> None:
+    def __init__(
+        self, value: object, what: str, keys: tuple[str, ...], optional: tuple[str, ...] = ()
+    ) -> None:
         if not isinstance(value, dict):
             raise RepositoryError(f"{what}: expected an object, got {_kind(value)}")
         missing = [key for key in keys if key not in value]
-        unknown = sorted(str(key) for key in value.keys() - set(keys))
+        unknown = sorted(str(key) for key in value.keys() - {*keys, *optional})
         if missing:
             raise RepositoryError(f"{what}: {missing[0]!r} is missing")
         if unknown:
@@ -43,6 +46,10 @@ class Fields:
     def refuse(self, key: str, expected: str) -> NoReturn:
         """Raise the error that says what `key` should be."""
         raise RepositoryError(f"{self.what}: {key!r}: expected {expected}, got {self._values[key]!r:.80}")
+
+    def has(self, key: str) -> bool:
+        """Whether an optional key is there."""
+        return key in self._values
 
     def raw(self, key: str) -> object:
         """A value as it stands, for a reader of its own."""
@@ -76,12 +83,29 @@ class Fields:
     def time(self, key: str) -> datetime:
         """A UTC time in RFC 3339, seconds."""
         value = self._values[key]
-        if not isinstance(value, str) or not _TIME.fullmatch(value):
-            self.refuse(key, "a time such as 2026-01-31T12:00:00Z")
         try:
-            return datetime.fromisoformat(value)
+            return time_of(value if isinstance(value, str) else "")
         except ValueError:
             self.refuse(key, "a time such as 2026-01-31T12:00:00Z")
+
+    def truth(self, key: str) -> bool:
+        """True or false."""
+        value = self._values[key]
+        if not isinstance(value, bool):
+            self.refuse(key, "true or false")
+        return value
+
+    def texts(self, key: str, most: int) -> tuple[str, ...]:
+        """A list of 1 to `most` strings, none twice."""
+        values = self._values[key]
+        if (
+            not isinstance(values, list)
+            or not 0 < len(values) <= most
+            or not all(isinstance(value, str) for value in values)
+            or len(set(values)) != len(values)
+        ):
+            self.refuse(key, f"a list of 1 to {most} different strings")
+        return tuple(values)
 
     def items(self, key: str, most: int) -> list[object]:
         """A list of at most `most` things."""
@@ -114,6 +138,13 @@ def read(data: bytes, what: str, *, most_bytes: int) -> object:
 def write(value: object) -> bytes:
     """One value, one sequence of bytes: sorted keys, no spaces, ASCII, a line break at the end."""
     return (json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False) + "\n").encode("ascii")
+
+
+def time_of(text: str) -> datetime:
+    """The moment of a UTC time in RFC 3339, seconds. Raises ValueError."""
+    if not _TIME.fullmatch(text):
+        raise ValueError(text)
+    return datetime.fromisoformat(text)
 
 
 def time_text(moment: datetime) -> str:

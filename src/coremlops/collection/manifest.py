@@ -7,12 +7,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from coremlops.collection import document
+from coremlops.collection.index import MAX_PACKAGE_BYTES, check_variant
 from coremlops.collection.names import KINDS, check_collection
 from coremlops.errors import RepositoryError
 
 MAX_MANIFEST_BYTES = 4_000_000
 MAX_MEMBERS = 10_000
-MAX_PACKAGE_BYTES = 4 * 1024**3
 MAX_PARTS = 16
 MAX_PART_BYTES = 255
 MAX_PATH_BYTES = 512
@@ -29,10 +29,11 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """One version of a model. Members stand sorted by path, below `model.<kind>` or `golden/`."""
+    """One variant of a version. Members stand sorted by path, below `model.<kind>` or `golden/`."""
 
     collection: str
     version: int
+    variant: str
     model: str
     kind: str
     members: tuple[Member, ...]
@@ -54,6 +55,7 @@ class Manifest:
                 "format": 0,
                 "collection": self.collection,
                 "version": self.version,
+                "variant": self.variant,
                 "model": self.model,
                 "kind": self.kind,
                 "members": [
@@ -67,7 +69,7 @@ class Manifest:
     def from_bytes(data: bytes, *, most_bytes: int = MAX_PACKAGE_BYTES) -> Manifest:
         """Read a manifest. `most_bytes`: the limit of all members together. Raises `RepositoryError`."""
         value = document.read(data, "manifest", most_bytes=MAX_MANIFEST_BYTES)
-        keys = ("format", "collection", "version", "model", "kind", "members")
+        keys = ("format", "collection", "version", "variant", "model", "kind", "members")
         fields = document.Fields(value, "manifest", keys)
         fields.format()
         kind = fields.text("kind")
@@ -81,6 +83,7 @@ class Manifest:
         manifest = Manifest(
             collection=check_collection(fields.text("collection")),
             version=fields.version("version"),
+            variant=check_variant(fields.text("variant")),
             model=fields.sha256("model"),
             kind=kind,
             members=tuple(members),

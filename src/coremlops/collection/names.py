@@ -42,6 +42,16 @@ def index_path(collection: str, channel: str) -> str:
     return f"{collection}/{channel}/index.json"
 
 
+def history_path(collection: str, channel: str) -> str:
+    """The target that a publisher goes back by."""
+    return f"{collection}/{channel}/history.json"
+
+
+def halt_path(collection: str, channel: str) -> str:
+    """The target that says which versions are halted. Another role signs it than the channel's."""
+    return f"{collection}/halt/{channel}.json"
+
+
 def member_path(collection: str, sha256: str) -> str:
     """The target that is a member: it is named by its own content, so that all channels share it."""
     return f"{collection}/members/{sha256}"
@@ -50,6 +60,11 @@ def member_path(collection: str, sha256: str) -> str:
 def channel_role(collection: str, channel: str) -> str:
     """The role that signs a channel's index."""
     return f"{collection}-{channel}"
+
+
+def halt_role(collection: str) -> str:
+    """The role that may halt, and no more."""
+    return f"{collection}-halt"
 
 
 def members_role(collection: str) -> str:

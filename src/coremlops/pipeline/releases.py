@@ -5,15 +5,34 @@ from __future__ import annotations
 import shutil
 import tempfile
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from coremlops.collection import Entry, Index
+from coremlops.collection import (
+    CHANNELS,
+    EVERYONE,
+    Choice,
+    Entry,
+    Halts,
+    History,
+    Index,
+    Profile,
+    Range,
+    Rule,
+    System,
+    choose,
+    document,
+)
 from coremlops.errors import CoremlopsError, GoldenError, RepositoryError, UsageError
-from coremlops.model import model_digest
+from coremlops.model import ModelAsset, ModelDescription, model_digest
 from coremlops.pipeline.components.proven import check_report
 from coremlops.pipeline.shipping import Shipping
+from coremlops.release.terms import Form, Terms
 from coremlops.tracking.address import shown, sqlite_file
+
+if TYPE_CHECKING:
+    from coremlops.release import Repository
 
 _ANSWER_S = 3.0
 
@@ -22,7 +41,8 @@ _ANSWER_S = 3.0
 class Receipt:
     """What a release operation did, and how the channel stands now.
 
-    `action`: "done" or "present". `version`, `model`, `manifest`: the version that was asked for.
+    `action`: "done" or "present". `version`, `model`, `manifest`: the version that was asked for, and of
+    its first variant.
     `current`: the version that devices get; another one after a rollback. `alias`: whether MLflow's alias of
     the channel's name is at `current`; `warning` says why not, when there is an MLflow to mirror to.
     """
@@ -50,15 +70,16 @@ def publish(
     *,
     channel: str = "staging",
     report: Path | None = None,
+    terms: Terms | None = None,
     again: bool = False,
 ) -> Receipt:
     """Publish a model with its golden set to a channel.
 
     `golden`: a golden set (with `golden.json`), or a folder of pictures to make one from by executing the
     model. Either is checked here as every device will check it. `report`: a `report.json` that must be ok and
-    speak of this very model; the release channel takes no model without. Raises `UsageError` for a missing
-    report, `GateError` for one that says no, `RepositoryError`, `GoldenError` and others for what cannot be
-    published.
+    speak of this very model; the release channel takes no model without. `terms`: for whom, how many, from
+    when. Raises `UsageError` for a missing report, `GateError` for one that says no, `RepositoryError`,
+    `GoldenError` and others for what cannot be published.
     """
     if channel == "release" and report is None:
         raise UsageError(
@@ -69,14 +90,11 @@ def publish(
     digest = model_digest(model)
     if report is not None:
         check_report(report, digest, done="published")
-    if not again:
-        before = repository.index(channel)
-        if digest in {entry.model for entry in (before.latest, before.current) if entry is not None}:
-            # Nothing to make a golden set for; publishing again renews what is about to expire.
-            repository.renew_online()
-            known = before.current if before.current and before.current.model == digest else before.latest
-            assert known is not None  # noqa: S101 - the digest was found in one of the two
-            return _receipt("present", before, known, where)
+    known = None if again else repository.published(channel, [digest])
+    if known is not None:
+        # Nothing to make a golden set for; publishing again renews what is about to expire.
+        repository.renew_online()
+        return _receipt("present", repository.index(channel), known, where)
     from coremlops.golden import check, make
 
     with tempfile.TemporaryDirectory(prefix="coremlops-golden-") as scratch:
@@ -87,7 +105,8 @@ def publish(
             make(model, golden, made)
         check(model, made)  # a set that the model does not answer would make every device refuse it
         before = repository.index(channel)
-        entry = repository.publish(model, made, channel, again=again)
+        form = Form(model, made, requires=requirements(ModelAsset.open(model).description))
+        entry = repository.publish([form], channel, terms=terms, again=again)
     after = repository.index(channel)
     return _receipt("present" if before == after else "done", after, entry, where)
 
@@ -105,12 +124,17 @@ def check(golden: Path | None, where: Shipping, channel: str) -> None:
 
 
 def promote(
-    where: Shipping, version: int | None = None, *, from_channel: str = "staging", to_channel: str = "release"
+    where: Shipping,
+    version: int | None = None,
+    *,
+    from_channel: str = "staging",
+    to_channel: str = "release",
+    terms: Terms | None = None,
 ) -> Receipt:
-    """Make a version of one channel current in another. Raises `RepositoryError`."""
+    """Offer a version of one channel in another. Raises `RepositoryError`."""
     repository = _open(where)
     before = repository.index(to_channel)
-    entry = repository.promote(version, from_channel, to_channel)
+    entry = repository.promote(version, from_channel, to_channel, terms=terms)
     after = repository.index(to_channel)
     return _receipt("present" if before == after else "done", after, entry, where)
 
@@ -124,10 +148,88 @@ def rollback(where: Shipping, channel: str = "release", to_version: int | None =
     return _receipt("present" if before == after else "done", after, entry, where)
 
 
-def listing(where: Shipping) -> tuple[Index, ...]:
+def rollout(
+    where: Shipping, channel: str, share: int, version: int | None = None, *, lower: bool = False
+) -> Receipt:
+    """Offer a version to another share of all devices, in basis points. Raises `RepositoryError`."""
+    repository = _open(where)
+    before = repository.index(channel)
+    entry = repository.rollout(channel, share, version, lower=lower)
+    after = repository.index(channel)
+    return _receipt("present" if before == after else "done", after, entry, where)
+
+
+def halt(where: Shipping, channel: str, version: int | None = None) -> Receipt:
+    """Let no further device take a version. Raises `RepositoryError`."""
+    repository = _open(where)
+    before = repository.halts(channel)
+    entry = repository.halt(channel, version)
+    action = "present" if before == repository.halts(channel) else "done"
+    return _receipt(action, repository.index(channel), entry, where)
+
+
+def offer_embedded(where: Shipping, channel: str, terms: Terms | None = None) -> Receipt:
+    """Send devices to the model that their app carries, as a version of its own. Raises `RepositoryError`."""
+    repository = _open(where)
+    entry = repository.offer_embedded(channel, terms=terms)
+    return _receipt("done", repository.index(channel), entry, where)
+
+
+def explain(where: Shipping, channel: str, profile: Profile, now: datetime | None = None) -> Choice:
+    """What a device with this profile would get, and why. Raises `RepositoryError`."""
+    repository = _open(where)
+    index, halts = repository.index(channel), repository.halts(channel)
+    return choose(index, halts, profile, now or datetime.now(UTC))
+
+
+def requirements(about: ModelDescription) -> Rule:
+    """What a device must be to run a model: the first systems that read its specification version."""
+    systems = [System(name, Range(min=version)) for name, version in about.minimum_targets.items()]
+    pads = [System("iPadOS", system.versions) for system in systems if system.name == "iOS"]
+    return Rule(os=(*systems, *pads, System("Linux"))) if systems else EVERYONE
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A channel as it stands."""
+
+    index: Index
+    history: History
+    halts: Halts
+
+    def words(self, version: int) -> str:
+        """The channel, where this is its newest version on offer or one with a share, and how it stands."""
+        entry = self.index.find(version)
+        if entry is None or (entry != self.index.current and entry.rollout is None):
+            return ""
+        parts = ["rolled back"] if entry == self.index.current and self.index.rolled_back else []
+        if entry.rollout is not None:
+            parts.append(entry.rollout.percent)
+        if entry.start is not None:
+            parts.append(f"from {document.time_text(entry.start)}")
+        if self.halts.halted(entry):
+            parts.append("halted")
+        return self.index.channel + (f" ({', '.join(parts)})" if parts else "")
+
+    def to_json(self) -> dict[str, Any]:
+        """The channel in `release list --json`."""
+        current = self.index.current
+        return {
+            "current": None if current is None else current.to_json(),
+            "rolled_back": self.index.rolled_back,
+            "offers": [entry.to_json() for entry in self.index.offers],
+            "halted": [entry.version for entry in self.index.offers if self.halts.halted(entry)],
+            "history": [entry.to_json() for entry in self.history.entries],
+        }
+
+
+def listing(where: Shipping) -> tuple[Standing, ...]:
     """Both channels as they stand. Raises `RepositoryError`."""
-    indexes: tuple[Index, ...] = _open(where).list()
-    return indexes
+    repository = _open(where)
+    return tuple(
+        Standing(repository.index(each), repository.history(each), repository.halts(each))
+        for each in CHANNELS
+    )
 
 
 def _copy_named(golden: Path, made: Path, digest: str) -> None:
@@ -198,7 +300,7 @@ def _answers(uri: str) -> bool:
         return False
 
 
-def _open(where: Shipping) -> Any:
+def _open(where: Shipping) -> Repository:
     from coremlops.release import Repository
 
     return Repository.open(where.repository, where.collection)
@@ -208,14 +310,15 @@ def _receipt(action: str, index: Index, entry: Entry, where: Shipping) -> Receip
     current = index.current
     if current is None:
         raise RepositoryError(f"{index.channel} has no version")
-    alias, warning = mirror(where, index.collection, index.channel, current.model)
+    model = current.models[0] if current.models else ""
+    alias, warning = mirror(where, index.collection, index.channel, model) if model else (False, "")
     return Receipt(
         action=action,
         collection=index.collection,
         channel=index.channel,
         version=entry.version,
-        model=entry.model,
-        manifest=entry.manifest,
+        model=entry.models[0] if entry.models else "",
+        manifest=entry.variants[0].manifest if entry.variants else "",
         current=current.version,
         rolled_back=index.rolled_back,
         alias=alias,

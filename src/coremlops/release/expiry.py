@@ -26,6 +26,7 @@ class Expiry:
     root_days: int = 365
     targets_days: int = 365
     release_days: int = 365
+    halt_days: int = 90
     staging_days: int = 90
     members_days: int = 90
     snapshot_days: int = 30
@@ -33,13 +34,14 @@ class Expiry:
 
     def lifetime(self, role: str) -> timedelta:
         """The lifetime of a role, a collection's own roles included."""
-        for kind in ("release", "staging", "members"):
+        for kind in ("release", "halt", "staging", "members"):
             if role.endswith(f"-{kind}"):
                 role = kind
         days = {
             "root": self.root_days,
             "targets": self.targets_days,
             "release": self.release_days,
+            "halt": self.halt_days,
             "staging": self.staging_days,
             "members": self.members_days,
             "snapshot": self.snapshot_days,

@@ -1,13 +1,13 @@
 """The private keys of a signed repository: where they live, who may read them, and signing with them.
 
-Keys stand in `<config>/keys/<repository id>/{root,release,online}/<name>.pem`, folders 0700 and files 0600
-from the moment that they exist. `root/` (root, targets) belongs offline, `release/` to whoever decides about
-releases, `online/` (staging, snapshot, timestamp) to the machine that publishes.
+Keys stand in `<config>/keys/<repository id>/{root,release,halt,online}/<name>.pem`, folders 0700 and files
+0600 from the moment that they exist. `root/` (root, targets) belongs offline, `release/` to whoever decides
+about releases, `halt/` to whoever, or whatever, may stop one, `online/` (staging, snapshot, timestamp) to the
+machine that publishes. A role with several keys has `<name>-<anything>.pem` beside the first.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
 import re
 import shutil
@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import CryptoSigner, Signer
 
 from coremlops.errors import RepositoryError
 
@@ -25,6 +25,7 @@ HOLDERS: Mapping[str, str] = {
     "root": "root",
     "targets": "root",
     "release": "release",
+    "halt": "halt",
     "staging": "online",
     "snapshot": "online",
     "timestamp": "online",
@@ -32,6 +33,7 @@ HOLDERS: Mapping[str, str] = {
 _HOLDER_WORDS = {
     "root": "whoever keeps the repository's root keys (offline)",
     "release": "whoever decides about releases",
+    "halt": "whoever may stop a rollout",
     "online": "the machine that publishes",
 }
 _ID = re.compile(r"[0-9a-f]{16}")
@@ -57,7 +59,7 @@ class KeyFolder:
 
     config: Path
     repository_id: str
-    _signers: dict[str, CryptoSigner] = field(default_factory=dict, repr=False, compare=False)
+    _signers: dict[str, tuple[Signer, ...]] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not _ID.fullmatch(self.repository_id):
@@ -72,35 +74,45 @@ class KeyFolder:
         return self.config / "keys" / self.repository_id
 
     def path(self, name: str) -> Path:
-        """The file of a key, whether it exists or not."""
+        """The first file of a key, whether it exists or not."""
         return self.folder / HOLDERS[name] / f"{name}.pem"
+
+    def paths(self, name: str) -> tuple[Path, ...]:
+        """All files of a key that are here."""
+        first = self.path(name)
+        try:
+            return tuple(
+                each for each in (first, *sorted(first.parent.glob(f"{name}-*.pem"))) if each.is_file()
+            )
+        except OSError:  # A holder's folder may be closed to us: not our key then.
+            return ()
+
+    def count(self, name: str) -> int:
+        """How many files of a key are here."""
+        return len(self._signers[name]) if name in self._signers else len(self.paths(name))
 
     def present(self) -> tuple[str, ...]:
         """The names of the keys that are here."""
-        found = []
-        for name in HOLDERS:
-            with contextlib.suppress(OSError):  # A holder's folder may be closed to us: not our key then.
-                if self.path(name).is_file():
-                    found.append(name)
-        return tuple(found)
+        return tuple(name for name in HOLDERS if self.paths(name))
 
-    def signer(self, name: str) -> CryptoSigner:
-        """The signer of one key, read once.
+    def signers(self, name: str) -> tuple[Signer, ...]:
+        """The signers of one key, read once.
 
-        Raises `RepositoryError` when the key is missing (saying whose it is), lies in a Git work tree or can
+        Raises `RepositoryError` when none is here (saying whose it is), or one lies in a Git work tree or can
         be read by others. No message holds a byte of a key.
         """
         if name not in self._signers:
             refuse_work_tree(self.path(name))
-            self._signers[name] = self._read(name)
+            self._signers[name] = tuple(
+                self._read(name, path) for path in self.paths(name) or (self.path(name),)
+            )
         return self._signers[name]
 
-    def _read(self, name: str) -> CryptoSigner:
+    def _read(self, name: str, path: Path) -> CryptoSigner:
         from cryptography.exceptions import UnsupportedAlgorithm
         from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
         from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-        path = self.path(name)
         holder = HOLDERS[name]
         try:
             here = path.exists()
@@ -131,7 +143,8 @@ def create_keys(config: Path) -> KeyFolder:
     """
     refuse_work_tree(config / "keys")
     signers = {name: CryptoSigner.generate_ed25519() for name in HOLDERS}
-    keys = KeyFolder(config, signers["root"].public_key.keyid[:16], signers)
+    held: dict[str, tuple[Signer, ...]] = {name: (signer,) for name, signer in signers.items()}
+    keys = KeyFolder(config, signers["root"].public_key.keyid[:16], held)
     config.mkdir(parents=True, exist_ok=True)
     _private_folder(config / "keys")
     _private_folder(keys.folder)

@@ -1,4 +1,5 @@
-"""The signed repository: publish, promote, roll back, list. Static files that any web server can serve."""
+"""The signed repository: publish, promote, roll out, halt, roll back. Static files that any server can
+serve."""
 
 from __future__ import annotations
 
@@ -6,20 +7,29 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from tuf.api.metadata import TargetFile
+
 from coremlops.collection import (
+    ALL,
     CHANNELS,
     MAX_PACKAGE_BYTES,
     Entry,
+    Halts,
+    History,
     Index,
     Manifest,
-    Member,
+    Rollout,
+    Variant,
     channel_role,
     check_channel,
     check_collection,
+    halt_path,
+    halt_role,
+    history_path,
     index_path,
     member_path,
     members_role,
@@ -29,12 +39,15 @@ from coremlops.digest import sha256_bytes
 from coremlops.errors import RepositoryError
 from coremlops.files import TEMPORARY_SUFFIX, exclusive_lock, write_atomic
 from coremlops.model import model_digest
+from coremlops.release.audit import Act
 from coremlops.release.expiry import Clock, Expiry, utc_now
 from coremlops.release.keys import KeyFolder, config_folder, create_keys
-from coremlops.release.payload import read_payload
+from coremlops.release.members import Members
+from coremlops.release.payload import Payload, read_payload
 from coremlops.release.roles import Roles, RoleStatus
 from coremlops.release.signing import first_files
 from coremlops.release.targets import as_target, file_of, read_target, store_member
+from coremlops.release.terms import Form, Terms, check_forms, new_salt
 
 IDENTITY = "coremlops.json"
 
@@ -107,107 +120,178 @@ class Repository:
             raise RepositoryError(f"{folder} has no collection {collection!r:.60}; it has {', '.join(known)}")
         return Repository(folder, collection or known[0], keys, clock)
 
-    def publish(self, model: Path, golden: Path, channel: str = "staging", *, again: bool = False) -> Entry:
-        """Make a model the channel's current version, with its golden set, and return its entry.
+    def publish(
+        self,
+        forms: Sequence[Form],
+        channel: str = "staging",
+        *,
+        terms: Terms | None = None,
+        again: bool = False,
+    ) -> Entry:
+        """Offer a version in a channel, before all older ones, and return its entry.
 
-        A model whose digest is the channel's newest or current version is published already: nothing happens,
-        also after a rollback, which a repeated pipeline run must not undo. `again` says otherwise: it returns
-        to the newest version, or makes a new one when a file (of the golden set, say) differs.
+        `forms`: of one model, in the order in which a device tries them. `terms`: for whom, how many, from
+        when. Forms whose digests are those of the channel's newest or current version are published already:
+        nothing happens, also after a rollback, which a repeated pipeline run must not undo. `again` says
+        otherwise: it returns to the newest version, or makes a new one when a file (of the golden set, say)
+        differs.
         Raises `RepositoryError`.
         """
         check_channel(channel)
+        terms = terms or Terms()
         with _disk("the model or its golden set cannot be read"):
-            payload = read_payload(model, golden, most_bytes=self.most_bytes)
-        digest = model_digest(model)
+            payloads = [read_payload(form.model, form.golden, most_bytes=self.most_bytes) for form in forms]
+        digests = [model_digest(form.model) for form in forms]
+        check_forms(forms, terms)
         with self._change() as roles:
             index = self._index(roles, channel)
-            known = self._known(roles, index, digest, payload.members, again=again)
+            known = self._known(roles, index, digests, payloads, again=again)
             if known is not None and (not again or known == index.current):
                 self._renew(roles, all_due=False)
                 return known
-            role, members = channel_role(self.collection, channel), members_role(self.collection)
+            act = Act("publish", self.collection, channel)
             if known is not None:
-                self._point(roles, index.with_current(known))
-                roles.commit([role])
-                return known
+                return self._offer(roles, index, terms.applied(known), act)
             roles.require_keys(_signing(self.collection, channel))
-            everything = [self._index(roles, each) for each in CHANNELS]
-            version = next_version(everything)
-            manifest = Manifest(self.collection, version, digest, payload.kind, payload.members)
-            data = manifest.to_bytes()
-            Manifest.from_bytes(data, most_bytes=self.most_bytes)
-            targets = roles.targets(members).signed.targets
-            for member, source in zip(payload.members, payload.sources, strict=True):
-                path = member_path(self.collection, member.sha256)
-                store_member(source, member, self._targets / file_of(path, member.sha256))
-                targets[path] = as_target(path, b"")[0]
-                targets[path].length, targets[path].hashes = member.length, {"sha256": member.sha256}
-            sha256 = sha256_bytes(data)
-            target, file = as_target(member_path(self.collection, sha256), data)
-            write_atomic(self._targets / file, data)
-            targets[target.path] = target
-            entry = Entry(version, digest, sha256, self.clock())
-            self._point(roles, index.with_current(entry))
-            roles.commit([members, role])
-            return entry
+            version = next_version(self._index(roles, each) for each in CHANNELS)
+            members = Members(roles, self.collection)
+            variants = []
+            for form, digest, payload in zip(forms, digests, payloads, strict=True):
+                manifest = Manifest(
+                    self.collection, version, form.name, digest, payload.kind, payload.members
+                )
+                sha256 = self._store(members, manifest, payload)
+                variants.append(
+                    Variant(form.name, payload.kind, digest, sha256, manifest.length, form.requires)
+                )
+            members.grow()
+            entry = terms.applied(Entry(version, self.clock(), tuple(variants)))
+            return self._offer(roles, index, entry, act, members.changed)
 
-    def promote(self, version: int | None = None, from_: str = "staging", to: str = "release") -> Entry:
-        """Make a version of one channel the current one of another, and return its entry.
+    def offer_embedded(self, channel: str, *, terms: Terms | None = None) -> Entry:
+        """Offer "use the model that the app carries" as a version of its own. Raises `RepositoryError`."""
+        check_channel(channel)
+        with self._change() as roles:
+            index = self._index(roles, channel)
+            version = next_version(self._index(roles, each) for each in CHANNELS)
+            entry = (terms or Terms()).applied(Entry(version, self.clock(), embedded=True))
+            return self._offer(roles, index, entry, Act("embedded", self.collection, channel))
 
-        `version`: the current one of `from_` unless given. Needs the key of `to`. A version that `to` rolled
-        back from returns only when it is named. Raises `RepositoryError`.
+    def promote(
+        self,
+        version: int | None = None,
+        from_: str = "staging",
+        to: str = "release",
+        *,
+        terms: Terms | None = None,
+    ) -> Entry:
+        """Offer a version of one channel in another, and return its entry.
+
+        `version`: the current one of `from_` unless given. `terms`: those of `from_` unless given. Needs the
+        key of `to`. A version that `to` rolled back from returns only when it is named.
+        Raises `RepositoryError`.
         """
         with self._change() as roles:
             source = self._index(roles, check_channel(from_))
             target = self._index(roles, check_channel(to))
-            entry = source.current if version is None else source.find(version)
+            entry = source.current if version is None else self._history(roles, from_).find(version)
             if entry is None:
                 what = "no version yet" if version is None else f"no version {version}"
                 raise RepositoryError(f"{from_} has {what}", hint="see `coremlops release list`")
-            if entry == target.current:
+            current = target.current
+            if current is not None and current.version == entry.version and terms is None:
                 self._renew(roles, all_due=False)
-                return entry
-            if version is None and target.find(entry.version) is not None:
+                return current
+            before = self._history(roles, to).find(entry.version)
+            if version is None and before is not None and target.find(entry.version) is None:
                 raise RepositoryError(
                     f"{to} was rolled back from version {entry.version}",
                     hint=f"to return to it, name it: coremlops release promote --version {entry.version}",
                 )
-            role = channel_role(self.collection, to)
-            roles.require_keys([role, "snapshot", "timestamp"])
+            roles.require_keys([channel_role(self.collection, to), "snapshot", "timestamp"])
             self._check_whole(roles, entry)
-            self._point(roles, target.with_current(entry))
-            roles.commit([role])
-            return entry
+            entry = replace(
+                (terms or Terms()).applied(entry) if terms else entry,
+                resumed=self._halts(roles, to).count(entry.version),
+            )
+            return self._offer(roles, target, entry, Act("promote", self.collection, to))
 
     def rollback(self, channel: str, to_version: int | None = None) -> Entry:
-        """Make an older version current again, by newer metadata, and return its entry.
+        """Make an older version the newest on offer again, by newer metadata, and return its entry.
 
-        `to_version`: the one before the current unless given. Raises `RepositoryError`.
+        It is offered to every device that its rule and variants take. `to_version`: the one before the
+        current unless given. Raises `RepositoryError`.
         """
         with self._change() as roles:
             index = self._index(roles, check_channel(channel))
             if index.current is None:
                 raise RepositoryError(f"{channel} has no version yet")
-            entry = index.before_current() if to_version is None else index.find(to_version)
+            history = self._history(roles, channel)
+            now = index.current.version
+            entry = history.before(now) if to_version is None else history.find(to_version)
             if entry is None:
                 missing = "none before it" if to_version is None else f"no version {to_version}"
                 raise RepositoryError(
-                    f"{channel} is at version {index.current.version} and has {missing}",
-                    hint="see `coremlops release list`",
+                    f"{channel} is at version {now} and has {missing}", hint="see `coremlops release list`"
                 )
-            if entry.version > index.current.version:
+            if entry.version > now:
                 raise RepositoryError(
-                    f"version {entry.version} is newer than {channel}'s current {index.current.version}",
+                    f"version {entry.version} is newer than {channel}'s current {now}",
                     hint="to go forward: `coremlops release publish --again` or `promote --version`",
                 )
-            if entry == index.current:
+            if entry.version == now:
+                self._renew(roles, all_due=False)
+                return index.current
+            roles.require_keys([channel_role(self.collection, channel), "snapshot", "timestamp"])
+            self._check_whole(roles, entry)
+            entry = replace(
+                entry, rollout=None, start=None, resumed=self._halts(roles, channel).count(entry.version)
+            )
+            return self._offer(roles, index, entry, Act("rollback", self.collection, channel))
+
+    def rollout(
+        self, channel: str, basis_points: int, version: int | None = None, *, lower: bool = False
+    ) -> Entry:
+        """Offer a version to another share of all devices, and take back a halt of it; return its entry.
+
+        `version`: the current one unless given. Raises `RepositoryError`, for a smaller share unless `lower`
+        says that it is meant.
+        """
+        with self._change() as roles:
+            index = self._index(roles, check_channel(channel))
+            entry = self._offered(index, version)
+            before = ALL if entry.rollout is None else entry.rollout.basis_points
+            if basis_points < before and not lower:
+                raise RepositoryError(
+                    f"version {entry.version} is offered to {before / 100:g} % of all devices already",
+                    hint="--lower takes it from some of them, which go back to the version before",
+                )
+            salt = entry.rollout.salt if entry.rollout is not None else new_salt()
+            halts = self._halts(roles, channel)
+            changed = replace(
+                entry,
+                rollout=None if basis_points >= ALL else Rollout(basis_points, salt),
+                resumed=halts.count(entry.version),
+            )
+            if changed == entry:
                 self._renew(roles, all_due=False)
                 return entry
-            role = channel_role(self.collection, channel)
+            act = Act("rollout", self.collection, channel, entry.version, {"basis_points": basis_points})
+            return self._offer(roles, index, changed, act, keep=True)
+
+    def halt(self, channel: str, version: int | None = None) -> Entry:
+        """Let no further device take a version; those that run it keep it. Needs the halt key alone, with
+        those of snapshot and timestamp. Returns its entry. Raises `RepositoryError`."""
+        with self._change() as roles:
+            entry = self._offered(self._index(roles, check_channel(channel)), version)
+            halts = self._halts(roles, channel)
+            if halts.halted(entry):
+                self._renew(roles, all_due=False)
+                return entry
+            role = halt_role(self.collection)
             roles.require_keys([role, "snapshot", "timestamp"])
-            self._check_whole(roles, entry)
-            self._point(roles, index.with_current(entry))
-            roles.commit([role])
+            self._write(roles, role, halt_path(self.collection, channel), halts.halting(entry).to_bytes())
+            roles.commit([role], Act("halt", self.collection, channel, entry.version))
             return entry
 
     def renew(self) -> tuple[str, ...]:
@@ -222,6 +306,13 @@ class Repository:
         with self._change() as roles:
             return self._renew(roles, all_due=False)
 
+    def published(self, channel: str, models: Sequence[str]) -> Entry | None:
+        """The channel's newest or current version, if these are its models' digests."""
+        roles = self._roles()
+        index = self._index(roles, check_channel(channel))
+        latest = self._history(roles, channel).find(index.last_version) if index.last_version else None
+        return next((each for each in (latest, index.current) if each and each.models == tuple(models)), None)
+
     def require_keys(self, channel: str) -> None:
         """Raise `RepositoryError` unless this machine has all that publishing to the channel takes."""
         self._roles().require_keys(_signing(self.collection, check_channel(channel)))
@@ -229,6 +320,14 @@ class Repository:
     def index(self, channel: str) -> Index:
         """A channel as it stands."""
         return self._index(self._roles(), check_channel(channel))
+
+    def history(self, channel: str) -> History:
+        """Every version that a channel had."""
+        return self._history(self._roles(), check_channel(channel))
+
+    def halts(self, channel: str) -> Halts:
+        """What is halted in a channel."""
+        return self._halts(self._roles(), check_channel(channel))
 
     def list(self) -> tuple[Index, ...]:
         """Both channels as they stand."""
@@ -239,9 +338,15 @@ class Repository:
         """Every role with its version and its end, in the order of trust."""
         return self._roles().status()
 
-    def manifest(self, entry: Entry) -> Manifest:
-        """The manifest of a version."""
-        return self._manifest(self._roles(), entry)
+    def manifest(self, entry: Entry, variant: str | None = None) -> Manifest:
+        """The manifest of a version's first variant, or of a named one."""
+        chosen = entry.variants[0] if variant is None else entry.variant(variant)
+        return self._manifest(Members(self._roles(), self.collection), entry, chosen)
+
+    def audit(self) -> int:
+        """How many lines the audit log has, when it is whole. Raises `RepositoryError`."""
+        roles = self._roles()
+        return roles.log.verify(roles.public_keys(), roles.timestamp.signed.version)
 
     @property
     def root_file(self) -> Path:
@@ -268,62 +373,133 @@ class Repository:
             for pattern in ("metadata/.*", f"targets/{self.collection}/*/.*"):
                 for leftover in self.folder.glob(f"{pattern}{TEMPORARY_SUFFIX}"):
                     leftover.unlink(missing_ok=True)
-            yield self._roles()
+            roles = self._roles()
+            roles.log.repair(roles.timestamp.signed.version)
+            yield roles
 
-    def _index(self, roles: Roles, channel: str) -> Index:
-        path = index_path(self.collection, channel)
-        target = roles.targets(channel_role(self.collection, channel)).signed.targets.get(path)
+    def _document(self, roles: Roles, role: str, path: str) -> bytes:
+        target = roles.targets(role).signed.targets.get(path)
         if target is None:
             raise RepositoryError(f"{self.folder} has no {path}")
-        data = read_target(self._targets, target)
-        return Index.from_bytes(data, collection=self.collection, channel=channel)
+        return read_target(self._targets, target)
 
-    def _manifest(self, roles: Roles, entry: Entry) -> Manifest:
-        path = member_path(self.collection, entry.manifest)
-        target = roles.targets(members_role(self.collection)).signed.targets.get(path)
+    def _index(self, roles: Roles, channel: str) -> Index:
+        name = self.collection
+        data = self._document(roles, channel_role(name, channel), index_path(name, channel))
+        return Index.from_bytes(data, collection=name, channel=channel)
+
+    def _history(self, roles: Roles, channel: str) -> History:
+        name = self.collection
+        data = self._document(roles, channel_role(name, channel), history_path(name, channel))
+        return History.from_bytes(data, collection=name, channel=channel)
+
+    def _halts(self, roles: Roles, channel: str) -> Halts:
+        name = self.collection
+        data = self._document(roles, halt_role(name), halt_path(name, channel))
+        return Halts.from_bytes(data, collection=name, channel=channel)
+
+    def _offered(self, index: Index, version: int | None) -> Entry:
+        """The current entry, or the one on offer with this version."""
+        entry = index.current if version is None else index.find(version)
+        if entry is None:
+            what = "no version yet" if version is None else f"no version {version} on offer"
+            raise RepositoryError(f"{index.channel} has {what}", hint="see `coremlops release list`")
+        return entry
+
+    def _manifest(self, members: Members, entry: Entry, variant: Variant) -> Manifest:
+        target = members.get(member_path(self.collection, variant.manifest))
         if target is None:
-            raise RepositoryError(f"version {entry.version} has no manifest in {self.folder}")
+            raise RepositoryError(
+                f"version {entry.version}, {variant.name}, has no manifest in {self.folder}"
+            )
         return Manifest.from_bytes(read_target(self._targets, target))
 
     def _check_whole(self, roles: Roles, entry: Entry) -> None:
-        """Raise `RepositoryError` unless a version's manifest is its own and all its files are here.
+        """Raise `RepositoryError` unless a version's manifests are its own and all its files are here.
 
         Whoever signs a channel's index vouches for what it names; another key may have written the entry.
         """
-        manifest = self._manifest(roles, entry)
-        named = (manifest.collection, manifest.version, manifest.model)
-        if named != (self.collection, entry.version, entry.model):
-            raise RepositoryError(
-                f"the manifest of version {entry.version} ({entry.model[:12]}) is of "
-                f"{named[0]} version {named[1]} ({named[2][:12]})"
-            )
-        signed = roles.targets(members_role(self.collection)).signed.targets
-        for member in manifest.members:
-            path = member_path(self.collection, member.sha256)
-            file = self._targets / file_of(path, member.sha256)
-            if path not in signed or not file.is_file() or file.stat().st_size != member.length:
+        members = Members(roles, self.collection)
+        for variant in entry.variants:
+            manifest = self._manifest(members, entry, variant)
+            named = (manifest.collection, manifest.version, manifest.variant, manifest.model)
+            if named != (self.collection, entry.version, variant.name, variant.model):
                 raise RepositoryError(
-                    f"version {entry.version}: {member.path} is not whole in the repository: {file}",
-                    hint="publish that model again, or restore the repository's files",
+                    f"the manifest of version {entry.version}, {variant.name} ({variant.model[:12]}), is of "
+                    f"{named[0]} version {named[1]}, {named[2]} ({named[3][:12]})"
                 )
+            for member in manifest.members:
+                path = member_path(self.collection, member.sha256)
+                file = self._targets / file_of(path, member.sha256)
+                if not (members.get(path) and file.is_file() and file.stat().st_size == member.length):
+                    raise RepositoryError(
+                        f"version {entry.version}: {member.path} is not whole in the repository: {file}",
+                        hint="publish that model again, or restore the repository's files",
+                    )
 
     def _known(
-        self, roles: Roles, index: Index, digest: str, members: tuple[Member, ...], *, again: bool
+        self,
+        roles: Roles,
+        index: Index,
+        digests: Sequence[str],
+        payloads: Sequence[Payload],
+        *,
+        again: bool,
     ) -> Entry | None:
-        """The entry that has this model already, if publishing it would say nothing new."""
-        latest = index.latest
-        if latest is not None and latest.model == digest:
-            return latest if not again or self._manifest(roles, latest).members == members else None
-        if index.current is not None and index.current.model == digest and not again:
-            return index.current
+        """The entry that has these models already, if publishing them would say nothing new."""
+        latest = self._history(roles, index.channel).find(index.last_version) if index.last_version else None
+        if latest is not None and latest.models == tuple(digests):
+            members = Members(roles, self.collection)
+            same = all(
+                self._manifest(members, latest, variant).members == payload.members
+                for variant, payload in zip(latest.variants, payloads, strict=True)
+            )
+            return latest if not again or same else None
+        current = index.current
+        if current is not None and current.models == tuple(digests) and not again:
+            return current
         return None
 
-    def _point(self, roles: Roles, index: Index) -> None:
-        """Write the channel's new index and name it in its role; nothing is seen before the commit."""
-        data = index.to_bytes()
-        target, file = as_target(index_path(index.collection, index.channel), data)
+    def _store(self, members: Members, manifest: Manifest, payload: Payload) -> str:
+        """Put a variant's files and its manifest in place, and name them as targets; the manifest's
+        SHA-256."""
+        data = manifest.to_bytes()
+        Manifest.from_bytes(data, most_bytes=self.most_bytes)
+        for member, source in zip(payload.members, payload.sources, strict=True):
+            path = member_path(self.collection, member.sha256)
+            store_member(source, member, self._targets / file_of(path, member.sha256))
+            members.put(TargetFile(member.length, {"sha256": member.sha256}, path))
+        sha256 = sha256_bytes(data)
+        target, file = as_target(member_path(self.collection, sha256), data)
         write_atomic(self._targets / file, data)
-        roles.targets(channel_role(index.collection, index.channel)).signed.targets = {target.path: target}
+        members.put(target)
+        return sha256
+
+    def _offer(
+        self,
+        roles: Roles,
+        index: Index,
+        entry: Entry,
+        act: Act,
+        members: Iterable[str] = (),
+        *,
+        keep: bool = False,
+    ) -> Entry:
+        """Put an entry on offer, or with `keep` in place of the one of its version, and commit."""
+        role = channel_role(self.collection, index.channel)
+        after = index.replacing(entry) if keep else index.offering(entry)
+        history = self._history(roles, index.channel).having(entry)
+        self._write(roles, role, index_path(self.collection, index.channel), after.to_bytes())
+        self._write(roles, role, history_path(self.collection, index.channel), history.to_bytes())
+        detail = dict(act.detail) | {"manifests": [each.manifest for each in entry.variants]}
+        roles.commit([*members, role], replace(act, version=entry.version, detail=detail))
+        return entry
+
+    def _write(self, roles: Roles, role: str, path: str, data: bytes) -> None:
+        """Write a document and name it in its role; nothing is seen before the commit."""
+        target, file = as_target(path, data)
+        write_atomic(self._targets / file, data)
+        roles.targets(role).signed.targets[path] = target
 
     def _renew(self, roles: Roles, *, all_due: bool) -> tuple[str, ...]:
         """Sign anew what is due; without `all_due` only if snapshot or timestamp are. No key is no error."""
@@ -331,7 +507,10 @@ class Repository:
         online = [role for role in due if role in ("snapshot", "timestamp")]
         if not due or (not all_due and not online):
             return ()
-        roles.commit(role for role in due if role not in ("snapshot", "timestamp"))
+        members = members_role(self.collection)
+        bins = [role for role in roles.bins(self.collection) if roles.due(role)] if members in due else []
+        signed = [role for role in due if role not in ("snapshot", "timestamp", members)]
+        roles.commit([*signed, *bins], Act("renew", self.collection, detail={"roles": due}))
         return tuple(due)
 
 

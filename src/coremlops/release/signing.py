@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from securesystemslib.signer import CryptoSigner
+from securesystemslib.signer import Signer
 from tuf.api.exceptions import RepositoryError as TufError
 from tuf.api.metadata import (
     DelegatedRole,
@@ -23,7 +24,18 @@ from tuf.api.metadata import (
 )
 from tuf.api.serialization import DeserializationError
 
-from coremlops.collection import CHANNELS, Index, channel_role, index_path, members_role
+from coremlops.collection import (
+    CHANNELS,
+    Halts,
+    History,
+    Index,
+    channel_role,
+    halt_path,
+    halt_role,
+    history_path,
+    index_path,
+    members_role,
+)
 from coremlops.errors import RepositoryError
 from coremlops.release.expiry import Clock, Expiry
 from coremlops.release.keys import KeyFolder
@@ -37,7 +49,7 @@ def key_of(role: str) -> str:
     """The name of the key that signs a role."""
     if role in TOP_LEVEL:
         return role
-    return "release" if role.endswith("-release") else "staging"
+    return next((key for key in ("release", "halt") if role.endswith(f"-{key}")), "staging")
 
 
 def read_metadata(path: Path, kind: type[T]) -> Metadata[T]:
@@ -55,9 +67,12 @@ def read_metadata(path: Path, kind: type[T]) -> Metadata[T]:
     return metadata
 
 
-def sign(metadata: Metadata[Any], role: str, signer: CryptoSigner, delegator: Root | Targets) -> bytes:
-    """The role's file, newly signed and verified as a device would. Raises `RepositoryError`."""
-    metadata.sign(signer)
+def sign(metadata: Metadata[Any], role: str, signers: Sequence[Signer], delegator: Root | Targets) -> bytes:
+    """The role's file, newly signed by all of them and verified as a device would. Raises
+    `RepositoryError`."""
+    metadata.signatures.clear()
+    for signer in signers:
+        metadata.sign(signer, append=True)
     verify(delegator, role, metadata)
     return metadata.to_bytes()
 
@@ -76,30 +91,36 @@ def first_files(collection: str, keys: KeyFolder, *, clock: Clock, expiry: Expir
     files: dict[str, bytes] = {}
     root = Root(version=1, expires=now + expiry.lifetime("root"), consistent_snapshot=True)
     for name in TOP_LEVEL:
-        key = keys.signer(name).public_key
-        root.keys[key.keyid] = key
-        root.roles[name] = Role([key.keyid], 1)
+        found = [signer.public_key for signer in keys.signers(name)]
+        root.keys |= {key.keyid: key for key in found}
+        root.roles[name] = Role([key.keyid for key in found], 1)
     targets = Targets(1, delegations=_delegations(collection, keys))
     plain: list[tuple[str, Signed, Root | Targets]] = [("targets", targets, root)]
+    halts = Targets(1)
     for channel in CHANNELS:
-        path = index_path(collection, channel)
-        data = Index(collection, channel).to_bytes()
-        target, file = as_target(path, data)
-        files[f"targets/{file}"] = data
-        plain.append((channel_role(collection, channel), Targets(1, targets={path: target}), targets))
-    plain.append((members_role(collection), Targets(1), targets))
+        role = Targets(1)
+        for holder, path, data in (
+            (role, index_path(collection, channel), Index(collection, channel).to_bytes()),
+            (role, history_path(collection, channel), History(collection, channel).to_bytes()),
+            (halts, halt_path(collection, channel), Halts(collection, channel).to_bytes()),
+        ):
+            holder.targets[path], file = as_target(path, data)
+            files[f"targets/{file}"] = data
+        plain.append((channel_role(collection, channel), role, targets))
+    plain += [(halt_role(collection), halts, targets), (members_role(collection), Targets(1), targets)]
     snapshot = Snapshot(1, meta={f"{name}.json": MetaFile(1) for name, _, _ in plain})
     plain += [("root", root, root), ("snapshot", snapshot, root), ("timestamp", Timestamp(1), root)]
     for name, signed, delegator in plain:
         signed.expires = now + expiry.lifetime(name)
         file = "timestamp.json" if name == "timestamp" else f"1.{name}.json"
-        files[f"metadata/{file}"] = sign(Metadata(signed), name, keys.signer(key_of(name)), delegator)
+        files[f"metadata/{file}"] = sign(Metadata(signed), name, keys.signers(key_of(name)), delegator)
     return files
 
 
 def _delegations(collection: str, keys: KeyFolder) -> Delegations:
-    """The collection's three roles: release, staging, members; disjoint paths, each ending the search."""
+    """The collection's roles: halt, release, staging, members; disjoint paths, each ending the search."""
     plan = [
+        (halt_role(collection), f"{collection}/halt/*"),
         (channel_role(collection, "release"), f"{collection}/release/*"),
         (channel_role(collection, "staging"), f"{collection}/staging/*"),
         (members_role(collection), f"{collection}/members/*"),
@@ -107,7 +128,7 @@ def _delegations(collection: str, keys: KeyFolder) -> Delegations:
     public: dict[str, Key] = {}
     roles: dict[str, DelegatedRole] = {}
     for role, path in plan:
-        key = keys.signer(key_of(role)).public_key
-        public[key.keyid] = key
-        roles[role] = DelegatedRole(role, [key.keyid], 1, True, paths=[path])
+        found = [signer.public_key for signer in keys.signers(key_of(role))]
+        public |= {key.keyid: key for key in found}
+        roles[role] = DelegatedRole(role, [key.keyid for key in found], 1, True, paths=[path])
     return Delegations(public, roles)

@@ -141,6 +141,7 @@ def test_a_rollback_is_not_undone_by_the_next_run(bench: Bench, tmp_path: Path) 
 
 
 def test_what_is_about_to_expire_is_not_present_and_the_step_renews_it(bench: Bench, tmp_path: Path) -> None:
+    from coremlops.release.audit import Act
     from coremlops.release.roles import Roles
 
     bench.make(0.02)
@@ -152,7 +153,7 @@ def test_what_is_about_to_expire_is_not_present_and_the_step_renews_it(bench: Be
         clock=lambda: utc_now() - timedelta(days=5),
         expiry=repository.expiry,
     )
-    past.commit([])
+    past.commit([], Act("renew"))
     assert bench.present() is None
     assert bench.run(tmp_path / "out").returncode == 0
     assert bench.present() is not None

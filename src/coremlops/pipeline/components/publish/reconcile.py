@@ -9,7 +9,15 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from coremlops.collection import Index, channel_role, check_channel, check_collection, index_path
+from coremlops.collection import (
+    History,
+    Index,
+    channel_role,
+    check_channel,
+    check_collection,
+    history_path,
+    index_path,
+)
 from coremlops.collection.names import is_sha256
 from coremlops.digest import sha256_bytes
 from coremlops.errors import CoremlopsError
@@ -32,13 +40,17 @@ def present(inputs: Mapping[str, Path], params: Mapping[str, str], project: Path
     try:
         digest = read_proven(inputs["model"], inputs["report"], done="published").digest
         collection, channel = check_collection(params["collection"]), check_channel(params["channel"])
-        index = read_index(Path(params["repository"]), collection, channel)
+        read = Documents(Path(params["repository"]), collection, channel)
+        index = read.index()
+        entry = index.current
+        if index.rolled_back and (entry is None or digest not in entry.models):
+            entry = read.history().find(index.last_version)
     except (CoremlopsError, KeyError, OSError, ValueError, TypeError, RecursionError):
         return None
-    entry = next((each for each in (index.current, index.latest) if each and each.model == digest), None)
-    if entry is None or index.current is None:
+    if entry is None or index.current is None or digest not in entry.models:
         return None
-    alias = _alias(params, project, collection, channel, index.current.model)
+    now = index.current.models[0] if index.current.models else ""
+    alias = _alias(params, project, collection, channel, now)
     if alias is None:
         return None
     return {
@@ -46,8 +58,8 @@ def present(inputs: Mapping[str, Path], params: Mapping[str, str], project: Path
         "collection": collection,
         "channel": channel,
         "version": entry.version,
-        "model": entry.model,
-        "manifest": entry.manifest,
+        "model": entry.models[0],
+        "manifest": entry.variants[0].manifest,
         "current": index.current.version,
         "rolled_back": index.rolled_back,
         "alias": alias,
@@ -64,27 +76,42 @@ def check(sources: Mapping[str, Path], params: Mapping[str, str], project: Path)
     releases.check(sources.get("golden"), where, params["channel"])
 
 
-def read_index(repository: Path, collection: str, channel: str, now: datetime | None = None) -> Index:
-    """The channel's index as the repository's newest timestamp leads to it, unverified.
+class Documents:
+    """A channel's documents as the repository's newest timestamp leads to them, unverified.
 
     Raises `OSError`, `ValueError`, `KeyError` or `RepositoryError` for files that do not say, and
     `ValueError` when snapshot or timestamp should be signed anew.
     """
-    now = now or datetime.now(UTC)
-    metadata = repository / "metadata"
-    timestamp = _signed(metadata / "timestamp.json", "timestamp", now)
-    snapshot_version = int(timestamp["meta"]["snapshot.json"]["version"])
-    snapshot = _signed(metadata / f"{snapshot_version}.snapshot.json", "snapshot", now)
-    role = channel_role(collection, channel)
-    role_version = int(snapshot["meta"][f"{role}.json"]["version"])
-    targets = _signed(metadata / f"{role_version}.{role}.json", role, now)
-    sha256 = targets["targets"][index_path(collection, channel)]["hashes"]["sha256"]
-    if not is_sha256(sha256):
-        raise ValueError("no SHA-256")
-    data = (repository / "targets" / collection / channel / f"{sha256}.index.json").read_bytes()
-    if sha256_bytes(data) != sha256:
-        raise ValueError("the index is damaged")
-    return Index.from_bytes(data, collection=collection, channel=channel)
+
+    def __init__(self, repository: Path, collection: str, channel: str, now: datetime | None = None) -> None:
+        now = now or datetime.now(UTC)
+        metadata = repository / "metadata"
+        timestamp = _signed(metadata / "timestamp.json", "timestamp", now)
+        snapshot_version = int(timestamp["meta"]["snapshot.json"]["version"])
+        snapshot = _signed(metadata / f"{snapshot_version}.snapshot.json", "snapshot", now)
+        role = channel_role(collection, channel)
+        role_version = int(snapshot["meta"][f"{role}.json"]["version"])
+        self._targets = _signed(metadata / f"{role_version}.{role}.json", role, now)["targets"]
+        self._folder = repository / "targets"
+        self._of = {"collection": collection, "channel": channel}
+
+    def index(self) -> Index:
+        """What the channel offers."""
+        return Index.from_bytes(self._read(index_path(**self._of)), **self._of)
+
+    def history(self) -> History:
+        """Every version that it had."""
+        return History.from_bytes(self._read(history_path(**self._of)), **self._of)
+
+    def _read(self, path: str) -> bytes:
+        sha256 = self._targets[path]["hashes"]["sha256"]
+        if not is_sha256(sha256):
+            raise ValueError("no SHA-256")
+        folder, _, name = path.rpartition("/")
+        data = (self._folder / folder / f"{sha256}.{name}").read_bytes()
+        if sha256_bytes(data) != sha256:
+            raise ValueError(f"{name} is damaged")
+        return data
 
 
 def _alias(
