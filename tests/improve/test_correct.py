@@ -12,8 +12,8 @@ import coremlops
 from coremlops.errors import UnsupportedOpsError, UsageError
 from coremlops.improve.correct import KEY, correct_outputs
 from coremlops.model import ModelAsset
-from coremlops.source.reference import open_reference
-from coremlops.source.samples import open_samples
+from coremlops.source.reference import Reference, open_reference
+from coremlops.source.samples import Samples, open_samples
 from tests import classic_models
 from tests.handmade import add_blob_const, add_operation, adder, blob_bytes, program_spec, write_package
 
@@ -32,11 +32,15 @@ def _lines(path: Path, scale: float, offset: float) -> Path:
     return write_package(path, spec, weights)
 
 
+def _held_out(reference: Reference) -> Samples:
+    return open_samples(None, reference.inputs, count=3, seed=9)
+
+
 def test_a_scale_and_an_offset_are_found_and_written_into_the_model(tmp_path: Path) -> None:
     model, source = adder(tmp_path / "net.mlpackage"), _lines(tmp_path / "source.mlpackage", 1.5, -2.0)
     reference = open_reference(source)
     calibration = open_samples(None, reference.inputs, count=4, seed=1)
-    made = correct_outputs(model, reference, calibration, tmp_path / "out.mlpackage")
+    made = correct_outputs(model, reference, calibration, _held_out(reference), tmp_path / "out.mlpackage")
     line = made.lines["y"]
     assert line.scale == pytest.approx(1.5, abs=1e-4)
     assert line.offset == pytest.approx(-2.0, abs=1e-4)
@@ -54,17 +58,18 @@ def test_a_model_is_corrected_once(tmp_path: Path) -> None:
     model, source = adder(tmp_path / "net.mlpackage"), _lines(tmp_path / "source.mlpackage", 3.0, 0.5)
     reference = open_reference(source)
     calibration = open_samples(None, reference.inputs, count=2)
-    made = correct_outputs(model, reference, calibration, tmp_path / "out.mlpackage")
+    made = correct_outputs(model, reference, calibration, _held_out(reference), tmp_path / "out.mlpackage")
     with pytest.raises(UsageError, match="corrected already"):
-        correct_outputs(made.path, reference, calibration, tmp_path / "again.mlpackage")
+        correct_outputs(made.path, reference, calibration, _held_out(reference), tmp_path / "again.mlpackage")
     assert not (tmp_path / "again.mlpackage").exists()
 
 
 def test_what_is_right_is_left_alone(tmp_path: Path) -> None:
     model = adder(tmp_path / "net.mlpackage")
     reference = open_reference(model)
+    samples = open_samples(None, reference.inputs)
     with pytest.raises(UsageError, match="no output comes nearer"):
-        correct_outputs(model, reference, open_samples(None, reference.inputs), tmp_path / "out.mlpackage")
+        correct_outputs(model, reference, samples, _held_out(reference), tmp_path / "out.mlpackage")
     assert not (tmp_path / "out.mlpackage").exists()
 
 
@@ -76,6 +81,32 @@ def test_other_kinds_of_models_are_refused(tmp_path: Path, tiny_classifier: Path
     reference = open_reference(path)
     samples = open_samples(None, reference.inputs)
     with pytest.raises(UnsupportedOpsError, match="glmRegressor"):
-        correct_outputs(path, reference, samples, tmp_path / "out.mlpackage")
+        correct_outputs(path, reference, samples, _held_out(reference), tmp_path / "out.mlpackage")
     with pytest.raises(UnsupportedOpsError, match="a classifier"):
-        correct_outputs(tiny_classifier, reference, samples, tmp_path / "out.mlpackage")
+        correct_outputs(tiny_classifier, reference, samples, _held_out(reference), tmp_path / "out.mlpackage")
+
+
+def test_what_it_was_fitted_on_proves_nothing(tmp_path: Path) -> None:
+    model, source = adder(tmp_path / "net.mlpackage"), _lines(tmp_path / "source.mlpackage", 3.0, 0.5)
+    reference = open_reference(source)
+    samples = open_samples(None, reference.inputs, count=2)
+    with pytest.raises(UsageError, match="should prove it"):
+        correct_outputs(model, reference, samples, samples, tmp_path / "out.mlpackage")
+
+
+def test_a_line_that_only_fits_what_it_was_fitted_on_is_not_written(tmp_path: Path) -> None:
+    """x^2 is about 3 x - 2.2 between 1 and 2; near 0, 2 x is nearer."""
+    nets = []
+    for kind in ("mul", "add"):
+        spec, block = program_spec()
+        add_operation(block, kind, "y", (2, 3), {"x": "x", "y": "x"})
+        nets.append(write_package(tmp_path / f"{kind}.mlpackage", spec))
+    reference = open_reference(nets[0])
+    values = np.random.default_rng(0).uniform(1, 2, (4, 2, 3)).astype(np.float32)
+    np.savez(tmp_path / "far.npz", x=values)
+    np.savez(tmp_path / "near.npz", x=values / 100)
+    far, near = (open_samples(tmp_path / f"{name}.npz", reference.inputs) for name in ("far", "near"))
+    assert correct_outputs(nets[1], reference, far, far.head(3), tmp_path / "far.mlpackage").lines
+    with pytest.raises(UsageError, match="no output comes nearer"):
+        correct_outputs(nets[1], reference, far, near, tmp_path / "near.mlpackage")
+    assert not (tmp_path / "near.mlpackage").exists()

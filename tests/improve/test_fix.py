@@ -141,3 +141,70 @@ def test_the_emulated_choice_is_what_the_converted_model_gives(tmp_path: Path) -
     typed = coremlops.load(out).predict({"x": x})
     [(expected, got)] = zip(exact.values(), typed.values(), strict=True)
     assert decibel(*powers(expected, got)) == pytest.approx(chosen.quality_db, abs=1.5)
+
+
+@pytest.fixture
+def broken(tmp_path: Path) -> tuple[Path, Path, Path]:
+    """(source, Core ML model, pictures) of a classifier whose own softmax overflows."""
+    import torch
+
+    from coremlops.convert import ConvertOptions, convert
+    from tests.verify import fixtures
+
+    class Overflowing(torch.nn.Module):  # type: ignore[misc, unused-ignore]
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = fixtures.tiny_net(softmax=False)
+
+        def forward(self, x: Any) -> Any:
+            e = torch.exp(self.net(x) + 12)
+            return e / e.sum(1, keepdim=True)
+
+    about = fixtures.card(fixtures.SIDE, fixtures.SIDE, 1 / 255, 0.0, ["red", "blue"])
+    source = fixtures.save(Overflowing().eval(), tmp_path / "source", about)
+    model = convert(source, tmp_path / "net.mlpackage", ConvertOptions(target="iOS17", author="ada")).path
+    return source, model, fixtures.tiny_data(tmp_path / "data")
+
+
+def test_the_command_mends_a_classifier_and_proves_it(
+    broken: tuple[Path, Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import json
+
+    from coremlops.cli import main
+    from coremlops.model import ModelAsset
+
+    source, model, data = broken
+    common = ["verify", str(model), "--against", str(source), "--data", str(data)]
+    common += ["--gate", "accuracy_drop=1", "--gate", "top1_agreement=0"]  # an untrained net
+    assert main(common) == 3
+    assert main([*common, "--fix"]) == 2
+    out, page = tmp_path / "mended.mlpackage", tmp_path / "r.html"
+    capsys.readouterr()
+    assert main([*common, "--fix", "-o", str(out), "--html", str(page), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["ok"] is True
+    assert {"exp", "sum_1", "div"} <= set(said["fix"]["kept_float32"])
+    assert said["fix"]["in_float32"] < said["fix"]["operations"]
+    assert said["locate"]["first"]["op"] == "exp"
+    assert "Proven" in page.read_text()
+    asset = ModelAsset.open(out)
+    assert asset.digest == said["model"]["digest"]
+    assert (asset.description.author, asset.spec.specificationVersion) == ("ada", 8)
+    assert main(["verify", str(out), *common[2:], "--fix", "-o", str(tmp_path / "again.mlpackage")]) == 0
+    assert not (tmp_path / "again.mlpackage").exists()  # nothing to mend
+
+
+def test_a_step_that_fails_says_where(broken: tuple[Path, Path, Path], tmp_path: Path) -> None:
+    import json
+
+    from coremlops.pipeline.components.verify.__main__ import main as step
+
+    source, model, data = broken
+    common = ["--model", str(model), "--source", str(source), "--data", str(data)]
+    for choice, located in (("failure", True), ("never", False)):
+        down = tmp_path / choice
+        assert step([*common, "--downstream", str(down), "--locate", choice]) == 3
+        report = json.loads((down / "report.json").read_text())
+        assert ("locate" in report) is located
+    assert report["ok"] is False

@@ -1,4 +1,4 @@
-"""What `coremlops verify` does beyond judging: `--locate`."""
+"""What `coremlops verify` does beyond judging: `--locate`, `--fix`, `--correct-outputs`."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from coremlops.improve.fix import Fix
+    from coremlops.verify import Report, VerifyOptions
     from coremlops.verify.locate import Location
 
 
@@ -24,6 +26,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="name the first op that loses precision or computes something else, and say why; without "
         "--against, the first question alone",
     )
+    group.add_argument(
+        "--fix",
+        action="store_true",
+        help="when a gate says no: convert again with the fewest ops in float32 that keep the gates",
+    )
+    group.add_argument(
+        "--correct-outputs",
+        metavar="DATA",
+        help="the last resort: fit a scale and an offset of each output on this data, and write them into a "
+        "copy of the model if they bring it nearer to the source on --data, too",
+    )
+    group.add_argument("-o", "--out", type=Path, metavar="OUT.mlpackage", help="where the mended model goes")
 
 
 def find(args: argparse.Namespace, limit_db: float) -> Location:
@@ -33,7 +47,7 @@ def find(args: argparse.Namespace, limit_db: float) -> Location:
     precision = args.precision if args.precision != "float32" else "typed"
     options = LocateOptions(precision=precision, limit_db=limit_db, progress=_progress())
     data = None if args.data is None else str(args.data)
-    return locate(_package(args.model), args.against, data, options)
+    return locate(args.model, args.against, data, options)
 
 
 def alone(args: argparse.Namespace, limit_db: float) -> int:
@@ -57,9 +71,38 @@ def alone(args: argparse.Namespace, limit_db: float) -> int:
     return 0
 
 
-def _package(model: Path) -> Path:
-    inside = model / "model.mlpackage"
-    return inside if model.suffix != ".mlpackage" and inside.is_dir() else model
+def mend(args: argparse.Namespace, verifying: VerifyOptions) -> tuple[Fix, Report]:
+    """`--fix`: the mended model at `--out`, and its proof. Raises GateError when nothing keeps the gates."""
+    from coremlops.improve.fix import FixOptions, fix_model
+    from coremlops.verify.locate.program import package_of
+
+    say = (lambda text: print(text, file=sys.stderr)) if sys.stderr.isatty() else None
+    options = FixOptions(limit_db=verifying.gates.snr_db, progress=say)
+    return fix_model(
+        package_of(args.model), args.against, args.data, args.out, verifying=verifying, options=options
+    )
+
+
+def correct(args: argparse.Namespace) -> int:
+    """`--correct-outputs`: fitted on its data, proven on `--data`."""
+    from coremlops.errors import UsageError
+    from coremlops.improve.correct import correct_outputs
+    from coremlops.source.reference import open_reference
+    from coremlops.source.samples import open_samples
+    from coremlops.verify.locate.program import package_of
+
+    if args.against is None or args.data is None or args.out is None:
+        raise UsageError("--correct-outputs needs --against, --data that it is not fitted on, and --out")
+    reference = open_reference(str(args.against))
+    fitted, held_out = (
+        open_samples(str(data), reference.inputs) for data in (args.correct_outputs, args.data)
+    )
+    made = correct_outputs(package_of(args.model), reference, fitted, held_out, args.out)
+    found = {"correction": made.to_json() | {"digest": made.digest}}
+    if args.report is not None:
+        args.report.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
+    print(json.dumps(found) if args.json else made.summary())
+    return 0
 
 
 def _progress() -> Any:

@@ -49,21 +49,33 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Verify, write what was asked for, and raise GateError when a gate said no."""
-    from coremlops.errors import GateError
+    from coremlops.errors import GateError, UsageError
     from coremlops.verify import Gates, VerifyOptions, render_html, verify
 
     gates = Gates().changed(args.gate)
+    if args.correct_outputs is not None:
+        return locating.correct(args)
+    if args.fix and args.out is None:
+        raise UsageError("--fix needs --out OUT.mlpackage")
     if args.against is None or args.data is None:
         return locating.alone(args, gates.snr_db)
     options = VerifyOptions(precision=args.precision, gates=gates, progress=_progress())
     report = verify(args.model, args.against, args.data, options)
-    location = locating.find(args, gates.snr_db) if args.locate else None
-    found = report.to_json() | ({"locate": location.to_json()} if location else {})
+    said = [report.summary()]
+    location, found = None, {}
+    if args.fix and not report.ok:
+        mended, report = locating.mend(args, options)
+        location, found = mended.location, {"fix": mended.to_json()}
+        said += [mended.summary(), report.summary()]
+    elif args.locate:
+        location = locating.find(args, gates.snr_db)
+    found |= report.to_json() | ({"locate": location.to_json()} if location else {})
     if args.report is not None:
         _write(args.report, json.dumps(found, indent=2, sort_keys=True, allow_nan=False) + "\n")
     if args.html is not None:
-        _write(args.html, render_html(report, args.model, args.data, location))
-    said = [report.summary(), *([location.summary()] if location else [])]
+        judged = args.out if "fix" in found else args.model
+        _write(args.html, render_html(report, judged, args.data, location))
+    said += [location.summary()] if location else []
     print(json.dumps(found, allow_nan=False) if args.json else "\n".join(said))
     if not report.ok:
         lines = "".join(f"\n  {line}" for line in report.failed)

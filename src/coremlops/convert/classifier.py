@@ -11,6 +11,7 @@ from coremlops import __version__
 from coremlops.convert.noise import listening
 from coremlops.convert.options import TARGETS, ConvertOptions
 from coremlops.convert.package import make_reproducible, placed
+from coremlops.convert.precision import Precision
 from coremlops.errors import ConversionError, InputError, MissingExtraError, UsageError
 from coremlops.model import model_digest
 from coremlops.source import Card, Source, open_source
@@ -93,6 +94,7 @@ def _convert(source: Source, card: Card, options: ConvertOptions) -> Any:
     _check_program(program, card)
     image = card.input
     raw = program.raw
+    precision = Precision(options.precision, options.keep_float32)
     try:
         if source.kind == "torch.export":
             # The raw program is in a TRAINING dialect that coremltools refuses; decomposed before saving, it
@@ -112,9 +114,7 @@ def _convert(source: Source, card: Card, options: ConvertOptions) -> Any:
             ],
             classifier_config=ct.ClassifierConfig(list(card.labels)),
             minimum_deployment_target=getattr(ct.target, options.target),
-            compute_precision=ct.precision.FLOAT16
-            if options.precision == "float16"
-            else ct.precision.FLOAT32,
+            compute_precision=precision.for_coremltools(ct),
             skip_model_load=True,
         )
     except Exception as error:  # coremltools lets anything out: ValueError, KeyError, AssertionError, ...
@@ -122,6 +122,7 @@ def _convert(source: Source, card: Card, options: ConvertOptions) -> Any:
             f"{source.path} does not convert: {useful(error)}",
             hint="rewriting the module without the named op is the usual way",
         ) from error
+    precision.check()
     made.author = options.author
     made.short_description = options.description or f"Tells {_names(card.labels)} apart in a picture."
     made.user_defined_metadata.update(_metadata(card, options))

@@ -43,6 +43,8 @@ class Provenance:
 class ConvertOptions:
     """`target` is the oldest system that must run the model; `precision` the type that it computes in.
 
+    `keep_float32`: ops that compute in float32 all the same: patterns of names (`decoder.*`, `exp_3`), or
+    `type:softmax`.
     `card` replaces the `model.json` beside the source. Raises UsageError for a word that is not known.
     """
 
@@ -52,6 +54,7 @@ class ConvertOptions:
     provenance: Provenance = field(default_factory=Provenance)
     author: str = ""
     description: str = ""
+    keep_float32: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for what, value, known in (

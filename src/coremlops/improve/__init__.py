@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from coremlops.improve.choice import Choice, smallest
     from coremlops.improve.correct import Correction, correct_outputs
-    from coremlops.improve.fix import Fix, FixOptions, fix
+    from coremlops.improve.fix import Fix, FixOptions, fix, fix_model
 
 _HOME = {
     "Choice": "choice",
@@ -20,10 +20,11 @@ _HOME = {
     "FixOptions": "fix",
     "correct_outputs": "correct",
     "fix": "fix",
+    "fix_model": "fix",
     "smallest": "choice",
 }
 
-__all__ = ["Choice", "Correction", "Fix", "FixOptions", "correct_outputs", "fix", "smallest"]
+__all__ = ["Choice", "Correction", "Fix", "FixOptions", "correct_outputs", "fix", "fix_model", "smallest"]
 
 
 def __getattr__(name: str) -> Any:

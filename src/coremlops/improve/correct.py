@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,8 +33,8 @@ _FLOATS: dict[int, np.dtype[Any]] = {10: np.dtype("<f2"), 11: np.dtype("<f4")}  
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """What an output is multiplied with and what is added then, and its signal to noise before and after, in
-    dB, on the data that it was fitted on."""
+    """What an output is multiplied with and what is added then; its signal to noise before and after, in dB,
+    on data that it was not fitted on."""
 
     scale: float
     offset: float
@@ -44,27 +44,50 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Correction:
-    """`lines` by output; `data`: the digest of what they were fitted on."""
+    """`lines` by output; `data`, `held_out`: the digests of what they were fitted and proven on."""
 
     path: Path
     digest: str
     lines: Mapping[str, Line]
     data: str
+    held_out: str
     samples: int
+
+    def summary(self) -> str:
+        """A few lines for a terminal."""
+        rows = [
+            f"  {name}: {line.scale:.6g} * y {line.offset:+.6g}: "
+            f"{line.before_db:.1f} -> {line.after_db:.1f} dB"
+            for name, line in self.lines.items()
+        ]
+        head = f"corrected: {self.path}; fitted on {self.samples} samples, proven on others"
+        return "\n".join([head, *rows])
 
     def to_json(self) -> dict[str, Any]:
         """What stands in the metadata of the model and in a report."""
         lines = {name: {"scale": line.scale, "offset": line.offset} for name, line in self.lines.items()}
-        return {"outputs": lines, "data": self.data, "samples": self.samples}
+        proven = {
+            name: {"before_db": line.before_db, "after_db": line.after_db}
+            for name, line in self.lines.items()
+        }
+        return {
+            "outputs": lines,
+            "data": self.data,
+            "held_out": {"data": self.held_out, "outputs": proven},
+            "samples": self.samples,
+        }
 
 
-def correct_outputs(model: Path, reference: Reference, calibration: Samples, out: Path) -> Correction:
+def correct_outputs(
+    model: Path, reference: Reference, calibration: Samples, held_out: Samples, out: Path
+) -> Correction:
     """Fit every float output of an ML Program to the source's; write the model with the correction to `out`.
 
-    The least squares of all values of an output over all samples. An output that a line would not bring
-    nearer stays as it is. Raises UnsupportedOpsError for a model that is no ML Program or a classifier,
-    UsageError when nothing is to be corrected or the model is corrected already, InputError for outputs that
-    do not correspond.
+    The least squares of all values of an output over the calibration data. An output that the line does not
+    bring nearer on `held_out` stays as it is.
+
+    Raises UnsupportedOpsError for a model that is no ML Program or a classifier, UsageError when nothing is
+    to be corrected or the model is corrected already, InputError for outputs that do not correspond.
     """
     asset = ModelAsset.open(model)
     if asset.kind != "mlProgram" or asset.description.predicted_label:
@@ -72,12 +95,17 @@ def correct_outputs(model: Path, reference: Reference, calibration: Samples, out
         raise UnsupportedOpsError(f"{model}: an ML Program that gives numbers expected, got {got}", ())
     if KEY in asset.description.user_defined:
         raise UsageError(f"{model}: its outputs are corrected already", hint="correct the model before that")
-    expected, got_values = _answers(model, reference, calibration)
-    lines = {name: _fit(expected[name], got_values[name]) for name in expected}
+    if calibration.digest == held_out.digest:
+        raise UsageError(
+            "the data that the correction is fitted on is the data that should prove it",
+            hint="give --data other samples than --correct-outputs",
+        )
+    fitted, judged = (_answers(model, reference, samples) for samples in (calibration, held_out))
+    lines = {name: _line(*fitted[name], *judged[name]) for name in fitted}
     lines = {name: line for name, line in lines.items() if line.after_db > line.before_db}
     if not lines:
         raise UsageError(f"{model}: no output comes nearer to the source by a scale and an offset")
-    made = Correction(out, "", lines, calibration.digest, len(calibration))
+    made = Correction(out, "", lines, calibration.digest, held_out.digest, len(calibration))
     with placed(out) as partial:
         shutil.copytree(model, partial)
         spec = asset.spec
@@ -90,12 +118,13 @@ def correct_outputs(model: Path, reference: Reference, calibration: Samples, out
         (partial / _SPEC).write_bytes(spec.SerializeToString(deterministic=True))
         load(partial)  # what does not load is not left behind
         digest = model_digest(partial)
-    return Correction(out, digest, lines, made.data, made.samples)
+    return replace(made, digest=digest)
 
 
 def _answers(
     model: Path, reference: Reference, samples: Samples
-) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]]]:
+) -> dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]]:
+    """By output: all values of the source, and of the model."""
     loaded = load(model)
     expected: dict[str, list[NDArray[Any]]] = {}
     got: dict[str, list[NDArray[Any]]] = {}
@@ -106,7 +135,7 @@ def _answers(
         for name, value in _paired(floats, said, str(model)).items():
             expected.setdefault(name, []).append(value.astype(np.float64).ravel())
             got.setdefault(name, []).append(floats[name].ravel())
-    return tuple({name: np.concatenate(rows) for name, rows in found.items()} for found in (expected, got))  # type: ignore[return-value]
+    return {name: (np.concatenate(expected[name]), np.concatenate(got[name])) for name in expected}
 
 
 def _is_float(value: Any) -> bool:
@@ -127,14 +156,20 @@ def _paired(floats: dict[str, Any], said: dict[str, Any], where: str) -> dict[st
     return found
 
 
-def _fit(expected: NDArray[np.float64], got: NDArray[np.float64]) -> Line:
+def _line(
+    expected: NDArray[np.float64],
+    got: NDArray[np.float64],
+    expected_then: NDArray[np.float64],
+    got_then: NDArray[np.float64],
+) -> Line:
+    """Fitted on the first two, judged on the others."""
     known = np.isfinite(expected) & np.isfinite(got)
     if known.sum() < 2 or np.ptp(got[known]) == 0:
         scale, offset = 1.0, float(np.mean(expected[known] - got[known])) if known.any() else 0.0
     else:
         scale, offset = map(float, np.polyfit(got[known], expected[known], 1))
-    before, after = (decibel(*powers(expected, value)) for value in (got, scale * got + offset))
-    return Line(scale, offset, before, after)
+    before = decibel(*powers(expected_then, got_then))
+    return Line(scale, offset, before, decibel(*powers(expected_then, scale * got_then + offset)))
 
 
 def _append(block: Any, name: str, line: Line) -> None:

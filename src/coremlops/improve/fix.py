@@ -9,12 +9,15 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from coremlops.convert import ConvertOptions, Provenance, convert
+from coremlops.convert.options import TARGETS
 from coremlops.errors import GateError
 from coremlops.improve.choice import Choice, smallest
 from coremlops.model import ModelAsset
 from coremlops.model.writing import placed
-from coremlops.source.reference import Reference
-from coremlops.source.samples import Samples, feed
+from coremlops.source.reference import Reference, open_reference
+from coremlops.source.samples import Samples, feed, open_samples
+from coremlops.verify import Report, VerifyOptions, verify
 from coremlops.verify.locate import LocateOptions, Location, locate
 from coremlops.verify.locate.cut import is_movable, tensors
 from coremlops.verify.locate.location import CONVERSION
@@ -35,6 +38,51 @@ class FixOptions:
     samples: int = 2
     attempts: int = 4
     progress: Callable[[str], None] | None = None
+
+
+def fix_model(
+    model: Path,
+    against: Path,
+    data: Path,
+    out: Path,
+    *,
+    verifying: VerifyOptions | None = None,
+    converting: ConvertOptions | None = None,
+    options: FixOptions | None = None,
+) -> tuple[Fix, Report]:
+    """`fix` with our own conversion and proof: the mended model, and the report that proves it.
+
+    `converting`: None for what the model itself says: its target, author, description and provenance.
+    """
+    verifying = verifying or VerifyOptions()
+    options = options or FixOptions(limit_db=verifying.gates.snr_db)
+    made_with = converting or options_of(ModelAsset.open(model))
+    reports: list[Report] = []
+
+    def convert_again(path: Path, kept: tuple[str, ...]) -> None:
+        convert(against, path, replace(made_with, keep_float32=(*made_with.keep_float32, *kept)))
+
+    def prove(path: Path) -> Proof:
+        reports.append(verify(path, against, data, verifying))
+        return Proof(reports[-1].ok, reports[-1].failed, reports[-1].to_json())
+
+    samples = open_samples(str(data), ModelAsset.open(model).description.inputs)
+    reference = open_reference(against)
+    made = fix(model, reference, samples, out, convert=convert_again, prove=prove, options=options)
+    return made, reports[-1]
+
+
+def options_of(asset: ModelAsset) -> ConvertOptions:
+    """How a model was converted, as far as it says so itself."""
+    said = asset.description.user_defined
+    names = {version: name for name, version in TARGETS.items()}
+    provenance = Provenance(*(said.get(f"com.coremlops.{key}", "") for key in ("run", "data", "code")))
+    return ConvertOptions(
+        target=names.get(asset.spec.specificationVersion, "iOS16"),
+        provenance=provenance,
+        author=asset.description.author,
+        description=asset.description.about,
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,8 +138,6 @@ class Fix:
             "bytes": {"before": self.bytes_before, "after": self.bytes_after},
             "tried": self.tried,
             "conversions": self.conversions,
-            "location": self.location.to_json(),
-            "proof": self.proof.report,
         }
 
 

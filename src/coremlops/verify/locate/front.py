@@ -20,7 +20,7 @@ from coremlops.verify.locate.causes import error_words
 from coremlops.verify.locate.inside import Inner, constants_of, inside
 from coremlops.verify.locate.location import CONVERSION, Finding, Location, Step
 from coremlops.verify.locate.origins import Origins
-from coremlops.verify.locate.program import Program, Values
+from coremlops.verify.locate.program import Program, Values, package_of
 from coremlops.verify.statistics import CEILING_DB
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def locate(
 
     Raises UnsupportedOpsError for one without a source, ModelError, InputError, DataError.
     """
-    options = options or LocateOptions()
+    options, model = options or LocateOptions(), package_of(model)
     reference = open_reference(against) if isinstance(against, str | Path) else against
     asset = ModelAsset.open(model)
     samples = data if isinstance(data, Samples) else open_samples(data, asset.description.inputs)

@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 Values: TypeAlias = "dict[str, NDArray[Any]]"
 
 
+def package_of(model: Path) -> Path:
+    """A model, or the `model.mlpackage` of a folder that a step left."""
+    inside = model / "model.mlpackage"
+    return inside if model.suffix != ".mlpackage" and inside.is_dir() else model
+
+
 class Program:
     """An ML Program on disk. `function`: with its states as inputs, see `cut.without_states`."""
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from coremlops.errors import CoremlopsError, GateError
 from coremlops.verify import Gates, VerifyOptions, render_html, verify
+from coremlops.verify.locate import LocateOptions, locate
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name in ("model", "source", "data", "downstream"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--precision", default="typed")
+    parser.add_argument("--locate", choices=("failure", "always", "never"), default="failure")
     for gate in fields(Gates):
         parser.add_argument(f"--{gate.name}", type=float, default=gate.default)
     args = parser.parse_args(argv)
@@ -41,12 +43,21 @@ def _verify(args: argparse.Namespace) -> None:
     gates = Gates(**{gate.name: getattr(args, gate.name) for gate in fields(Gates)})
     options = VerifyOptions(precision=args.precision, gates=gates)
     report = verify(args.model, args.source, args.data, options)
-    page = render_html(report, args.model, args.data)
+    location = None
+    if args.locate == "always" or (args.locate == "failure" and not report.ok):
+        try:
+            location = locate(args.model, args.source, str(args.data), LocateOptions(limit_db=gates.snr_db))
+        except CoremlopsError as error:  # a help to who reads the report, which stands without it
+            print(f"not located: {error.message}", file=sys.stderr)
+    page = render_html(report, args.model, args.data, location)
     args.downstream.mkdir(parents=True, exist_ok=True)
-    _write(args.downstream / "report.json", report.to_json())
+    found = {"locate": location.to_json()} if location else {}
+    _write(args.downstream / "report.json", report.to_json() | found)
     _write(args.downstream / "metrics.json", report.metrics())
     (args.downstream / "report.html").write_text(page, "utf-8")
     print(report.summary())
+    if location is not None:
+        print(location.summary())
     if not report.ok:
         raise GateError("the Core ML model does not keep the gates", report.failed)
 
