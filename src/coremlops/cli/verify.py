@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from coremlops.cli import locating
@@ -65,7 +66,9 @@ def run(args: argparse.Namespace) -> int:
     location, found = None, {}
     if args.fix and not report.ok:
         mended, report = locating.mend(args, options)
-        location, found = mended.location, {"fix": mended.to_json()}
+        note = f"This is the model before it was mended. {' '.join(mended.summary().split())}"
+        location = replace(mended.location, notes=(note, *mended.location.notes))
+        found = {"fix": mended.to_json()}
         said += [mended.summary(), report.summary()]
     elif args.locate:
         location = locating.find(args, gates.snr_db)

@@ -100,6 +100,52 @@ class Deep(torch.nn.Module):  # type: ignore[misc, unused-ignore]
         return x
 
 
+class LogSoftmax(torch.nn.Module):  # type: ignore[misc, unused-ignore]
+    """coremltools makes it of a softmax, which sinks to 0, and a logarithm."""
+
+    def forward(self, x: Any) -> Any:
+        return torch.log_softmax(x * 8, 1)
+
+
+class Residual(torch.nn.Module):  # type: ignore[misc, unused-ignore]
+    """Activations that grow past 65504, and a norm that brings them back."""
+
+    def forward(self, x: Any) -> Any:
+        x = x * 3e4
+        return torch.nn.functional.layer_norm(x + x * 2, (16,))
+
+
+class Masked(torch.nn.Module):  # type: ignore[misc, unused-ignore]
+    """A mask as attention has it, of a number that fp16 has not; rows may be masked as a whole."""
+
+    least = -1e9
+
+    def forward(self, x: Any) -> Any:
+        hidden = (x < 0).to(torch.float32)
+        return torch.softmax(x @ x.transpose(1, 2) * 0.1 + hidden * self.least, -1) @ x
+
+
+class Filled(Masked):
+    """The same with masked_fill."""
+
+    def forward(self, x: Any) -> Any:
+        scores = (x @ x.transpose(1, 2)).masked_fill(x < 0, torch.finfo(torch.float32).min)
+        return torch.softmax(scores, -1) @ x
+
+
+class MaskedByMin(Masked):
+    """The same with torch.finfo.min."""
+
+    least = torch.finfo(torch.float32).min
+
+
+class Normed(torch.nn.Module):  # type: ignore[misc, unused-ignore]
+    """A layer norm with the epsilon of many transformers."""
+
+    def forward(self, x: Any) -> Any:
+        return torch.nn.functional.layer_norm(x * 1e-4, (16,), eps=1e-12)
+
+
 EXAMPLES: dict[type[Any], tuple[int, ...]] = {
     Overflow: (1, 8),
     Softplus: (1, 16),
@@ -109,6 +155,12 @@ EXAMPLES: dict[type[Any], tuple[int, ...]] = {
     Picture: (1, 3, 8, 8),
     Attention: (1, 6, 6),
     Deep: (1, 16),
+    LogSoftmax: (1, 16),
+    Residual: (1, 16),
+    Masked: (1, 6, 6),
+    Filled: (1, 6, 6),
+    MaskedByMin: (1, 6, 6),
+    Normed: (1, 16),
 }
 
 

@@ -41,5 +41,11 @@ def test_values_that_are_no_numbers_are_counted(value: float) -> None:
     assert error_words(expected, got) == ("unknown", "1 of its 8 values are not finite")
 
 
+def test_an_infinity_where_the_source_has_a_large_number_is_an_overflow() -> None:
+    kind, words = error_words(np.array([1.0, -3.4e38]), np.array([1.0, -np.inf]))
+    assert kind == "overflow"
+    assert "reach 3.4e+38" in words
+
+
 def test_noise_has_no_name() -> None:
     assert error_words(RNG.standard_normal(80), RNG.standard_normal(80))[0] == "unknown"

@@ -28,7 +28,7 @@ def test_the_example_runs(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "first: exp (exp; net.py:9): overflow" in done.stdout
+    assert "first: exp (exp; net.py:15): overflow" in done.stdout
 
 
 def test_every_cause_stands_in_the_table() -> None:

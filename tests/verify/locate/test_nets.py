@@ -48,6 +48,9 @@ SCRIPTS = pytest.mark.parametrize("script", [False, True], ids=["exported", "scr
         (parting.Softplus, "exp", "overflow", "65504"),
         (parting.Underflow, "mul", "underflow", "fp16 loses digits"),
         (parting.Variance, "sub", "cancellation", "steps of 1"),
+        (parting.LogSoftmax, "log", "underflow", "become 0 in fp16"),
+        (parting.Residual, "mul", "overflow", "65504"),
+        (parting.Masked, "cast", "overflow", "reach 1e+09"),
     ],
 )
 def test_what_fp16_cannot_hold_is_found_in_the_first_op(
@@ -66,6 +69,22 @@ def test_an_epsilon_that_fp16_has_no_number_for_is_a_wrong_constant(nets: Any, s
     [finding] = _both(nets, parting.Epsilon, script).of("conversion")
     assert (finding.type, finding.kind) == ("add", "constant")
     assert "5.96e-08, and 1e-12 in the source" in finding.words
+
+
+@pytest.mark.parametrize(
+    ("kind", "op_type", "cause", "said"),
+    [
+        (parting.Normed, "layer_norm", "constant", "epsilon is 5.96e-08, and 1e-12 in the source"),
+        (parting.MaskedByMin, "mul", "constant", "y is -inf, and -3.403e+38 in the source"),
+        (parting.Filled, "select", "constant", "is -inf, and -3.403e+38 in the source"),
+    ],
+)
+def test_what_the_converter_could_not_write_in_fp16_is_a_fault_of_the_conversion(
+    nets: Any, kind: Any, op_type: str, cause: str, said: str
+) -> None:
+    [finding] = _both(nets, kind, False).of("conversion")
+    assert (finding.type, finding.kind) == (op_type, cause)
+    assert said in finding.words
 
 
 @pytest.mark.parametrize("kind", [parting.Deep, parting.Picture, parting.Attention])

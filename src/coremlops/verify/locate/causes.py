@@ -15,7 +15,7 @@ import numpy as np
 
 from coremlops.dialects.mil import Immediate, Operation, Ref, TensorType
 from coremlops.verify.locate.cut import OWN, is_constant, piece, uses
-from coremlops.verify.locate.numeric import decibel, powers
+from coremlops.verify.locate.numeric import LARGEST_FP16, decibel, powers
 from coremlops.verify.locate.program import Program, Values
 
 if TYPE_CHECKING:
@@ -262,6 +262,12 @@ def _by_shape(trial: Trial) -> tuple[str, str]:
 def error_words(expected: NDArray[Any], got: NDArray[Any]) -> tuple[str, str]:
     """(kind, words) from two arrays of one shape: a lost term, a factor, a few channels, or none of these."""
     error = expected.astype(np.float64) - got
+    largest = float(np.abs(expected[np.isfinite(expected)]).max(initial=0.0))
+    if largest > LARGEST_FP16 and np.isinf(got).any():
+        return (
+            "overflow",
+            f"the source's values reach {largest:.3g}; fp16 ends at 65504, and the file says infinity",
+        )
     if not np.isfinite(error).all():
         return "unknown", f"{int((~np.isfinite(got)).sum())} of its {got.size} values are not finite"
     mean = float(error.mean())

@@ -129,9 +129,9 @@ def section(location: Location) -> str:
 
 
 def _lead(location: Location) -> str:
-    said = [f"In the types that the file declares it keeps {decibels(location.numeric_db)} of float32."]
+    said = [f"In the types that the file declares, against float32: {decibels(location.numeric_db)}."]
     if location.conversion_db is not None:
-        said.append(f"In float32 it keeps {decibels(location.conversion_db)} of the source.")
+        said.append(f"In float32, against the source: {decibels(location.conversion_db)}.")
     first = location.first
     if first is not None:
         said.append(f"Look at {first.op} first: {ADVICE[first.kind]}.")

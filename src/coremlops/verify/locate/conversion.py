@@ -188,15 +188,20 @@ def compare(program: Program, feeds: Values, pairs: dict[str, Pair], limit_db: f
     """
     operations = [entry for entry in program.function.block.operations if is_movable(entry)]
     _measure(program, operations, feeds, pairs, pairs)
-    apart = []
-    for pair in [pair for pair in pairs.values() if pair.is_apart(limit_db)][:TRIES]:
+    apart: list[Pair] = []
+    for pair in list(pairs.values()):
+        if not pair.is_apart(limit_db) or len(apart) == TRIES:
+            continue
         others = {name: replace(item) for name, item in pairs.items() if item is not pair}
         heirs = _heirs(program, pair.name, others)
         if heirs:
             between = segment(program, heirs, {name for name, item in others.items() if item.can_be_fed})
             _measure(program, between, feeds, others, heirs)
-            if not any(others[name].is_apart(limit_db) for name in heirs):
+            misled = {name for name in heirs if pairs[name].is_apart(limit_db)}
+            wrong = {name for name in heirs if others[name].is_apart(limit_db)}
+            if not wrong or wrong < misled:  # what comes after it is better off without its values
                 del pairs[pair.name]
+                pairs.update((name, others[name]) for name in heirs)
                 continue
         apart.append(pair)
     return apart

@@ -17,7 +17,7 @@ from coremlops.source.reference import Reference, open_reference
 from coremlops.source.samples import Samples, feed, open_samples
 from coremlops.verify.locate import conversion, numeric
 from coremlops.verify.locate.causes import error_words
-from coremlops.verify.locate.inside import Inner, constants_of, inside
+from coremlops.verify.locate.inside import Inner, constants_of, inputs_of, inside
 from coremlops.verify.locate.location import CONVERSION, Finding, Location, Step
 from coremlops.verify.locate.origins import Origins
 from coremlops.verify.locate.program import Program, Values, package_of
@@ -119,7 +119,7 @@ def _against(
     expected = _outputs(reference(asked), got)
     probabilities = {out for name, out in results.items() if out != name}
     total = numeric.quality(expected, got, probabilities) if expected else CEILING_DB
-    source = inside(reference, asked)
+    source = inputs_of(asked) | inside(reference, asked)
     pairs = conversion.pair_up(program, values, source)
     apart = conversion.compare(program, feeds, pairs, options.limit_db)
     weights = constants_of(reference) if apart else {}
@@ -127,7 +127,7 @@ def _against(
         conversion.judge(program, feeds, pairs, apart, weights, total, options.limit_db) if apart else ()
     )
     notes = []
-    if not source:
+    if len(source) <= len(asked):
         notes.append(f"{reference.name} cannot be looked inside: only the outputs were compared.")
     if not expected:
         notes.append("No output of the source has the size of one of the model's.")

@@ -39,6 +39,12 @@ def key_of(name: str) -> str:
     return f"var_{key}" if key[:1].isdigit() else key
 
 
+def inputs_of(asked: Mapping[str, Any]) -> dict[str, Inner]:
+    """What the source is asked with: values of it, too."""
+    arrays = {name: np.asarray(value) for name, value in asked.items()}
+    return {key_of(name): Inner(name, value) for name, value in arrays.items() if value.dtype.kind == "f"}
+
+
 def inside(reference: Reference, inputs: Mapping[str, Any]) -> dict[str, Inner]:
     """The source's values in order, by `key_of` their names; empty where it cannot be looked inside."""
     from coremlops.source.reference import CoreMLReference, OnnxReference, TorchReference
