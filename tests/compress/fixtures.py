@@ -42,7 +42,7 @@ def network(
     array_feature(spec.description.output.add(), "y", (1, 48))
     spec.mlProgram.version = 1
     spec.description.metadata.author = "somebody"
-    spec.description.metadata.userDefined["com.coremlops.preparation"] = "{}"
+    spec.description.metadata.userDefined["com.coremlops.data"] = "{}"
     for name in ["main", "other", "third"][:functions]:
         function = spec.mlProgram.functions[name]
         function.opset = OPSETS[version]

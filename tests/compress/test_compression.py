@@ -90,7 +90,7 @@ def test_metadata_and_what_is_not_compressed_stay(tmp_path: Path) -> None:
     )
     description = ModelAsset.open(made.path).description
     assert description.author == "somebody"
-    assert description.user_defined["com.coremlops.preparation"] == "{}"
+    assert description.user_defined["com.coremlops.data"] == "{}"
     assert made.source in description.user_defined["com.coremlops.compression"]
     first = next(weight for weight in weights_of(made.path))
     assert first.name == "first"

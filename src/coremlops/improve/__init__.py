@@ -12,19 +12,33 @@ if TYPE_CHECKING:
     from coremlops.improve.choice import Choice, smallest
     from coremlops.improve.correct import Correction, correct_outputs
     from coremlops.improve.fix import Fix, FixOptions, fix, fix_model
+    from coremlops.improve.search import Search, SearchOptions
 
 _HOME = {
     "Choice": "choice",
     "Correction": "correct",
     "Fix": "fix",
     "FixOptions": "fix",
+    "Search": "search",
+    "SearchOptions": "search",
     "correct_outputs": "correct",
     "fix": "fix",
     "fix_model": "fix",
     "smallest": "choice",
 }
 
-__all__ = ["Choice", "Correction", "Fix", "FixOptions", "correct_outputs", "fix", "fix_model", "smallest"]
+__all__ = [
+    "Choice",
+    "Correction",
+    "Fix",
+    "FixOptions",
+    "Search",
+    "SearchOptions",
+    "correct_outputs",
+    "fix",
+    "fix_model",
+    "smallest",
+]
 
 
 def __getattr__(name: str) -> Any:
