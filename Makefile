@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+# Trained nets for tests of real conversions; without their dependencies, which pin an older torch.
+NETS := facenet-pytorch silero-vad
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help demo test check format lint types imports docs apple-suite benchmarks clean
@@ -18,6 +20,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "installing into .venv (about two minutes the first time)"
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt torch==2.13.0
 	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt -e '.[all,dev]'
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt --no-deps $(NETS)
 	@touch $@
 
 demo: $(STAMP)  ## the whole story on real photos, in a minute

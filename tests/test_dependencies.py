@@ -24,7 +24,7 @@ BASE = (
     "lint",
 )
 # Of extras, imported lazily, with an error that names the extra.
-EXTRAS = {"torch", "coremltools", "openvino"}
+EXTRAS = {"torch", "safetensors", "coremltools", "openvino"}
 
 
 def declared() -> dict[str, str]:
