@@ -31,7 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "runtime"))
 
 PICTURES = 16
 LABELS = ["ada", "bob"]
-LIMIT_DB = 50.0  # of the search: above what the nets keep, so that it has something to choose
+MORE_DB = 6.0  # what the search asks for beyond what the net keeps, so that it has something to choose
 
 
 class _Classifier(torch.nn.Module):  # type: ignore[misc]
@@ -107,7 +107,8 @@ def measure(make: Callable[[], Any], repeats: int) -> dict[str, Any]:
         samples = open_samples(str(data), program.description.inputs)
         feeds = [program.feeds(feed(sample, program.description)) for sample in samples.head(2)]
         started = time.perf_counter()
-        choice = smallest(program, feeds, LIMIT_DB)
+        limit_db = round(found.numeric_db + MORE_DB, 1)
+        choice = smallest(program, feeds, limit_db)
         candidate = (time.perf_counter() - started) / choice.tried
         converting = timed(lambda: convert(source, Path(folder) / "again.mlpackage"))
     ratios = [b / a for a, b in zip(times["verify"], times["locate"], strict=True)]
@@ -118,7 +119,8 @@ def measure(make: Callable[[], Any], repeats: int) -> dict[str, Any]:
         "values": len(found.steps),
         "matched": found.matched,
         "search": {
-            "limit_db": LIMIT_DB,
+            "from_db": round(found.numeric_db, 1),
+            "limit_db": limit_db,
             "candidates": choice.tried,
             "ops kept": len(choice.kept),
             "of": choice.operations,

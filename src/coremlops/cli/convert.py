@@ -21,6 +21,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT.mlpackage")
     parser.add_argument("--target", choices=tuple(TARGETS), default="iOS16", help="the oldest system")
     parser.add_argument("--precision", choices=PRECISIONS, default="float16", help="what it computes in")
+    parser.add_argument(
+        "--keep-float32",
+        action="append",
+        default=[],
+        metavar="OP",
+        help="an op that computes in float32 all the same: a pattern of names, or type:softmax; may be "
+        "repeated (verify --fix finds which)",
+    )
     parser.add_argument("--author", default="", help="written into the model")
     parser.add_argument("--description", default="", help="written into the model")
     card = parser.add_argument_group("instead of the model.json beside the source, or over what it says")
@@ -46,6 +54,7 @@ def run(args: argparse.Namespace) -> int:
         provenance=Provenance.from_environment(),
         author=args.author,
         description=args.description,
+        keep_float32=tuple(args.keep_float32),
     )
     made = convert(args.source, args.out, options)
     for line in made.warnings:

@@ -192,6 +192,18 @@ def convert_to(
     keep: tuple[str, ...] = (),
 ) -> Path:
     """The same with some ops kept in float32, by coremltools' own selector."""
+    converting(source, kind, palettize=palettize, keep=keep).save(str(out))
+    return out
+
+
+def converting(
+    source: Path,
+    kind: type[Any] | None = None,
+    *,
+    palettize: dict[str, int] | None = None,
+    keep: tuple[str, ...] = (),
+) -> Any:
+    """The `coremltools.models.MLModel`, not saved."""
     import coremltools as ct
 
     precision = ct.transform.FP16ComputePrecision(op_selector=lambda op: op.name not in keep)
@@ -216,8 +228,7 @@ def convert_to(
             for name, bits in palettize.items()
         }
         model = cto.palettize_weights(model, cto.OptimizationConfig(op_name_configs=made))
-    model.save(str(out))
-    return out
+    return model
 
 
 def edited(package: Path, edit: Callable[[Any], None]) -> Path:

@@ -172,6 +172,22 @@ def test_the_origins_beside_the_package_name_the_module(nets: Any) -> None:
     assert without.module == ""
 
 
+def test_what_a_conversion_wrote_down_is_understood(tmp_path: Path) -> None:
+    from coremlops.convert.origin import document, following
+
+    source = parting.saved(parting.Overflow, tmp_path)
+    with following() as trail:
+        made = parting.converting(source, parting.Overflow)
+        said = document(trail.origins(made))
+    package = tmp_path / "net.mlpackage"
+    made.save(str(package))
+    (tmp_path / "net.origins.json").write_text(json.dumps(said))
+    first = locate(package).first
+    assert first is not None
+    assert first.type == "exp"
+    assert "parting.py:" in first.source
+
+
 def test_the_json_is_plain(nets: Any) -> None:
     source, package = nets(parting.Overflow)
     said = locate(package, source).to_json()

@@ -73,7 +73,7 @@ def locate(
     feeds = [program.feeds(feed(sample, program.description)) for sample in chosen]
     growth = numeric.grow(program, feeds, options.precision, options.progress)
     findings = list(numeric.judge(program, feeds, growth, options.limit_db))
-    origins = Origins(model)
+    origins = Origins.beside(model, program.function)
     notes = [] if growth.rows else ["The program computes no float: there is nothing to lose."]
     if data is None:
         notes.append(f"Asked with {samples.about}: values of real data may overflow where these do not.")

@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from coremlops.dialects.mil import Function
 from coremlops.verify.locate.location import Finding
+from coremlops.verify.locate.numeric import plain
 
 if TYPE_CHECKING:
     from coremlops.verify.locate.conversion import Pair
@@ -30,22 +32,29 @@ class Origins:
     It is a help for reading: a file that is missing, too large or no such JSON says nothing.
     """
 
-    def __init__(self, model: Path, known: Mapping[str, Origin] | None = None) -> None:
-        self.model = model
-        self.known = (
-            dict(known) if known is not None else _read(model.with_name(f"{model.stem}.origins.json"))
-        )
+    def __init__(self, known: Mapping[str, Origin]) -> None:
+        self.known = dict(known)
+
+    @classmethod
+    def beside(cls, model: Path, function: Function) -> Origins:
+        """What the file says of a function's ops, by their own names or those of their results."""
+        said = _read(model.with_name(f"{model.stem}.origins.json"))
+        known = {}
+        for operation in function.block.operations if said else ():
+            names = (operation.name, *(entry.name for entry in operation.outputs))
+            found = next((said[name] for name in names if name in said), None)
+            if found is not None:
+                known[plain(operation.name)] = found
+        return cls(known)
 
     def with_pairs(self, pairs: Mapping[str, Pair]) -> Origins:
         """What the source's nodes say, for the ops that nothing is known of."""
-        from coremlops.verify.locate.numeric import plain
-
         said = {
             plain(pair.operation.name): Origin(pair.inner.module, pair.inner.source)
             for pair in pairs.values()
             if pair.inner.module or pair.inner.source
         }
-        return Origins(self.model, said | self.known)
+        return Origins(said | self.known)
 
     def of(self, operation: str) -> Origin:
         return self.known.get(operation, Origin())
@@ -59,15 +68,18 @@ class Origins:
 
 
 def _read(path: Path) -> dict[str, Origin]:
-    from coremlops.verify.locate.numeric import plain
-
     try:
         if path.stat().st_size > MAX_BYTES:
             return {}
         value: Any = json.loads(path.read_text("utf-8"))
         return {
-            plain(name): Origin(str(item.get("module", "")), str(item.get("source", "")))
+            str(name): Origin(str(item.get("module", "")), _own(str(item.get("source", ""))))
             for name, item in value["ops"].items()
         }
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return {}
+
+
+def _own(source: str) -> str:
+    """A line of the user's; TorchScript's own text, which is in the file of weights, is none."""
+    return "" if "__torch__" in source else source
