@@ -31,7 +31,8 @@ from coremlops.lint import (
 from coremlops.model import ModelAsset
 from coremlops.source import open_samples
 from tests.classic_models import save
-from tests.fuzz.seeds import CLASSIC
+from tests.fuzz.mutate import write_case
+from tests.fuzz.seeds import CLASSIC, write_handmade
 from tests.handmade import add_operation, adder, array_feature, program_spec, tensor_type, write_package
 from tests.lint.notation import make
 from tests.networks import add_layer, model, write
@@ -366,7 +367,7 @@ output(y)
     data[128:160] = np.full(16, -np.inf, np.float16).tobytes()
     weights.write_bytes(data)
     found = [finding for finding in lint(path) if finding.rule == "fp16-infinite-constant"]
-    assert [finding.message for finding in found] == ["y holds -inf"]
+    assert [finding.message for finding in found] == ["y holds -inf in float16"]
 
 
 def test_devices_without_an_engine_hear_nothing_of_it(tmp_path: Path) -> None:
@@ -412,6 +413,33 @@ def test_a_damaged_model_is_an_error_of_ours_or_none(damage: Callable[[Path], No
     damage(path)
     with contextlib.suppress(CoremlopsError):
         assert as_text(survey(path))
+
+
+@pytest.mark.parametrize("number", range(3))
+def test_damaged_files_of_every_kind(number: int, tmp_path: Path) -> None:
+    """As the fuzz campaign damages them: an error of ours, or a report."""
+    seeds = tmp_path / "seeds"
+    seeds.mkdir()
+    write_handmade(seeds)
+    for seed in sorted(seeds.iterdir()):
+        with contextlib.suppress(CoremlopsError):
+            report = survey(write_case(seed, number, tmp_path), LintOptions(target="iOS16"))
+            assert as_text(report, everything=True)
+
+
+def test_a_circle_in_a_program_ends(tmp_path: Path) -> None:
+    """Names that are defined by themselves, and diamonds that double at each step."""
+    spec, block = program_spec()
+    add_operation(block, "softmax", "y", (2, 3), {"x": "a"})
+    add_operation(block, "cast", "a", (2, 3), {"x": "b"})
+    add_operation(block, "cast", "b", (2, 3), {"x": "a"})
+    last = "x"
+    for step in range(60):
+        add_operation(block, "pad", f"p{step}", (2, 3), {"x": last, "constant_val": last})
+        last = f"p{step}"
+    add_operation(block, "random_bernoulli", "coin", (2, 3), {"shape": "coin"})
+    add_operation(block, "cast", "coin2", (2, 3), {"x": "coin2"})
+    assert as_text(survey(write_package(tmp_path / "m.mlpackage", spec)))
 
 
 def test_what_is_no_model(tmp_path: Path) -> None:

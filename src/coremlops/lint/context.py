@@ -57,6 +57,11 @@ class Context:
         return tuple(chip for chip in affected if any(device.chip == chip for device in self.devices))
 
     @property
+    def needed(self) -> int:
+        """The version that the newest thing in the model needs."""
+        return max(need.specification for part in self.parts for need in part.needs)
+
+    @property
     def specification(self) -> int:
         """The newest format that the oldest system reads: the target's, or what the model declares."""
         declared: int = self.parts[0].asset.spec.specificationVersion

@@ -33,10 +33,14 @@ class Need:
     what: str
 
     @property
+    def kind(self) -> str:
+        """The type of the op or layer; empty for anything else."""
+        return "" if isinstance(self.at, str) else self.at.type if isinstance(self.at, Op) else self.at.kind
+
+    @property
     def cause(self) -> str:
         """It in words."""
-        kind = "" if isinstance(self.at, str) else self.at.type if isinstance(self.at, Op) else self.at.kind
-        return f"{kind} ({self.what})" if kind and self.what else kind or self.what
+        return f"{self.kind} ({self.what})" if self.kind and self.what else self.kind or self.what
 
 
 @cache

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from coremlops.dialects.mil import (
     BlobRef,
@@ -31,6 +31,9 @@ from coremlops.errors import ModelFormatError
 from coremlops.model import Feature, ModelAsset, ModelDescription
 from coremlops.model.bits import SUB_BYTE
 from coremlops.model.labels import pipeline_members
+
+if TYPE_CHECKING:
+    from coremlops.lint.needs import Need
 
 MAX_MEMBERS = 10_000
 MAX_DEPTH = 32
@@ -86,7 +89,8 @@ class Op:
     def numbers(self, name: str) -> tuple[int, ...]:
         """A constant vector of whole numbers; empty when there is none."""
         found = self.value(name)
-        return tuple(found) if isinstance(found, list) else ()
+        numbers = found if isinstance(found, list) else ()
+        return tuple(number for number in numbers if isinstance(number, int))
 
     def bound(self) -> Iterator[tuple[str, Ref | Constant]]:
         """Every input by its name, all of a variadic one."""
@@ -102,6 +106,19 @@ class Op:
         """The operation that makes an input; None for a constant or an input of the function."""
         entry = self.given(name)
         return self.scope.made.get(entry.name) if isinstance(entry, Ref) else None
+
+    def before(self, moves: Collection[str]) -> Op | None:
+        """The operation that makes `x`, behind all that only move values; a file may go round in circles."""
+        found, seen = self.maker("x"), set()
+        while found is not None and found.type in moves and found.name not in seen:
+            seen.add(found.name)
+            found = found.maker("x")
+        return found
+
+    def users(self) -> Iterator[Op]:
+        """The operations that use a result."""
+        for entry in self.operation.outputs:
+            yield from self.scope.users.get(entry.name, ())
 
 
 class Scope:
@@ -123,7 +140,7 @@ class Scope:
             for entry in operation.outputs:
                 self.types[entry.name] = entry.type
                 self.made[entry.name] = op
-            for name in op.refs():
+            for name in dict.fromkeys(op.refs()):
                 self.users.setdefault(name, []).append(op)
             for inner in operation.blocks:
                 self._read(inner, depth + 1)
@@ -206,9 +223,17 @@ class Part:
             return None
         return read_network(getattr(self.asset.spec, self.kind), where=str(self.asset.path))
 
-    @property
+    @cached_property
     def layers(self) -> tuple[Layer, ...]:
+        """The network's, those inside of loops and branches among them."""
         return tuple(self.network.walk()) if self.network is not None else ()
+
+    @cached_property
+    def needs(self) -> tuple[Need, ...]:
+        """What in it needs which version of the format; see `coremlops.lint.needs`."""
+        from coremlops.lint.needs import needs
+
+        return tuple(needs(self))
 
     @property
     def features(self) -> tuple[Feature, ...]:

@@ -10,6 +10,7 @@ from coremlops.lint.rule import Hit, rule
 from coremlops.lint.subject import Part, weight_bytes
 
 GIGABYTE = 10**9
+SLOW_TO_COMPILE = 500 * 10**6
 FEW_BYTES = 1 << 20
 
 
@@ -106,6 +107,36 @@ def gigabyte(part: Part, context: Context) -> Iterator[Hit]:
     size = part.asset.package.bytes
     if not part.path and size > GIGABYTE:
         yield Hit(f"{size / GIGABYTE:.2f} GB")
+
+
+@rule(
+    "size-first-load",
+    "note",
+    "M",
+    source="reports of 25 to 521 s on iPhones for large models. From 500 MB on is our guess",
+    fix="load it once in the background after an update, from a path that stays: it is the key of the cache",
+    triggers="""
+        program("iOS16")
+        x: fp16[1, 20000] = input()
+        y: fp16[1, 20000] = linear(x=x, weight=fp16[20000, 20000])
+        output(y)
+    """,
+    quiet="""
+        program("iOS16")
+        x: fp16[1, 3000] = input()
+        y: fp16[1, 2000] = linear(x=x, weight=fp16[2000, 3000])
+        output(y)
+    """,
+)
+def first_load(part: Part, context: Context) -> Iterator[Hit]:
+    """The first load may take minutes.
+
+    The Neural Engine's compiler works on the device when a model is loaded for the first time; later loads
+    take a second.
+    """
+    size = part.asset.package.bytes
+    if not part.path and size >= SLOW_TO_COMPILE:
+        yield Hit(f"{size / 10**6:.0f} MB")
 
 
 @rule(

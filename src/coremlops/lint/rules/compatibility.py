@@ -6,12 +6,39 @@ from collections.abc import Iterator
 
 from coremlops.dialects.neuralnetwork import Layer
 from coremlops.lint.context import Context
-from coremlops.lint.needs import OPSETS, known_op, need_of_kind, needs, op_needs
+from coremlops.lint.needs import OPSETS, Need, known_op, need_of_kind, op_needs
 from coremlops.lint.rule import Hit, rule
 from coremlops.lint.subject import Part
 from coremlops.lint.target import targets_of
 
 FORMAT = "Core ML's format (Model.proto; coremltools' op registry and Utils.cpp)"
+
+# What lowers the version, by op or by what makes it so.
+_LOWER = {
+    "scaled_dot_product_attention": "coremltools writes it as matmul and softmax for an older target",
+    "read_state": "pass the state as an input and an output",
+    "coreml_update_state": "pass the state as an input and an output",
+    "slice_update": "scatter, or concatenate the pieces",
+    "constexpr_blockwise_shift_scale": "quantize a channel each in int8, or palettize",
+    "constexpr_lut_to_dense": "palettize a tensor each, to 1, 2, 4, 6 or 8 bits",
+    "cast": "coremltools keeps int32 for targets before iOS 17",
+    "gather": "coremltools keeps indices of int32 for older targets",
+    "quantize": "compute in float16, and keep the weights compressed",
+    "dequantize": "compute in float16, and keep the weights compressed",
+    "resize": "use resize_bilinear or upsample_bilinear",
+    "a state": "pass it as an input and an output",
+    "several functions": "ship one model a function",
+    "an array of float16": "declare it float32",
+    "an array of int8": "declare it int32",
+    "a picture of 16 bits": "take 8 bits, or an array",
+    "a default that is not 0": "let the app give the value",
+}
+
+
+def _instead(need: Need) -> str:
+    """What would lower the version, where that is known."""
+    advice = _LOWER.get(need.kind or need.what)
+    return f"; instead: {advice}" if advice else ""
 
 
 @rule(
@@ -44,10 +71,11 @@ def target_too_old(part: Part, context: Context) -> Iterator[Hit]:
     if context.target is None:
         return
     target = context.target
-    for need in needs(part):
+    for need in part.needs:
         if need.specification > target.specification:
             yield Hit(
-                f"{need.cause} needs {targets_of(need.specification)}; the target is {target.name}",
+                f"{need.cause} needs {targets_of(need.specification)}; the target is {target.name}"
+                f"{_instead(need)}",
                 need.at,
             )
     declared = part.asset.spec.specificationVersion
@@ -84,13 +112,12 @@ def forced_by(part: Part, context: Context) -> Iterator[Hit]:
     The ops and features that need the highest version of all in the model: while one of them is there, no
     conversion can lower it. What needs no more than the kind of model itself is not named.
     """
-    everything = [need for entry in context.parts for need in needs(entry)]
-    newest = max(need.specification for need in everything)
+    newest = context.needed
     if newest <= max(need_of_kind(entry) for entry in context.parts):
         return
-    for need in needs(part):
+    for need in part.needs:
         if need.specification == newest:
-            yield Hit(f"{need.cause} needs {targets_of(newest)}", need.at)
+            yield Hit(f"{need.cause} needs {targets_of(newest)}{_instead(need)}", need.at)
 
 
 @rule(
@@ -121,7 +148,7 @@ def could_be_older(part: Part, context: Context) -> Iterator[Hit]:
     if part.path:
         return
     declared = part.asset.spec.specificationVersion
-    needed = max(need.specification for entry in context.parts for need in needs(entry))
+    needed = context.needed
     unknown = any(
         not known_op(op.type) for entry in context.parts for body in entry.bodies for op in body.ops
     )
@@ -169,7 +196,7 @@ def newer_than_declared(part: Part, context: Context) -> Iterator[Hit]:
                     f"{body.function.opset}, {targets_of(own)}",
                     op,
                 )
-    for need in needs(part):
+    for need in part.needs:
         if need.specification > declared and isinstance(need.at, str | Layer):
             yield Hit(
                 f"{need.cause} needs {targets_of(need.specification)}; the model declares version {declared}",

@@ -53,8 +53,8 @@ APPLE_MASKS = "Apple's rules for models on the Neural Engine (coreai-models)"
 def infinite_constant(part: Part, context: Context) -> Iterator[Hit]:
     """An infinite or not-a-number constant in a mask.
 
-    A row that is masked whole gives inf - inf, which is NaN; and -1e9 or finfo.min becomes -inf in float16.
-    Scalars and masks of at most 64 kB are looked at.
+    A row that is masked whole gives inf - inf, which is NaN; and -1e9 or finfo.min becomes -inf in float16,
+    also where a float32 op holds it and a cast follows. Scalars and masks of at most 64 kB are looked at.
     """
     for body in part.bodies:
         for op in body.ops:
@@ -63,7 +63,7 @@ def infinite_constant(part: Part, context: Context) -> Iterator[Hit]:
                     values = _mask(part, op, entry)
                     if values is not None and not np.isfinite(values).all():
                         odd = values[~np.isfinite(values)].ravel()[0]
-                        yield Hit(f"{name} holds {odd}", op)
+                        yield Hit(f"{name} holds {odd} in {odd.dtype}", op)
                         break
 
 
@@ -79,8 +79,9 @@ def _mask(part: Part, op: Op, entry: Any) -> Any:
         values = part.asset.blobs(found.file).read(found.offset)
     else:
         return None
+    half = op.output.dtype == "fp16" or any(user.output.dtype == "fp16" for user in op.users())
     with np.errstate(over="ignore"):
-        return values.astype(np.float16) if op.output.dtype == "fp16" else values
+        return values.astype(np.float16) if half else values
 
 
 @rule(

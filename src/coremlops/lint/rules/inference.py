@@ -13,6 +13,7 @@ from coremlops.model import ImageFeature
 RANDOM = ("random_bernoulli", "random_categorical", "random_normal", "random_uniform")
 _MOVES = ("cast", "expand_dims", "reshape", "squeeze", "transpose", "identity", "pad", "slice_by_index")
 _COMPARISONS = ("less", "greater", "less_equal", "greater_equal")
+_SQUARES = ("mul", "square", "pow")
 _SCALES = ("mul", "sub", "add", "real_div", "batch_norm", "instance_norm", "layer_norm", "clip")
 _FOUND_BY_NAME = "the graph"
 
@@ -90,13 +91,12 @@ def _is_dropout(op: Op) -> bool:
     waiting = [(op, op.type == "random_bernoulli")]
     while waiting:
         current, coin = waiting.pop()
-        for entry in current.operation.outputs:
-            for user in op.scope.users.get(entry.name, ()):
-                if coin and user.type in ("mul", "select", "real_div"):
-                    return True
-                if user.type in (*_MOVES, *_COMPARISONS) and user.name not in found:
-                    found.add(user.name)
-                    waiting.append((user, coin or user.type in _COMPARISONS))
+        for user in current.users():
+            if coin and user.type in ("mul", "select", "real_div"):
+                return True
+            if user.type in (*_MOVES, *_COMPARISONS) and user.name not in found:
+                found.add(user.name)
+                waiting.append((user, coin or user.type in _COMPARISONS))
     return False
 
 
@@ -144,17 +144,9 @@ def _normalises_batch(op: Op) -> bool:
     axes = {axis % rank for axis in op.numbers("axes")}
     if axes != set(range(rank)) - {1} or op.value("keep_dims") is not True:
         return False
-    for user in op.scope.users.get(op.name, ()):
-        if user.type == "sub" and given.name in user.refs():
-            after = op.scope.users.get(user.name, ())
-            squares = [entry for entry in after if entry.type in ("mul", "square", "pow")]
-            if any(
-                last.type == "reduce_mean"
-                for square in squares
-                for last in op.scope.users.get(square.name, ())
-            ):
-                return True
-    return False
+    centred = [user for user in op.users() if user.type == "sub" and given.name in user.refs()]
+    squares = {user.name: user for entry in centred for user in entry.users() if user.type in _SQUARES}
+    return any(user.type == "reduce_mean" for entry in squares.values() for user in entry.users())
 
 
 @rule(
@@ -185,9 +177,7 @@ def double_softmax(part: Part, context: Context) -> Iterator[Hit]:
     """
     for body in part.bodies:
         for op in body.ops:
-            maker = op.maker("x") if op.type == "softmax" else None
-            while maker is not None and maker.type in _MOVES:
-                maker = maker.maker("x")
+            maker = op.before(_MOVES) if op.type == "softmax" else None
             if maker is not None and maker.type == "softmax" and maker.value("axis") == op.value("axis"):
                 yield Hit(f"its input is the softmax {maker.name}", op)
     network = part.network
@@ -298,13 +288,14 @@ def unscaled_picture(part: Part, context: Context) -> Iterator[Hit]:
     pictures = {feature.name for feature in part.description.inputs if isinstance(feature, ImageFeature)}
     for body in part.bodies:
         for name in pictures.intersection(named(body.function.inputs)):
-            waiting, first = [name], set()
+            waiting, first, seen = [name], set(), set()
             while waiting:
                 for user in body.scope.users.get(waiting.pop(), ()):
-                    if user.type in _MOVES and user.depth == 0:
-                        waiting.append(user.name)
-                    else:
+                    if user.type not in _MOVES or user.depth:
                         first.add(user.type)
+                    elif user.name not in seen:
+                        seen.add(user.name)
+                        waiting.append(user.name)
             if first and not first.intersection(_SCALES):
                 yield Hit(f"its first ops are {', '.join(sorted(first))}", name)
 

@@ -170,7 +170,7 @@ def labels(part: Part, context: Context) -> Iterator[Hit]:
     for body in part.bodies:
         for name in outputs:
             op = body.scope.made.get(name)
-            while op is not None and op.type == "cast":
-                op = op.maker("x")
+            if op is not None and op.type == "cast":
+                op = op.before(("cast",))
             if op is not None and op.type == "softmax" and (op.output.rank or 0) <= 2:
                 yield Hit("a softmax without labels", name)

@@ -165,7 +165,7 @@ def narrow_row(part: Part, context: Context) -> Iterator[Hit]:
             last, rows = feature.shape[-1], 1
             for axis in feature.shape[:-1]:
                 rows *= axis
-            if last * 2 < ROW_BYTES and rows >= 1024:
+            if 0 < 2 * last < ROW_BYTES and rows >= 1024:
                 factor = ROW_BYTES / (2 * last)
                 yield Hit(
                     f"{list(feature.shape)} has rows of {last}, padded to 32: {factor:.1f} times the memory",

@@ -139,15 +139,22 @@ def underflow(part: Part, context: Context) -> Iterator[Hit]:
             )
 
 
-def _is_mask(at: Op | Layer | str, depth: int = 4) -> bool:
-    """Whether a value goes into a softmax alone, added to or chosen among others at most."""
-    if not isinstance(at, Op) or depth == 0:
+def _is_mask(at: Op | Layer | str) -> bool:
+    """Whether a value goes into softmax ops alone, added to or chosen among others at most."""
+    if not isinstance(at, Op):
         return False
-    users = [user for name in _made(at) for user in at.scope.users.get(name, ())]
-    inside = (
-        user.type == "softmax" or (user.type in MASKING and _is_mask(user, depth - 1)) for user in users
-    )
-    return bool(users) and all(inside)
+    seen: set[str] = set()
+    waiting, ends = [at], 0
+    while waiting:
+        for user in waiting.pop().users():
+            if user.type == "softmax":
+                ends += 1
+            elif user.type not in MASKING:
+                return False
+            elif user.name not in seen:
+                seen.add(user.name)
+                waiting.append(user)
+    return ends > 0
 
 
 def _is_probability(at: Op | Layer | str) -> bool:
