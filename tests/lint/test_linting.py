@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from coremlops.errors import CoremlopsError, ModelFormatError, UsageError
 from coremlops.lint import (
@@ -452,3 +453,80 @@ def test_rule_ids_are_stable() -> None:
     listed = Path(__file__).with_name("rule_ids.txt").read_text().split()
     assert set(listed) <= set(RULES)
     assert sorted(listed) == sorted(RULES)
+
+
+@pytest.mark.parametrize(
+    ("number", "levels"), [("1e-12", ["warning"]), ("6e-8", ["note"]), ("1e-05", []), ("-1.0", [])]
+)
+def test_an_epsilon_that_is_added_counts(number: str, levels: list[str], tmp_path: Path) -> None:
+    text = f"""
+program("iOS16")
+x: fp16[1, 8] = input()
+s: fp16[1, 8] = square(x=x)
+e: fp16[1, 8] = add(x=s, y=fp16({number}))
+r: fp16[1, 8] = rsqrt(x=e)
+y: fp16[1, 8] = mul(x=x, y=r)
+output(y)
+"""
+    assert [f.level for f in lint(make(text, tmp_path).path) if f.rule == "fp16-epsilon"] == levels
+
+
+@pytest.mark.slow
+def test_known_traps_of_conversion_are_found(tmp_path: Path) -> None:
+    """Real conversions of nets that are known to go wrong."""
+    code = """
+import sys, torch, coremltools as ct
+from torch import nn
+
+class Train(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.c, self.b = nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8)
+    def forward(self, x):
+        return torch.relu(self.b(self.c(x)))
+
+class Mask(nn.Module):
+    def __init__(self, value):
+        super().__init__()
+        self.value = value
+    def forward(self, x, m):
+        return torch.softmax((x @ x.transpose(1, 2)).masked_fill(m[:, None, :] < 0.5, self.value), -1) @ x
+
+def convert(name, net, *inputs):
+    traced = torch.jit.trace(net, inputs, check_trace=False)
+    types = [ct.TensorType(name=f"x{i}", shape=x.shape) for i, x in enumerate(inputs)]
+    made = ct.convert(traced, inputs=types, minimum_deployment_target=ct.target.iOS16, skip_model_load=True)
+    made.save(f"{sys.argv[1]}/{name}.mlpackage")
+
+convert("train", Train().train(), torch.rand(4, 3, 16, 16))
+convert("eval", Train().eval(), torch.rand(4, 3, 16, 16))
+sample = torch.rand(1, 16, 32), torch.ones(1, 16)
+for name, value in (("inf", float("-inf")), ("min", torch.finfo().min), ("1e9", -1e9), ("1e4", -1e4)):
+    convert(name, Mask(value).eval(), *sample)
+convert("eps", nn.LayerNorm(64, eps=1e-12).eval(), torch.rand(1, 8, 64))
+"""
+    run = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    expected = {
+        "train": {"infer-batch-statistics"},
+        "eval": set(),
+        "inf": {"fp16-infinite-constant"},
+        "min": {"fp16-infinite-constant"},
+        "1e9": {"fp16-infinite-constant"},
+        "1e4": set(),
+        "eps": {"fp16-epsilon"},
+    }
+    for name, wanted in expected.items():
+        found = rules(lint(tmp_path / f"{name}.mlpackage"))
+        assert {rule for rule in found if rule.startswith(("infer-", "fp16-"))} == wanted, name
+
+
+def test_ranges_on_pictures(tiny_classifier: Path, tmp_path: Path) -> None:
+    for label, colour in (("ada", (255, 0, 0)), ("bob", (0, 0, 255))):
+        (tmp_path / "data" / label).mkdir(parents=True)
+        Image.new("RGB", (40, 30), colour).save(tmp_path / "data" / label / "1.png")
+    samples = open_samples(tmp_path / "data", ModelAsset.open(tiny_classifier).description.inputs)
+    report = survey(tiny_classifier, LintOptions(samples=samples))
+    assert not report.facts.observed.startswith("random")
+    assert not {f.rule for f in report.findings if f.rule.startswith("range-") and f.level == "error"}

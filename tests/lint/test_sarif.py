@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from coremlops.lint import LintOptions, Suppression, survey, to_sarif
+from coremlops.lint import LintOptions, Suppression, as_text, survey, to_sarif
 from tests.lint.notation import make
 
 MODEL = """
@@ -65,13 +65,17 @@ def test_an_empty_report_is_valid_sarif(tmp_path: Path) -> None:
 
 
 def test_a_finding_is_placed_on_the_users_line(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "src").mkdir()
+    (tmp_path / "src" / "my net.py").write_text("import torch\n")
     origins = {
-        "h": {"module": "net.act", "source": "src/my net.py:41"},
+        "h": {"module": "net.act", "source": "my net.py:41"},  # as it is imported, from src
         "y_cast_fp16": {"module": "net.out", "source": "/etc/passwd:3"},
     }
     beside = tmp_path / "model.origins.json"
     beside.write_text(json.dumps({"format": 1, "ops": origins}))
-    sarif = to_sarif(survey(model), version="1", root=tmp_path)
+    report = survey(model)
+    assert "  h [relu, net.act, my net.py:41]: it computes" in as_text(report)
+    sarif = to_sarif(report, version="1", root=tmp_path)
     jsonschema.validate(sarif, schema())
     places = {
         result["locations"][0]["logicalLocations"][0]["name"]: result["locations"][0]
@@ -82,12 +86,31 @@ def test_a_finding_is_placed_on_the_users_line(model: Path, tmp_path: Path) -> N
         "artifactLocation": {"uri": "src/my%20net.py"},
         "region": {"startLine": 41},
     }
-    assert places["h"]["message"] == {"text": "from the module net.act"}
-    # A path that leads out of the project is not followed.
+    assert places["h"]["message"] == {"text": "from my net.py:41 of net.act"}
+    # A path that leads out of the project is named, not followed.
     assert places["y_cast_fp16"]["physicalLocation"]["region"] == {"startLine": 1}
-    for bad in ("", "[]", '{"format": 1}', '{"format": 1, "ops": [1]}', '{"format": 1, "ops": {"h": 3}}'):
-        beside.write_text(bad)
-        jsonschema.validate(to_sarif(survey(model), version="1", root=tmp_path), schema())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "[]",
+        '{"format": 1}',
+        '{"format": 1, "ops": [1]}',
+        '{"format": 1, "ops": {"h": 3}}',
+        '{"format": 1, "ops": {"h": {"source": "net.py:"}}}',
+        '{"format": 1, "ops": {"h": {"source": "a\\u0000b.py:3"}}}',
+        '{"format": 1, "ops": {"h": {"source": "../../x.py:3"}}}',
+        '{"format": 1, "ops": {"h": {"source": "x.py:99999999999999999999"}}}',
+    ],
+)
+def test_strange_origins_are_not_believed(text: str, model: Path, tmp_path: Path) -> None:
+    (tmp_path / "model.origins.json").write_text(text)
+    sarif = to_sarif(survey(model), version="1", root=tmp_path)
+    jsonschema.validate(sarif, schema())
+    lines = [result["locations"][0]["physicalLocation"]["region"] for result in sarif["runs"][0]["results"]]
+    assert all(line == {"startLine": 1} for line in lines)
 
 
 def test_a_model_outside_the_root_has_a_whole_uri(model: Path, tmp_path: Path) -> None:

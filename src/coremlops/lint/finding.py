@@ -25,6 +25,8 @@ class Finding:
     pipeline that holds it; empty for the model itself. `confidence`: H the format's or Apple's own words, or
     certain; M measured by others or observed here; L old or a guess. `source`: on whose word. `fix`: what to
     do. `suppressed`: the reason why it does not count; empty when it does. `known`: it is in the baseline.
+    `module`, `code`: the dotted path of the user's module and `file:line` that the op came from, where the
+    conversion wrote them.
     """
 
     rule: str
@@ -39,6 +41,8 @@ class Finding:
     suppressed: str = ""
     known: bool = False
     number: int = 1
+    module: str = ""
+    code: str = ""
 
     @property
     def fingerprint(self) -> str:
@@ -76,6 +80,8 @@ class Finding:
             "fingerprint": self.fingerprint,
             "suppressed": self.suppressed,
             "known": self.known,
+            "module": self.module,
+            "code": self.code,
         }
 
 

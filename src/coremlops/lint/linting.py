@@ -13,6 +13,7 @@ from coremlops.lint.activations import Observed, observe
 from coremlops.lint.context import Context, LintOptions
 from coremlops.lint.finding import LEVELS, Finding, at_least
 from coremlops.lint.graph import peak_activations
+from coremlops.lint.origins import read_origins, with_origins
 from coremlops.lint.rule import FAMILIES, RULES, Hit, Rule
 from coremlops.lint.rules import segments
 from coremlops.lint.subject import Op, Part, parts_of, weight_bytes
@@ -117,7 +118,9 @@ def survey(path: str | os.PathLike[str], options: LintOptions | None = None) -> 
     first = list(_ask((entry for entry in RULES.values() if not entry.after), context))
     context = replace(context, found=tuple(first))
     second = list(_ask((entry for entry in RULES.values() if entry.after), context))
-    findings = suppress(_ordered([*first, *second]), options.suppressions)
+    findings = suppress(
+        with_origins(_ordered([*first, *second]), read_origins(asset.path)), options.suppressions
+    )
     return Report(asset, options, findings, _facts(context), unused(findings, options.suppressions))
 
 

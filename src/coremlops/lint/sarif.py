@@ -5,8 +5,6 @@ Source: OASIS, "Static Analysis Results Interchange Format (SARIF) Version 2.1.0
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import quote
@@ -16,7 +14,7 @@ from coremlops.lint.linting import Report
 from coremlops.lint.rule import RULES, Rule
 
 SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/os/schemas/sarif-schema-2.1.0.json"
-MAX_ORIGINS_BYTES = 64 << 20
+MAX_LINE = 10**6
 _RANK = {"H": 90.0, "M": 50.0, "L": 10.0}
 
 
@@ -91,7 +89,6 @@ class _Places:
         package = report.asset.package
         self.root = root.resolve()
         self.model = self.uri(package.file(package.model))
-        self.origins = _origins(report.asset.path)
 
     def uri(self, path: Path) -> str:
         """Relative to the root where the path lies below it (3.4)."""
@@ -101,39 +98,26 @@ class _Places:
 
     def location(self, finding: Finding) -> dict[str, Any]:
         """A location (3.28): a file with a line, which code hosts want, and the op's name."""
-        uri, line, module = self.model, 1, ""
-        origin = self.origins.get(finding.op)
-        if isinstance(origin, Mapping):
-            file, _, number = str(origin.get("source", "")).rpartition(":")
-            plain = PurePosixPath(file)
-            if (
-                number.isdigit()
-                and int(number) > 0
-                and file
-                and not plain.is_absolute()
-                and ".." not in plain.parts
-            ):
-                uri, line = quote(file), int(number)
-            module = str(origin.get("module", ""))
+        uri, line = self.users(finding.code) or (self.model, 1)
         found: dict[str, Any] = {
             "physicalLocation": {"artifactLocation": {"uri": uri}, "region": {"startLine": line}}
         }
         if finding.op:
             whole = "/".join(entry for entry in (finding.part, finding.op) if entry)
             found["logicalLocations"] = [{"name": finding.op, "fullyQualifiedName": whole, "kind": "member"}]
-            if module:
-                found["message"] = {"text": f"from the module {module}"}
+        if finding.module or finding.code:
+            words = " of ".join(entry for entry in (finding.code, finding.module) if entry)
+            found["message"] = {"text": f"from {words}"}
         return found
 
-
-def _origins(model: Path) -> Mapping[str, Any]:
-    """What a conversion wrote beside the model: op to the user's module and line; empty without it."""
-    path = model.with_name(f"{model.stem}.origins.json")
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_ORIGINS_BYTES + 1)
-        found = json.loads(data) if len(data) <= MAX_ORIGINS_BYTES else {}
-        ops = found["ops"] if found.get("format") == 1 else {}
-        return ops if isinstance(ops, dict) else {}
-    except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
-        return {}
+    def users(self, code: str) -> tuple[str, int] | None:
+        """The user's file and line, when the file is there: below the root, or a folder of it."""
+        file, _, number = code.rpartition(":")
+        plain = PurePosixPath(file)
+        if not file or "\0" in file or plain.is_absolute() or ".." in plain.parts:
+            return None
+        if not (number.isascii() and number.isdigit() and 0 < int(number) < MAX_LINE):
+            return None
+        homes = (self.root, *(entry for entry in sorted(self.root.iterdir()) if entry.is_dir()))
+        path = next((home / file for home in homes if (home / file).is_file()), None)
+        return None if path is None else (self.uri(path), int(number))

@@ -39,7 +39,8 @@ def _paragraph(level: str, entry: Rule, group: list[Finding], limit: int) -> lis
     sure = ", ".join(dict.fromkeys(CONFIDENCE[finding.confidence] for finding in group))
     lines = [f"{level}  {entry.id}: {entry.title} ({len(group)})"]
     for finding in group[:limit]:
-        kind = f" [{finding.kind}]" if finding.kind else ""
+        origin = ", ".join(part for part in (finding.kind, finding.module, finding.code) if part)
+        kind = f" [{origin}]" if origin else ""
         mark = (
             f" (suppressed: {finding.suppressed})"
             if finding.suppressed

@@ -14,6 +14,7 @@ from coremlops.lint.rule import Hit, rule
 from coremlops.lint.subject import Body, Op, Part, size_bytes
 
 MASKING = ("add", "sub", "mul", "select", "maximum", "minimum")
+NORMS = ("layer_norm", "batch_norm", "instance_norm", "l2_norm")
 MAX_MASK_BYTES = 1 << 16  # of a mask in the weight file that is read
 SMALLEST = 2.0**-24  # of fp16 above zero
 HALF = 2.0**-25  # what is not above it rounds to zero
@@ -88,7 +89,7 @@ def _mask(part: Part, op: Op, entry: Any) -> Any:
     "fp16-epsilon",
     "warning",
     "H",
-    source="IEEE 754: fp16's smallest number above zero is 6e-8",
+    source="IEEE 754: fp16's smallest number above zero is 6e-8; coremltools raises smaller ones to it",
     fix="use an epsilon of 1e-5 or more, or keep the op in float32",
     triggers="""
         program("iOS16")
@@ -104,18 +105,34 @@ def _mask(part: Part, op: Op, entry: Any) -> Any:
     """,
 )
 def epsilon(part: Part, context: Context) -> Iterator[Hit]:
-    """An epsilon that is zero in float16.
+    """An epsilon that is zero in float16, or the smallest number that it has.
 
     It is there to keep a division from zero; rounded to zero it does nothing, and a constant input gives
-    infinity.
+    infinity. Next to a variance fp16's smallest number is lost too, and chips may take it for zero. Looked
+    at are normalisations, and small numbers that are added before a root or a division.
     """
     for body in part.bodies:
         for op in _half(body):
-            given = op.type_of("epsilon")
-            value = constant_number(op, "epsilon")
-            if given is not None and value is not None and value <= HALF:
-                stored = "is 0 in the file" if value == 0 else f"is {value:g}, which fp16 rounds to 0"
-                yield Hit(f"epsilon {stored}", op)
+            value = _epsilon(op)
+            if value is None or not 0 <= value <= SMALLEST:
+                continue
+            yield Hit(
+                "epsilon is 0 in the file"
+                if value == 0
+                else f"epsilon {value:g} is fp16's smallest number, or less",
+                op,
+                level="warning" if value <= HALF else "note",
+            )
+
+
+def _epsilon(op: Op) -> float | None:
+    """The small number that an op keeps a division from zero with; None for an op that has none."""
+    if op.type in NORMS:
+        return constant_number(op, "epsilon")
+    if op.type != "add" or not {user.type for user in op.users()} & {"rsqrt", "sqrt", "real_div", "inverse"}:
+        return None
+    numbers = [number for name in ("x", "y") if (number := constant_number(op, name)) is not None]
+    return min(numbers, default=None)
 
 
 @rule(
