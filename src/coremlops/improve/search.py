@@ -46,7 +46,7 @@ SETTINGS = tuple(
     )
 )
 QUALITY_DB = 30.0
-OVERHEAD_BYTES = 256  # that a compressed weight takes beyond its values: records, padding, its operation
+OVERHEAD_BYTES = 200  # that a compressed weight takes at least beyond its values: records, its operation
 KEPT_BYTES = 1 << 30  # of encoded weights, for the recipes that are measured later
 ATTEMPTS = 8  # how often to compress for good
 STRICTER_DB = 0.05
@@ -355,7 +355,7 @@ class _Searching:
             known = self.journal.add(
                 key, {"snr_db": decibel(1, noise.ratio), "agreement": noise.agreed / noise.samples}
             )
-        expected = decibel(1, point.noise + self.trials.unchanged.ratio)
+        expected = decibel(1, max(0.0, point.noise + self.trials.unchanged.ratio))
         agreement = self.agreement(known["agreement"])
         return Measured(self.fixed + point.bytes, known["snr_db"], expected, agreement=agreement)
 

@@ -46,7 +46,9 @@ COMPONENTS: dict[str, Component] = {
     component.name: component
     for component in (
         Component("convert", effect=False),
+        Component("distill", effect=False),
         Component("lint", effect=False),
+        Component("search", effect=False),
         Component("verify", effect=False),
         Component("register", effect=True),
         Component("publish", effect=True),
