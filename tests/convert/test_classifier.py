@@ -183,12 +183,12 @@ def test_what_does_not_convert_says_why_and_leaves_nothing(
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_source_without_a_card_needs_flags(tmp_path: Path) -> None:
-    source = save(tiny_net(), tmp_path / "s", None)
-    with pytest.raises(InputError) as caught:
+def test_a_script_without_a_card_needs_its_shape(tmp_path: Path) -> None:
+    source = save(tiny_net(), tmp_path / "s", None, script=True)
+    with pytest.raises(UsageError) as caught:
         convert(source, tmp_path / "m.mlpackage")
-    assert "no model.json" in caught.value.message
-    assert "--labels" in caught.value.hint
+    assert caught.value.message == "input input: its shape is not known, the source says nothing"
+    assert "--shape input=1,3,224,224" in caught.value.hint
 
 
 def test_a_numpy_that_breaks_coremltools_is_named(

@@ -62,10 +62,10 @@ def run(args: argparse.Namespace) -> int:
         seconds=args.seconds,
     )
     if re.fullmatch(r"[\w.]+:\w+", args.model) and not Path(args.model).exists():
-        from coremlops.convert.architecture import convert_architecture
+        from coremlops.convert import convert
 
         with tempfile.TemporaryDirectory() as folder:
-            package = convert_architecture(args.model, Path(folder) / "untrained.mlpackage")
+            package = convert(args.model, Path(folder) / "untrained.mlpackage").path
             found = bench(package, options)
     else:
         found = bench(args.model, options)

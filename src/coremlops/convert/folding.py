@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -12,37 +13,76 @@ from coremlops.convert.plan import Plan
 from coremlops.errors import UsageError
 
 
-class Folded(torch.nn.Module):  # type: ignore[misc, unused-ignore]
-    """`net` between what `Plan` asks for. It gives a tuple of tensors, `picked` of them all, in order."""
+def folded(
+    net: Any, inputs: tuple[Input, ...], outputs: tuple[Output, ...], places: list[int]
+) -> torch.nn.Module:
+    """`net` between preparation and what becomes of its outputs; a tuple of those at `places`.
 
-    def __init__(self, net: Any, inputs: tuple[Input, ...], outputs: tuple[Output, ...], picked: list[int]) -> None:
-        super().__init__()
-        self.net = net
-        self.inputs = inputs
-        self.outputs = outputs
-        self.picked = picked
+    A module stays itself, with another `forward`: names of its parts and buffers are those of the user's.
+    """
+    ahead = [_Preparation(item) for item in inputs]
 
-    def forward(self, *values: Any) -> Any:
-        prepared = [prepare(item, value) for item, value in zip(self.inputs, values, strict=True)]
-        leaves = _pytree.tree_leaves(self.net(*prepared))
-        return tuple(finish(item, leaves[place]) for item, place in zip(self.outputs, self.picked, strict=True))
+    def around(call: Any, values: tuple[Any, ...]) -> Any:
+        prepared = [item(value) for item, value in zip(ahead, values, strict=True)]
+        leaves = _pytree.tree_leaves(call(*prepared))
+        return tuple(finish(item, leaves[place]) for item, place in zip(outputs, places, strict=True))
+
+    if isinstance(net, torch.jit.ScriptModule | torch.fx.GraphModule):
+
+        class Around(torch.nn.Module):  # type: ignore[misc, unused-ignore]
+            def __init__(self) -> None:
+                super().__init__()
+                self.net = net
+                self.training = False
+
+            def forward(self, *values: Any) -> Any:
+                return around(self.net, values)
+
+        return Around()
+
+    own = type(net).forward
+
+    class Within(type(net)):  # type: ignore[misc]
+        def forward(self, *values: Any) -> Any:
+            return around(lambda *prepared: own(self, *prepared), values)
+
+    shell = copy.copy(net)
+    shell.__class__ = Within
+    return shell
 
 
-def prepare(item: Input, value: Any) -> Any:
+class _Preparation:
     """Without what Core ML computes itself of an image: scale and bias."""
-    if item.type == "tensor":
-        if item.scale != 1:
-            value = value * item.scale
-        if item.bias:
-            value = value + _channels(item.bias, value)
-    if item.mean:
-        value = value - _channels(item.mean, value)
-    if item.std:
-        value = value * (1 / _channels(item.std, value))
-    return value
+
+    def __init__(self, item: Input) -> None:
+        self.item = item
+        self.numbers = {
+            what: torch.tensor(getattr(item, what), dtype=torch.float32) for what in ("bias", "mean", "std")
+        }
+
+    def __call__(self, value: Any) -> Any:
+        if self.item.type == "tensor":
+            if self.item.scale != 1:
+                value = value * self.item.scale
+            if self.item.bias:
+                value = value + self._channels("bias", value)
+        if self.item.mean:
+            value = value - self._channels("mean", value)
+        if self.item.std:
+            value = value / self._channels("std", value)
+        return value
+
+    def _channels(self, what: str, value: Any) -> Any:
+        """[1, numbers, 1, ...] for a value of more axes."""
+        shape = [1] * value.dim()
+        count = len(getattr(self.item, what))
+        if count > 1:
+            shape[1] = count
+        return self.numbers[what].reshape(shape)
 
 
 def finish(item: Output, value: Any) -> Any:
+    """What becomes of an output."""
     axis = item.axis if item.axis is not None else 1 if value.dim() == 4 else -1
     if item.post == "softmax":
         value = torch.softmax(value, axis)
@@ -55,14 +95,6 @@ def finish(item: Output, value: Any) -> Any:
     return value + item.bias if item.bias else value
 
 
-def _channels(numbers: tuple[float, ...], value: Any) -> Any:
-    """float32, [1, numbers, 1, ...] for a value of more axes."""
-    shape = [1] * value.dim()
-    if len(numbers) > 1:
-        shape[1] = len(numbers)
-    return torch.tensor(numbers, dtype=torch.float32).reshape(shape)
-
-
 def picked(outputs: tuple[Output, ...], names: list[str]) -> list[int]:
     """The place of each output among the source's. Raises UsageError for one that it lacks."""
     places = []
@@ -70,7 +102,9 @@ def picked(outputs: tuple[Output, ...], names: list[str]) -> list[int]:
         wanted = item.source or (item.name if item.name in names else "")
         place = names.index(wanted) if wanted in names else i
         if (wanted and wanted not in names) or place >= len(names):
-            raise UsageError(f"output {item.name}: the source gives {', '.join(names)}, not {wanted or 'more'}")
+            raise UsageError(
+                f"output {item.name}: the source gives {', '.join(names)}, not {wanted or 'more'}"
+            )
         places.append(place)
     return places
 

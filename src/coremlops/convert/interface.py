@@ -1,9 +1,9 @@
 """An input or an output of a model as it is asked for: in Python, in an options file, or in one line.
 
-    image=image:RGB,224x224,scale=1/255,mean=0.485:0.456:0.406,std=0.229:0.224:0.225
-    ids=tensor:int32,1x128|1x256
-    mask=image:GRAYSCALE,scale=255
-    probabilities=tensor,post=softmax
+image=image:RGB,224x224,scale=1/255,mean=0.485:0.456:0.406,std=0.229:0.224:0.225
+ids=tensor:int32,1x128|1x256
+mask=image:GRAYSCALE,scale=255
+probabilities=tensor,post=softmax
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ Shape: TypeAlias = "tuple[Axis, ...]"
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """`name`: in the Core ML model. `source`: the source's name of it; without, the one of that name or place.
+    """`name`: in the Core ML model. `source`: its name in the source; without, that of this name or place.
 
     shapes: the allowed ones, the first is the default; an axis may be a range (least, most). None: the
         source's own. Of an image [1, channels, height, width].
     dtype: of a tensor; empty: what the source takes. color: of an image.
-    scale, bias, mean, std: the source gets ((value * scale + bias) - mean) / std, a number for all channels
+    scale, bias, mean, std: the source gets ((value * scale + bias) - mean) / std, one number
         or one for each (axis 1). Of images Core ML computes scale and bias; the rest is folded into the model.
     image_option: how pictures are cut to size, for those who prepare them.
     """
@@ -83,7 +83,9 @@ class Input:
         for what in ("bias", "mean", "std"):
             count = len(getattr(self, what))
             if count not in (0, 1, channels):
-                raise UsageError(f"{where}: {what}: {channels} numbers expected for {self.color}, got {count}")
+                raise UsageError(
+                    f"{where}: {what}: {channels} numbers expected for {self.color}, got {count}"
+                )
         for shape in self.shapes:
             if len(shape) != 4 or shape[:2] != (1, channels):
                 raise UsageError(
@@ -104,7 +106,7 @@ class Input:
     @classmethod
     def of(cls, value: object, where: str = "inputs") -> Input:
         """From an item of an options file, or from one line of text. Raises UsageError."""
-        given = _line(value) if isinstance(value, str) else value
+        given = line_of(value)
         found = _known(given, cls, where, extra=("shape",))
         if "shape" in found:
             found["shapes"] = found.pop("shape")
@@ -122,7 +124,7 @@ class Input:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """`name`: in the Core ML model. `source`: the source's name of it, such as `output_1`; without, the place.
+    """`name`: in the Core ML model. `source`: its name in the source, such as `output_1`; else the place.
 
     post: `softmax`, `sigmoid` or `argmax` is folded into the model; `axis`: where, the last one of all but
         [batch, channels, height, width], whose is 1. scale, bias: then value * scale + bias.
@@ -158,7 +160,7 @@ class Output:
     @classmethod
     def of(cls, value: object, where: str = "outputs") -> Output:
         """From an item of an options file, or from one line of text. Raises UsageError."""
-        given = _line(value) if isinstance(value, str) else value
+        given = line_of(value)
         found = _known(given, cls, where)
         for what in ("scale", "bias"):
             if what in found:
@@ -213,8 +215,10 @@ def _check_shape(shape: Shape, where: str) -> None:
             raise UsageError(f"{where}: a size or a range of 1 to {MAX_AXIS} expected, got {least}..{most}")
 
 
-def _line(text: str) -> dict[str, Any]:
-    """`NAME=TYPE:WORD,SHAPE,key=value,...` as a mapping."""
+def line_of(text: Any) -> Any:
+    """`NAME=TYPE:WORD,SHAPE,key=value,...` as a mapping; what is none is left alone."""
+    if not isinstance(text, str):
+        return text
     name, equals, rest = text.partition("=")
     if not equals:
         return {"name": name.strip()}

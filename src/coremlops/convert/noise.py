@@ -17,6 +17,9 @@ _NOISE = re.compile(
     r"|Support for converting Torch Script Models is experimental"
     r"|\d+%\|"  # tqdm
     r"|Output,? '?.*'?,? of the source model, has been renamed to"
+    r"|.*Input, 'net\..*', of the source model, has been renamed to"  # and ours renames it back
+    r"|Tuple detected at graph output"
+    r"|Torch var .* is added again"
     r"|Saving value type of .* into a builtin type"
     r"|Model is not in eval mode"  # exported programs have no such mode; the outputs are compared instead
 )

@@ -55,6 +55,8 @@ class ConvertOptions:
     labels: names of the classes; the model becomes a classifier. label_name: what its answer is called.
     capture: how a module of a factory becomes a program.
     weights: of a factory's module. without_repairs: names of repairs that are not wanted.
+    functions: name -> source or `.mlpackage`: the model has several, which share their weights (iOS18).
+        default_function: the one that answers when none is named.
     metadata: free keys of the model. card: replaces the `model.json` beside the source.
 
     Raises UsageError for a word that is not known.
@@ -73,6 +75,8 @@ class ConvertOptions:
     capture: str = "trace"
     weights: Path | None = None
     without_repairs: tuple[str, ...] = ()
+    functions: Mapping[str, str] = field(default_factory=dict)
+    default_function: str = ""
     provenance: Provenance = field(default_factory=Provenance)
     author: str = ""
     description: str = ""

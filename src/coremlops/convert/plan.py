@@ -37,12 +37,9 @@ class Plan:
 
     @property
     def picture(self) -> ImageInput | None:
-        """How the picture becomes the source's tensor, for the model's metadata; None without one picture.
-
-        None, too, where scale and bias do not say it all.
-        """
+        """How a picture becomes what the program takes, for the model's metadata; None without one."""
         images = [item for item in self.inputs if item.type == "image"]
-        if len(images) != 1 or images[0].folds:
+        if len(images) != 1:
             return None
         (image,) = images
         channels = COLORS[image.color]
@@ -80,6 +77,24 @@ def default(item: Input, own: Sequence[int | None] | None) -> tuple[int, ...]:
         else:
             sizes.append(axis)
     return tuple(sizes)
+
+
+def corners(plan: Plan) -> list[tuple[tuple[int, ...], ...]]:
+    """Shapes to try, one of each input: the default, the least and the largest, and each listed one."""
+    found = [plan.defaults]
+    listed = max(len(item.shapes) for item in plan.inputs)
+    for end in (0, 1):
+        for i in range(listed):
+            found.append(
+                tuple(
+                    tuple(
+                        axis[end] if isinstance(axis, tuple) else axis
+                        for axis in item.shapes[min(i, len(item.shapes) - 1)]
+                    )
+                    for item in plan.inputs
+                )
+            )
+    return list(dict.fromkeys(found))
 
 
 def _of_card(card: Card) -> Input:
@@ -131,7 +146,9 @@ def _whole(item: Input, own: Tensor, reference: Reference) -> Input:
     for shape in shapes if own.shape is not None else ():
         _check_fits(shape, own, where, fixed=reference.kind == "torch.export")
     if item.type == "image" and (len(shapes[0]) != 4 or shapes[0][1] != COLORS[item.color]):
-        raise UsageError(f"{where}: an image is [1, {COLORS[item.color]}, height, width], got {_text(shapes[0])}")
+        raise UsageError(
+            f"{where}: an image is [1, {COLORS[item.color]}, height, width], got {_text(shapes[0])}"
+        )
     for what in ("bias", "mean", "std"):
         count, rank = len(getattr(item, what)), len(shapes[0])
         if count > 1 and (rank < 2 or shapes[0][1] != count):
@@ -141,12 +158,10 @@ def _whole(item: Input, own: Tensor, reference: Reference) -> Input:
 
 def _check_fits(shape: Shape, own: Tensor, where: str, *, fixed: bool) -> None:
     """An exported program holds its sizes; what a module can take shows when it is asked."""
-    assert own.shape is not None
-    if len(shape) != len(own.shape):
-        raise UsageError(
-            f"{where}: the source takes {_text(own.shape)}, {len(own.shape)} axes, got {_text(shape)}"
-        )
-    for axis, (size, held) in enumerate(zip(shape, own.shape, strict=True)):
+    sizes = own.shape or ()
+    if len(shape) != len(sizes):
+        raise UsageError(f"{where}: the source takes {_text(sizes)}, {len(sizes)} axes, got {_text(shape)}")
+    for axis, (size, held) in enumerate(zip(shape, sizes, strict=True)):
         if fixed and held is not None and size != held:
             raise UsageError(
                 f"{where}: axis {axis} was exported with {held}, got {_text((size,))}",
@@ -164,12 +179,9 @@ def _text(shape: Sequence[Any]) -> str:
 def _check_target(made: Plan, options: ConvertOptions) -> None:
     """What a system must be to have a feature at all. Source: Apple's release notes of Core ML."""
     listed = [item.name for item in made.inputs if len(item.shapes) > 1]
-    halves = [item.name for item in (*made.inputs, *made.outputs) if item.dtype == "float16"]
-    grey = [
-        item.name
-        for item in (*made.inputs, *made.outputs)
-        if item.type == "image" and item.color == "GRAYSCALE_FLOAT16"
-    ]
+    features: tuple[Input | Output, ...] = (*made.inputs, *made.outputs)
+    halves = [item.name for item in features if item.dtype == "float16"]
+    grey = [item.name for item in features if item.type == "image" and item.color == "GRAYSCALE_FLOAT16"]
     for what, names, least in (
         ("float16 inputs and outputs", halves, "iOS16"),
         ("images of GRAYSCALE_FLOAT16", grey, "iOS16"),
@@ -182,4 +194,6 @@ def _check_target(made: Plan, options: ConvertOptions) -> None:
 def check_target(target: str, what: str, names: Sequence[str], least: str) -> None:
     """Raises UsageError where `names` need a system that is newer than `target`."""
     if names and TARGETS[target] < TARGETS[least]:
-        raise UsageError(f"{what} ({', '.join(names)}) need {least}, the target is {target}", hint=f"--target {least}")
+        raise UsageError(
+            f"{what} ({', '.join(names)}) need {least}, the target is {target}", hint=f"--target {least}"
+        )

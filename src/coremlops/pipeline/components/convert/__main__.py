@@ -9,7 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from coremlops.convert import ConvertOptions, Provenance, convert
+from coremlops.convert import Provenance, convert
+from coremlops.convert.options_file import parse_options, read_options
 from coremlops.errors import CoremlopsError
 
 
@@ -18,14 +19,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="convert", allow_abbrev=False)
     parser.add_argument("--upstream", type=Path, required=True)
     parser.add_argument("--downstream", type=Path, required=True)
-    parser.add_argument("--target", default="iOS16")
-    parser.add_argument("--precision", default="float16")
+    parser.add_argument("--target", default="")
+    parser.add_argument("--precision", default="")
+    parser.add_argument("--options", default="", help="a file: docs/convert.md")
     args = parser.parse_args(argv)
     _start_quickly()
     try:
-        options = ConvertOptions(
-            target=args.target, precision=args.precision, provenance=Provenance.from_environment()
-        )
+        value = read_options(Path(args.options)) if args.options else {}
+        value |= {key: getattr(args, key) for key in ("target", "precision") if getattr(args, key)}
+        options = parse_options(value, provenance=Provenance.from_environment())
         args.downstream.mkdir(parents=True, exist_ok=True)
         made = convert(args.upstream, args.downstream / "model.mlpackage", options)
     except CoremlopsError as error:
