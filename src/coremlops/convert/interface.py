@@ -38,8 +38,8 @@ class Input:
     shapes: the allowed ones, the first is the default; an axis may be a range (least, most). None: the
         source's own. Of an image [1, channels, height, width].
     dtype: of a tensor; empty: what the source takes. color: of an image.
-    scale, bias, mean, std: the source gets ((value * scale + bias) - mean) / std, one number
-        or one for each (axis 1). Of images Core ML computes scale and bias; the rest is folded into the model.
+    scale, bias, mean, std: the source gets ((value * scale + bias) - mean) / std, one number or one for
+        each channel (axis 1). Of images Core ML computes scale and bias; the rest is folded into the model.
     image_option: how pictures are cut to size, for those who prepare them.
     """
 

@@ -20,6 +20,7 @@ from coremlops.convert.options import ConvertOptions
 from coremlops.convert.origin import Trail, document, following
 from coremlops.convert.plan import Plan, corners
 from coremlops.convert.plan import plan as planned
+from coremlops.convert.precision import Precision
 from coremlops.convert.repairs import mending
 from coremlops.convert.types import input_types, output_types
 from coremlops.convert.words import near
@@ -52,7 +53,9 @@ def to_coreml(reference: Reference, options: ConvertOptions) -> Made:
         net = None  # the program that was saved, as it is
     with _kept(net if net is not None else _net(reference)):
         raw = reference.raw if net is None else _captured(net, examples, plan, options, reference)
-    keeps = _Keeping(options.keep_float32)
+    precision = Precision(
+        options.precision, [name.removesuffix("_cast_fp16") for name in options.keep_float32]
+    )
     named = {} if plan.labels and not options.outputs else {"outputs": output_types(outputs)}
     with (
         mending(
@@ -69,7 +72,7 @@ def to_coreml(reference: Reference, options: ConvertOptions) -> Made:
                 **_classifier(plan, options, outputs),
                 **_states(net if net is not None else _net(reference), options),
                 minimum_deployment_target=getattr(ct.target, options.target),
-                compute_precision=keeps.precision(options.precision),
+                compute_precision=precision.for_coremltools(ct),
                 pass_pipeline=mend.pipeline(),
                 skip_model_load=True,
             )
@@ -77,7 +80,7 @@ def to_coreml(reference: Reference, options: ConvertOptions) -> Made:
             raise
         except Exception as error:  # coremltools lets anything out: ValueError, KeyError, AssertionError, ...
             raise _failure(error, reference, trail) from error
-        keeps.check()
+        precision.check()
         if net is not None and hasattr(net, "net"):
             _own_names(made)
         return Made(
@@ -291,49 +294,6 @@ def _rename(block: Any, old: str, new: str) -> None:
                     binding.name = new
         for inner in operation.blocks:
             _rename(inner, old, new)
-
-
-class _Keeping:
-    """Which ops compute in float32, and which patterns met one."""
-
-    def __init__(self, patterns: tuple[str, ...]) -> None:
-        self.patterns = patterns
-        self.met: set[str] = set()
-        self.names: dict[str, None] = {}
-
-    def precision(self, whole: str) -> Any:
-        import coremltools as ct
-
-        if whole == "float32" and not self.patterns:
-            return ct.precision.FLOAT32
-        if whole == "float32":
-            raise UsageError("keep_float32 is for a model in float16, the precision is float32")
-        if not self.patterns:
-            return ct.precision.FLOAT16
-        return ct.transform.FP16ComputePrecision(op_selector=self.becomes_float16)
-
-    def becomes_float16(self, op: Any) -> bool:
-        self.names |= {op.name: None, f"type:{op.op_type}": None}
-        found = {pattern for pattern in self.patterns if _matches(pattern, op)}
-        self.met |= found
-        return not found
-
-    def check(self) -> None:
-        """Raises UsageError for a pattern that no op met."""
-        for pattern in self.patterns:
-            if pattern not in self.met:
-                raise UsageError(
-                    f"keep_float32: no op of the model matches {pattern!r}",
-                    hint=near(pattern, list(self.names))
-                    or "patterns are names as softmax_*, or type:softmax",
-                )
-
-
-def _matches(pattern: str, op: Any) -> bool:
-    kind, colon, word = pattern.partition(":")
-    if colon and kind == "type":
-        return fnmatchcase(op.op_type, word)
-    return fnmatchcase(op.name, pattern.removesuffix("_cast_fp16"))
 
 
 def _failure(error: Exception, reference: Reference, trail: Trail) -> ConversionError:

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 class Stated(Reference):
     """A source that takes and gives what its Core ML model does, by its names.
 
-    Pictures are PIL's or arrays [height, width, 3] and [height, width]; an output that is a picture is an array
-    [1, channels, height, width] of 0 to 255; of a classifier the first output is a probability a label.
+    Pictures are PIL's or arrays [height, width, 3] and [height, width]; an output that is a picture is an
+    array [1, channels, height, width] of 0 to 255; of a classifier the first output is a probability a label.
     """
 
     source: Reference = field(kw_only=True, repr=False)

@@ -12,15 +12,15 @@ if TYPE_CHECKING:
     from coremlops.improve.choice import Choice, smallest
     from coremlops.improve.correct import Correction, correct_outputs
     from coremlops.improve.fix import Fix, FixOptions, fix, fix_model
-    from coremlops.improve.search import Search, SearchOptions
+    from coremlops.improve.prove import ProveOptions, convert_and_prove
 
 _HOME = {
     "Choice": "choice",
     "Correction": "correct",
     "Fix": "fix",
     "FixOptions": "fix",
-    "Search": "search",
-    "SearchOptions": "search",
+    "ProveOptions": "prove",
+    "convert_and_prove": "prove",
     "correct_outputs": "correct",
     "fix": "fix",
     "fix_model": "fix",
@@ -32,8 +32,8 @@ __all__ = [
     "Correction",
     "Fix",
     "FixOptions",
-    "Search",
-    "SearchOptions",
+    "ProveOptions",
+    "convert_and_prove",
     "correct_outputs",
     "fix",
     "fix_model",

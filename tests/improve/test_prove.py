@@ -1,0 +1,116 @@
+"""A conversion that is proven appears; one that is not does not, and is kept under a name that says so."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from coremlops.cli import main
+from coremlops.convert import ConvertOptions, Input, Output, convert
+from coremlops.errors import DataError, GateError
+from coremlops.improve.prove import ProveOptions, convert_and_prove, prove
+from coremlops.model import ModelAsset, model_digest
+from coremlops.source import open_reference
+
+pytest.importorskip("coremltools")
+pytest.importorskip("torch")
+pytestmark = pytest.mark.slow
+
+NETS = "tests.convert.nets:"
+RANGED = "x=1x3x8..32x8..32"
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "outputs", "shapes"),
+    [
+        ("conv", ConvertOptions(inputs=(Input.of(RANGED),)), {"output_0", "output_1"}, 3),
+        (
+            "conv",
+            ConvertOptions(inputs=(Input.of("x=image:BGR,24x16|8x8,std=2:3:4"),)),
+            {"output_0", "output_1"},
+            2,
+        ),
+        ("words", ConvertOptions(inputs=(Input.of("ids=1x1..64"), Input.of("mask=1x1..64"))), {"logits"}, 3),
+        ("total", ConvertOptions(target="iOS18", states=("total",)), {"output_0"}, 1),
+        ("classes", ConvertOptions(outputs=(Output("best", post="argmax"),)), {"best"}, 1),
+    ],
+)
+def test_what_is_right_is_proven(
+    name: str, options: ConvertOptions, outputs: set[str], shapes: int, tmp_path: Path
+) -> None:
+    made, proof = convert_and_prove(NETS + name, tmp_path / "m.mlpackage", options)
+    assert proof.ok
+    assert set(proof.outputs) == outputs
+    assert proof.shapes == shapes
+    assert (made.path, made.digest) == (tmp_path / "m.mlpackage", model_digest(tmp_path / "m.mlpackage"))
+    assert "random" in proof.about
+    assert "--data" in proof.notes[0]
+    assert {path.name for path in tmp_path.iterdir()} <= {"m.mlpackage", "m.origins.json", "m.debug.json"}
+
+
+def test_what_is_wrong_stays_beside_and_the_older_model_stays(tmp_path: Path) -> None:
+    out = tmp_path / "m.mlpackage"
+    older, _ = convert_and_prove(NETS + "huge", out, ConvertOptions(precision="float32"))
+    with pytest.raises(GateError) as caught:
+        convert_and_prove(NETS + "huge", out)
+    assert "output_0: snr_db: at least 40 dB expected, got -200" in caught.value.message
+    assert "m.unproven.mlpackage" in caught.value.message
+    assert "--locate" in caught.value.hint
+    assert model_digest(out) == older.digest
+    assert ModelAsset.open(tmp_path / "m.unproven.mlpackage").kind == "mlProgram"
+    assert not list(tmp_path.glob(".convert-*"))
+
+
+def test_another_preparation_than_was_asked_for_shows(tmp_path: Path) -> None:
+    """The proof computes what was asked for by itself, so a scale that was lost on the way cannot hide."""
+    asked = ConvertOptions(inputs=(Input.of("x=image:RGB,24x16,scale=1/255,std=0.2:0.3:0.4"),))
+    other = ConvertOptions(inputs=(Input.of("x=image:RGB,24x16,scale=1/255,std=0.2:0.3:0.5"),))
+    swapped = ConvertOptions(inputs=(Input.of("x=image:BGR,24x16,scale=1/255,std=0.2:0.3:0.4"),))
+    reference = open_reference(NETS + "conv")
+    made = convert(reference, tmp_path / "m.mlpackage", asked)
+    assert prove(made.path, reference, asked).ok
+    assert not prove(made.path, reference, other).ok
+    assert not prove(made.path, reference, swapped).ok
+
+
+def test_data_is_what_it_rests_on(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=np.random.default_rng(0).standard_normal((5, 3, 8, 8)).astype(np.float32))
+    wanted = ProveOptions(data=tmp_path / "d.npz")
+    _, proof = convert_and_prove(NETS + "classes", tmp_path / "m.mlpackage", None, wanted)
+    assert (proof.samples, proof.notes, proof.about) == (5, (), "5 samples of d.npz")
+    with pytest.raises(DataError):
+        convert_and_prove(
+            NETS + "classes", tmp_path / "n.mlpackage", None, ProveOptions(data=tmp_path / "none")
+        )
+    assert not (tmp_path / "n.mlpackage").exists()
+
+
+def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "m.mlpackage"
+    (tmp_path / "o.yaml").write_text("outputs: [{name: p, post: softmax}]\nlabels: l.txt\ntarget: iOS17\n")
+    (tmp_path / "l.txt").write_text("a\nb\nc\nd\ne\n")
+    command = ["convert", NETS + "classes", "-o", str(out), "--options", str(tmp_path / "o.yaml")]
+    assert (
+        main([*command, "--input", "x=image:RGB,8x8,scale=1/255,std=0.2:0.3:0.4", "--target", "iOS18"]) == 0
+    )
+    said = capsys.readouterr().out
+    assert "proven (emulated) on 8 random samples" in said
+    assert "iOS18" in said
+    assert ModelAsset.open(out).description.labels == ("a", "b", "c", "d", "e")
+    assert main([*command, "--shape", "x=1,3,8..9,8..9", "--no-verify", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["digest"] == model_digest(out)
+    assert "proof" not in found
+
+
+def test_the_command_ends_with_3_where_a_gate_says_no(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "m.mlpackage"
+    assert main(["convert", NETS + "huge", "-o", str(out)]) == 3
+    assert "does not keep the gates" in capsys.readouterr().err
+    assert not out.exists()
+    assert main(["convert", NETS + "huge", "-o", str(out), "--keep-float32", "type:*"]) == 0
