@@ -37,9 +37,7 @@ class Precision:
         """Whether an op stays in float32."""
         self.names |= {name, TYPE + kind}
         found = {
-            item
-            for item in self.keep
-            if (item[len(TYPE) :] == kind if item.startswith(TYPE) else fnmatchcase(name, item))
+            item for item in self.keep if fnmatchcase(TYPE + kind if item.startswith(TYPE) else name, item)
         }
         self.used |= found
         return bool(found)
