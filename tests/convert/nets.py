@@ -116,3 +116,12 @@ def shift() -> Any:
 class Shift(nn.Module):  # type: ignore[misc, unused-ignore]
     def forward(self, x: Any) -> Any:
         return torch.special.bessel_j0(x.float())
+
+
+def wide() -> Any:
+    torch.manual_seed(3)
+    return nn.Sequential(nn.Linear(64, 512), nn.ReLU(), nn.Linear(512, 8)), torch.randn(1, 64)
+
+
+def wide_batch() -> Any:
+    return wide()[0], torch.randn(4, 64)

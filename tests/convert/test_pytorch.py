@@ -288,3 +288,53 @@ def test_an_exported_program_holds_its_sizes(tmp_path: Path) -> None:
         convert(source, tmp_path / "m.mlpackage", ConvertOptions(inputs=(Input.of("x=1x8"),)))
     assert caught.value.message == "input x: axis 1 was exported with 16, got [8]"
     assert "dynamic_shapes" in caught.value.hint
+
+
+def test_several_functions_share_their_weights(tmp_path: Path) -> None:
+    one = convert(NETS + "wide", tmp_path / "one.mlpackage", ConvertOptions(target="iOS18"))
+    options = ConvertOptions(
+        target="iOS18",
+        functions={"short": NETS + "wide", "long": NETS + "wide_batch", "old": str(one.path)},
+        default_function="long",
+        author="Ada",
+    )
+    made = convert(None, tmp_path / "m.mlpackage", options)
+    assert made.bytes < 1.5 * one.bytes
+    about = ModelAsset.open(made.path).description
+    assert [item.name for item in about.functions] == ["short", "long", "old"]
+    assert about.author == "Ada"
+    net = open_reference(NETS + "wide").raw
+    for name, size in (("short", 1), ("long", 4), ("old", 1), (None, 4)):
+        value = torch.randn(size, 64)
+        with torch.no_grad():
+            expected = net(value).numpy()
+        model = coremlops.load(made.path, function_name=name)
+        (got,) = model.predict({model.description.inputs[0].name: value.numpy()}).values()
+        np.testing.assert_allclose(got, expected, atol=0.02)
+    again = convert(None, tmp_path / "again.mlpackage", options)
+    assert again.digest == made.digest
+
+
+@pytest.mark.parametrize(
+    ("options", "message", "hint"),
+    [
+        (
+            {"functions": {"a": "x.pt2"}},
+            "several functions (a) need iOS18, the target is iOS16",
+            "--target iOS18",
+        ),
+        ({"functions": {"a b": "x.pt2"}, "target": "iOS18"}, "got 'a b'", ""),
+        (
+            {"functions": {"alpha": "x"}, "target": "iOS18", "default_function": "alpa"},
+            "got 'alpa'",
+            "alpha?",
+        ),
+        ({}, "a source expected, or functions", ""),
+    ],
+)
+def test_functions_that_cannot_be(options: dict[str, Any], message: str, hint: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        convert(None, tmp_path / "m.mlpackage", ConvertOptions(**options))
+    assert message in caught.value.message
+    assert hint in caught.value.hint
+    assert list(tmp_path.iterdir()) == []

@@ -114,3 +114,20 @@ def test_the_command_ends_with_3_where_a_gate_says_no(
     assert "does not keep the gates" in capsys.readouterr().err
     assert not out.exists()
     assert main(["convert", NETS + "huge", "-o", str(out), "--keep-float32", "type:*"]) == 0
+
+
+def test_each_function_is_proven(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    old = convert(NETS + "wide", tmp_path / "old.mlpackage", ConvertOptions(target="iOS18")).path
+    command = [
+        "convert",
+        "-o",
+        str(tmp_path / "m.mlpackage"),
+        "--target",
+        "iOS18",
+        "--default-function",
+        "new",
+    ]
+    assert main([*command, "--function", f"new={NETS}wide_batch", "--function", f"old={old}", "--json"]) == 0
+    proof = json.loads(capsys.readouterr().out)["proof"]
+    assert list(proof["outputs"]) == ["new.output_0"]
+    assert any(note.startswith("old was taken from") for note in proof["notes"])

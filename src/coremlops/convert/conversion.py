@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
@@ -14,6 +15,7 @@ from coremlops.convert.noise import listening
 from coremlops.convert.options import LABEL, TARGETS, ConvertOptions
 from coremlops.convert.package import make_reproducible, placed
 from coremlops.convert.repairs import Repair
+from coremlops.digest import members_digest, sha256_bytes
 from coremlops.errors import ConversionError, MissingExtraError, UsageError
 from coremlops.model import model_digest
 from coremlops.model.writing import write_synced
@@ -57,11 +59,14 @@ class Conversion:
         }
 
 
-def convert(source: str | Path | Reference, out: Path, options: ConvertOptions | None = None) -> Conversion:
+def convert(
+    source: str | Path | Reference | None, out: Path, options: ConvertOptions | None = None
+) -> Conversion:
     """Convert a trained model to `out`, an `.mlpackage` that appears whole or not at all.
 
-    `source`: what `open_reference` takes, or what it gave. Beside the package: `<stem>.debug.json`, which
-    coremltools writes, and `<stem>.origins.json`, where each op came from.
+    `source`: what `open_reference` takes, or what it gave; None where `options.functions` says it all.
+    Beside the package: `<stem>.debug.json`, which coremltools writes, and `<stem>.origins.json`, where each
+    op came from.
 
     Equal sources and options give equal bytes, in any process on any day.
     Raises InputError or UsageError for a source or options that cannot be right, MissingExtraError without
@@ -69,17 +74,11 @@ def convert(source: str | Path | Reference, out: Path, options: ConvertOptions |
     """
     options = options or ConvertOptions()
     coremltools_here()
-    reference = (
-        open_reference(source, weights=options.weights) if not isinstance(source, Reference) else source
-    )
-    if reference.kind not in ROUTES:
-        raise ConversionError(
-            f"{reference.name}: a source of kind {reference.kind} does not convert",
-            hint=f"those of {', '.join(ROUTES)} do",
-        )
-    with placed(out) as partial:
+    if (source is None) != bool(options.functions):
+        raise UsageError("a source expected, or functions", hint="--function NAME=SOURCE, once for each")
+    with placed(out) as partial, tempfile.TemporaryDirectory(prefix=".convert-", dir=out.parent) as work:
         with listening() as heard:
-            made = _route(reference.kind).to_coreml(reference, options)
+            made, origin = _one(source, options) if source is not None else _functions(options, Path(work))
             _describe(made, options)
             made.model.save(str(partial))
         debug = make_reproducible(partial)
@@ -95,7 +94,7 @@ def convert(source: str | Path | Reference, out: Path, options: ConvertOptions |
         bytes=size,
         target=options.target,
         precision=options.precision,
-        source=reference.digest,
+        source=origin,
         labels=made.labels,
         warnings=heard.lines,
         repairs=made.repairs,
@@ -103,8 +102,35 @@ def convert(source: str | Path | Reference, out: Path, options: ConvertOptions |
     )
 
 
-def _route(kind: str) -> Any:
-    return import_module(f"coremlops.convert.{ROUTES[kind]}")
+def _one(source: str | Path | Reference, options: ConvertOptions) -> tuple[Made, str]:
+    """What was made of a source, and the source's digest."""
+    reference = source
+    if not isinstance(reference, Reference):
+        reference = open_reference(reference, weights=options.weights)
+    if reference.kind not in ROUTES:
+        raise ConversionError(
+            f"{reference.name}: a source of kind {reference.kind} does not convert",
+            hint=f"those of {', '.join(ROUTES)} do",
+        )
+    route = import_module(f"coremlops.convert.{ROUTES[reference.kind]}")
+    return route.to_coreml(reference, options), reference.digest
+
+
+def _functions(options: ConvertOptions, folder: Path) -> tuple[Made, str]:
+    """All functions as one model, which needs the folder until it is saved."""
+    import coremltools as ct
+
+    from coremlops.convert.functions import merge
+
+    merged = folder / "merged.mlpackage"
+    parts = merge(options, merged, convert)
+    model = ct.models.MLModel(str(merged), skip_model_load=True)
+    repairs = tuple(dict.fromkeys(repair for part in parts.values() for repair in part.repairs))
+    members = {
+        name: sha256_bytes(parts[name].source.encode()) if name in parts else model_digest(Path(source))
+        for name, source in options.functions.items()
+    }
+    return Made(model, repairs=repairs), members_digest(members)
 
 
 def _beside(out: Path, what: str, data: bytes | None) -> None:

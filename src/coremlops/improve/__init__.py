@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from coremlops.improve.correct import Correction, correct_outputs
     from coremlops.improve.fix import Fix, FixOptions, fix, fix_model
     from coremlops.improve.prove import ProveOptions, convert_and_prove
+    from coremlops.improve.search import Search, SearchOptions
 
 _HOME = {
     "Choice": "choice",
@@ -20,6 +21,8 @@ _HOME = {
     "Fix": "fix",
     "FixOptions": "fix",
     "ProveOptions": "prove",
+    "Search": "search",
+    "SearchOptions": "search",
     "convert_and_prove": "prove",
     "correct_outputs": "correct",
     "fix": "fix",
@@ -33,6 +36,8 @@ __all__ = [
     "Fix",
     "FixOptions",
     "ProveOptions",
+    "Search",
+    "SearchOptions",
     "convert_and_prove",
     "correct_outputs",
     "fix",

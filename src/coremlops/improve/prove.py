@@ -14,6 +14,7 @@ import coremlops
 from coremlops.convert import Conversion, ConvertOptions, convert
 from coremlops.convert.plan import corners
 from coremlops.convert.stated import Stated, fresh, stated
+from coremlops.digest import members_digest
 from coremlops.errors import GateError, UsageError
 from coremlops.model.writing import placed
 from coremlops.source import Reference, Sample, Tensor, feed, open_reference, open_samples
@@ -86,7 +87,7 @@ class Proof:
 
 
 def convert_and_prove(
-    source: str | Path | Reference,
+    source: str | Path | Reference | None,
     out: Path,
     options: ConvertOptions | None = None,
     wanted: ProveOptions | None = None,
@@ -97,13 +98,17 @@ def convert_and_prove(
     GateError for it, and what `convert` raises.
     """
     options, wanted = options or ConvertOptions(), wanted or ProveOptions()
-    reference = source if isinstance(source, Reference) else open_reference(source, weights=options.weights)
+    if source is not None and not isinstance(source, Reference):
+        source = open_reference(source, weights=options.weights)
     if out.suffix != ".mlpackage":
         raise UsageError(f"{out}: a name that ends in .mlpackage expected")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".convert-", dir=out.parent) as folder:
-        made = convert(reference, Path(folder, out.name), options)
-        proof = prove(made.path, reference, options, wanted)
+        made = convert(source, Path(folder, out.name), options)
+        if source is None:
+            proof = _prove_functions(made.path, options, wanted)
+        else:
+            proof = prove(made.path, source, options, wanted)
         final = out if proof.ok else out.with_name(f"{out.stem}.unproven.mlpackage")
         _move(made.path, final)
     if not proof.ok:
@@ -118,17 +123,44 @@ def convert_and_prove(
     return replace(made, path=out), proof
 
 
+def _prove_functions(model: Path, options: ConvertOptions, wanted: ProveOptions) -> Proof:
+    """Each function that was converted against its source; one that was a package stays as it was."""
+    proofs: dict[str, Proof] = {}
+    taken = []
+    for name, source in options.functions.items():
+        if source.endswith(".mlpackage"):
+            taken.append(f"{name} was taken from {source} and is not proven here")
+        else:
+            reference = open_reference(source, weights=options.weights)
+            proofs[name] = prove(model, reference, options, wanted, function=name)
+    return Proof(
+        {f"{name}.{of}": numbers for name, proof in proofs.items() for of, numbers in proof.outputs.items()},
+        tuple(f"{name}.{line}" for name, proof in proofs.items() for line in proof.failed),
+        about=", ".join(f"{name}: {proof.about}" for name, proof in proofs.items()) or "nothing",
+        samples=sum(proof.samples for proof in proofs.values()),
+        data_digest=members_digest({name: proof.data_digest for name, proof in proofs.items()}),
+        shapes=max((proof.shapes for proof in proofs.values()), default=0),
+        notes=(*dict.fromkeys(note for proof in proofs.values() for note in proof.notes), *taken),
+    )
+
+
 def prove(
-    model: Path, reference: Reference, options: ConvertOptions, wanted: ProveOptions | None = None
+    model: Path,
+    reference: Reference,
+    options: ConvertOptions,
+    wanted: ProveOptions | None = None,
+    *,
+    function: str | None = None,
 ) -> Proof:
     """Ask a model and the source that it was converted from with these options the same questions.
 
-    Shapes that a flexible model allows are tried, too: the least, the largest, each listed one, with random
-    values. Raises InputError and DataError for data that does not fit, ModelError where it cannot run.
+    `function`: of a model that has several. Shapes that a flexible model allows are tried, too: the least,
+    the largest, each listed one, with random values.
+    Raises InputError and DataError for data that does not fit, ModelError where it cannot run.
     """
     wanted = wanted or ProveOptions()
     said = stated(reference, options)
-    loaded = coremlops.load(model, precision=wanted.precision)
+    loaded = coremlops.load(model, precision=wanted.precision, function_name=function)
     samples = open_samples(wanted.data, loaded.description.inputs, count=SAMPLES, seed=wanted.seed)
     extra = list(_at_corners(said, wanted.seed))
     state = loaded.make_state() if loaded.description.states else None
