@@ -22,6 +22,11 @@ TEXTS = [
     "quantize:4:block=32:mode=asymmetric",
     "prune:0.5",
     "prune:pattern=2:4",
+    "activations:8",
+    "gptq:4:block=32",
+    "sparse_gpt:0.5:bits=8",
+    "sparse_gpt:bits=8:pattern=2:4",
+    "sensitive_kmeans:4:group=16",
 ]
 
 
@@ -35,7 +40,7 @@ def test_a_setting_is_the_same_as_text_and_as_json(text: str) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("palletize:4", "one of none, palettize, quantize, prune expected, got 'palletize'"),
+        ("palletize:4", "one of none, palettize, quantize, prune, .* expected, got 'palletize'"),
         ("palettize:5", "bits of 1, 2, 3, 4, 6, 8 expected, got 5"),
         ("palettize", "bits of 1, 2, 3, 4, 6, 8 expected, got 0"),
         ("palettize:4:grop=16", "a field: one of .* expected, got 'grop'"),
@@ -49,6 +54,9 @@ def test_a_setting_is_the_same_as_text_and_as_json(text: str) -> None:
         ("prune:1.0", "a sparsity from 0 to below 1 expected, got 1.0"),
         ("prune:nan", "a sparsity from 0 to below 1 expected, got nan"),
         ("prune:pattern=4:2", "a pattern such as 2:4 expected, got '4:2'"),
+        ("prune:0.5:pattern=2:4", "and not both"),
+        ("sparse_gpt:bits=8", "sparse_gpt: a sparsity between 0 and 1 or a pattern"),
+        ("activations:4", "bits of 8 expected, got 4"),
         ("none:4", "name=value expected, got '4'"),
         ("palettize:4:lut_bits=4", "lut_bits of 0 or 8"),
     ],
@@ -90,6 +98,11 @@ def test_a_recipe_comes_back_from_its_json(tmp_path: Path) -> None:
 def test_a_mistake_in_a_recipe_is_named(values: Any, message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Recipe.parse(json.dumps(values), where="r.json")
+
+
+def test_what_needs_data_is_no_part_of_a_recipe() -> None:
+    with pytest.raises(UsageError, match="w: gptq is for a whole model"):
+        Recipe(weights={"w": Setting.parse("gptq:4")})
 
 
 def test_what_is_no_json_and_what_is_not_there(tmp_path: Path) -> None:

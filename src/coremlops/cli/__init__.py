@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "bench": ("model", "measure a model's load, latency, throughput and memory here"),
     "export-onnx": ("model", "write a Core ML model as ONNX, for other engines"),
     "convert": ("model", "turn a trained model into a Core ML model, and prove it"),
+    "compress": ("model", "make a model's weights smaller, all alike or by a recipe"),
     "lint": ("model", "find what will not load, and what is a risk, before a model ships"),
     "verify": ("model", "prove a Core ML model against its source"),
     "release": ("groups", "publish, promote, roll back and list versions"),

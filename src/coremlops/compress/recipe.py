@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from difflib import get_close_matches
@@ -26,9 +27,26 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "palettize": ("bits", "group", "mode", "lut_bits", "sparsity"),
     "quantize": ("bits", "block", "mode", "sparsity"),
     "prune": ("sparsity", "pattern"),
+    "activations": ("bits", "mode"),
+    "gptq": ("bits", "block"),
+    "sparse_gpt": ("sparsity", "pattern", "bits"),
+    "sensitive_kmeans": ("bits", "group"),
 }
-BITS = {"palettize": (1, 2, 3, 4, 6, 8), "quantize": (4, 8)}
-MODES = {"palettize": ("kmeans", "uniform", "unique"), "quantize": ("symmetric", "asymmetric")}
+# Methods that look at data, not weights alone: a whole model at a time, so no recipe names them.
+CALIBRATED = ("activations", "gptq", "sparse_gpt", "sensitive_kmeans")
+BITS = {
+    "palettize": (1, 2, 3, 4, 6, 8),
+    "quantize": (4, 8),
+    "activations": (8,),
+    "gptq": (2, 3, 4, 8),
+    "sparse_gpt": (0, 4, 8),
+    "sensitive_kmeans": (2, 3, 4, 6, 8),
+}
+MODES = {
+    "palettize": ("kmeans", "uniform", "unique"),
+    "quantize": ("symmetric", "asymmetric"),
+    "activations": ("symmetric", "asymmetric"),
+}
 
 
 def _number(text: str) -> int | float | str:
@@ -58,7 +76,7 @@ class Setting:
     `sparsity`: the share of values that become zero, those nearest to it; with palettize and quantize, the
     others are then compressed further. `pattern`: `n:m`, n zeros in each m neighbours of the input channels.
     `mode`: how a table is found (`kmeans`, `uniform` or `unique`), or where the integers' zero lies
-    (`symmetric` or `asymmetric`); empty for the first of those.
+    (`symmetric` or `asymmetric`); empty for the first of those. The methods in CALIBRATED take data.
 
     Raises UsageError for values that no model can hold.
     """
@@ -87,8 +105,10 @@ class Setting:
                 raise UsageError(f"{self.method}: bits of {known} expected, got {self.bits}")
             if self.mode:
                 _one_of(f"{self.method}: mode", self.mode, MODES[self.method])
-        if self.method == "prune" and bool(self.pattern) == bool(self.sparsity):
-            raise UsageError("prune: a sparsity between 0 and 1 or a pattern such as 2:4 expected")
+        if self.method in ("prune", "sparse_gpt") and bool(self.pattern) == bool(self.sparsity):
+            raise UsageError(
+                f"{self.method}: a sparsity between 0 and 1 or a pattern such as 2:4 expected, and not both"
+            )
         if not 0 <= self.sparsity < 1:
             raise UsageError(f"{self.method}: a sparsity from 0 to below 1 expected, got {self.sparsity}")
         if self.group < 0 or self.block < -1 or self.lut_bits not in (0, 8):
@@ -104,7 +124,7 @@ class Setting:
         """(n, m) of the pattern `n:m`. Raises UsageError."""
         first, _, second = self.pattern.partition(":")
         if not (first.isdigit() and second.isdigit() and 0 < int(first) < int(second) <= 256):
-            raise UsageError(f"prune: a pattern such as 2:4 expected, got {self.pattern!r}")
+            raise UsageError(f"{self.method}: a pattern such as 2:4 expected, got {self.pattern!r}")
         return int(first), int(second)
 
     @property
@@ -118,7 +138,11 @@ class Setting:
 
         Raises UsageError.
         """
-        method, *rest = text.split(":") if not text.startswith("prune:pattern=") else ["prune", text[6:]]
+        pattern = re.search(
+            r":pattern=[^:]*:?[^:=]*$", text
+        )  # the one value that holds a colon; it comes last
+        method, *rest = (text[: pattern.start()] if pattern else text).split(":")
+        rest += [pattern.group()[1:]] if pattern else []
         _one_of("method", method, tuple(FIELDS))
         values: dict[str, Any] = {"method": method}
         for index, part in enumerate(rest):
@@ -163,9 +187,11 @@ class Setting:
         values = self.to_json()
         parts = [values.pop("method")]
         first = FIELDS[self.method][:1]
+        pattern = values.pop("pattern", None)
         if first and first[0] in values:
             parts.append(str(values.pop(first[0])))
-        return ":".join(parts + [f"{name}={value}" for name, value in values.items()])
+        parts += [f"{name}={value}" for name, value in values.items()]
+        return ":".join(parts + ([f"pattern={pattern}"] if pattern else []))
 
 
 NONE = Setting("none")
@@ -184,6 +210,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weights", MappingProxyType(dict(self.weights)))
+        for name, setting in {"the default": self.default, **self.weights}.items():
+            if setting.method in CALIBRATED:
+                raise UsageError(f"{name}: {setting.method} is for a whole model, and no part of a recipe")
 
     @classmethod
     def parse(cls, text: str | bytes, *, where: str = "the recipe") -> Recipe:

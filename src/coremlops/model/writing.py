@@ -12,6 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from coremlops.errors import UsageError
+from coremlops.model.package import MANIFEST, open_package
+from coremlops.model.proto import canonical_bytes, parse_model
+
+DEBUG_FILE = "executorch_debug_handle_mapping.json"
+_DATE = "com.github.apple.coremltools.conversion_date"
 
 
 @contextlib.contextmanager
@@ -53,6 +58,26 @@ def steady_manifest(manifest: dict[str, Any]) -> bytes:
         "rootModelIdentifier": new[manifest["rootModelIdentifier"]],
     }
     return json.dumps(steady, indent=4, sort_keys=True).encode()
+
+
+def make_reproducible(package: Path) -> bytes | None:
+    """Rewrite a package that coremltools saved: the manifest's identifiers, the protobuf's order, no day.
+
+    Those three differ from one conversion of a net to the next; without them equal nets are equal bytes, so a
+    repository stores them once. Returns what the debug file held, which is taken out of the package, or None.
+    """
+    opened = open_package(package)
+    spec = parse_model(opened.file(opened.model).read_bytes(), where=str(package))
+    spec.description.metadata.userDefined.pop(_DATE, None)
+    write_synced(opened.file(opened.model), canonical_bytes(spec))
+    if opened.manifest is not None:
+        write_synced(package / MANIFEST, steady_manifest(opened.manifest))
+    debug = package / DEBUG_FILE
+    if not debug.is_file():
+        return None
+    data = debug.read_bytes()
+    debug.unlink()
+    return data
 
 
 def write_synced(path: Path, data: bytes) -> None:

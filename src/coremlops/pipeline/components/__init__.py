@@ -47,6 +47,8 @@ COMPONENTS: dict[str, Component] = {
     for component in (
         Component("convert", effect=False),
         Component("distill", effect=False),
+        Component("compress", effect=False),
+        Component("compress_module", effect=False),
         Component("lint", effect=False),
         Component("search", effect=False),
         Component("verify", effect=False),

@@ -1,0 +1,1 @@
+"""`uses: compress`: a Core ML model with smaller weights."""

@@ -1,0 +1,1 @@
+"""`uses: compress_module`: a PyTorch module compressed by data, before it is converted."""
