@@ -34,8 +34,13 @@ def test_a_faithful_conversion_passes_and_the_report_keeps_the_contract(tiny: Tr
     assert (value["format"], value["proof"], value["precision"]) == (1, "emulated", "typed")
     assert value["model"]["digest"] == model_digest(tiny.float16)
     assert value["model"]["bytes"] == sum(p.stat().st_size for p in tiny.float16.rglob("*") if p.is_file())
-    assert value["source"] == {"digest": open_source(tiny.source).digest}
-    assert value["data"] == {"digest": read_labelled(tiny.data).digest, "examples": 6}
+    digest = open_source(tiny.source).digest
+    assert value["source"] == {"digest": digest, "kind": "torch.export", "rests_on": "source"}
+    assert value["data"] == {
+        "digest": read_labelled(tiny.data).digest,
+        "examples": 6,
+        "about": "6 pictures",
+    }
     assert value["accuracy"] == {"model": 1.0, "source": 1.0}
     assert value["snr_db"] == min(item["snr_db"] for item in value["outputs"].values())
     assert [gate["name"] for gate in value["gates"] if not gate["ok"]] == []

@@ -46,7 +46,7 @@ def find(args: argparse.Namespace, limit_db: float) -> Location:
 
     precision = args.precision if args.precision != "float32" else "typed"
     options = LocateOptions(precision=precision, limit_db=limit_db, progress=_progress())
-    data = None if args.data is None else str(args.data)
+    data = None if args.data == "random" else args.data
     return locate(args.model, args.against, data, options)
 
 
@@ -79,7 +79,12 @@ def mend(args: argparse.Namespace, verifying: VerifyOptions) -> tuple[Fix, Repor
     say = (lambda text: print(text, file=sys.stderr)) if sys.stderr.isatty() else None
     options = FixOptions(limit_db=verifying.gates.snr_db, progress=say)
     return fix_model(
-        package_of(args.model), args.against, args.data, args.out, verifying=verifying, options=options
+        package_of(args.model),
+        Path(args.against),
+        Path(args.data),
+        args.out,
+        verifying=verifying,
+        options=options,
     )
 
 

@@ -17,21 +17,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "example: coremlops verify faces.mlpackage --against train --data photos/test --html report.html\n"
         "gates: snr_db=40 channel_snr_db=10 top1_agreement=1 accuracy_drop=0 max_abs=0.02\n"
+        "more: METRIC.least=0.9 METRIC.drop=0.01 OUTPUT.max_abs=0.001 slice.METRIC.least=0.8\n"
         "one that says no is exit code 3\n"
+        "example: coremlops verify small.mlpackage --against big.mlpackage --data a.npz --metric snr\n"
+        "example: coremlops verify m.mlpackage --against m.mlpackage --against-precision float32 --data d\n"
         "example: coremlops verify faces.mlpackage --against train --data photos/test --locate"
     )
     parser.add_argument("model", type=Path, help="an .mlpackage, or a folder that holds model.mlpackage")
     parser.add_argument(
         "--against",
-        type=Path,
         metavar="SOURCE",
-        help="model.pt2, model.pt or the folder of one; only --locate can do without",
+        help="model.pt2, model.pt or the folder of one, .onnx, module:factory, or another Core ML file; only "
+        "--locate can do without",
     )
     parser.add_argument(
         "--data",
-        type=Path,
-        metavar="DIR",
-        help="pictures that were not trained on: DIR/label/picture; only --locate can do without",
+        metavar="DATA",
+        help="what was not trained on: DIR/label/picture, a folder of pictures, an .npz, a folder of .npz, "
+        "module:function, or the word random",
     )
     parser.add_argument(
         "--precision",
@@ -45,6 +48,40 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--html", type=Path, metavar="FILE", help="write the report as one page")
     parser.add_argument("--report", type=Path, metavar="FILE", help="write the report as JSON")
     parser.add_argument("--json", action="store_true", help="print the report as one JSON object")
+    other = parser.add_argument_group("the two sides, and what is measured")
+    other.add_argument("--engine", default="auto", help="of the model: auto, onnxruntime, coreml (on a Mac)")
+    other.add_argument(
+        "--against-precision",
+        choices=("typed", "float32", "float16"),
+        default="",
+        help="of another Core ML file, or the same one; the model's when not given",
+    )
+    other.add_argument("--against-engine", default="auto", help="of another Core ML file, or the same one")
+    other.add_argument(
+        "--weights", type=Path, help="of a source module:factory: a state_dict or .safetensors"
+    )
+    other.add_argument("--function", help="of a model that has several")
+    other.add_argument(
+        "--recorded", type=Path, metavar="FILE", help="answers that a device measured, in the model's place"
+    )
+    other.add_argument(
+        "--pair", action="append", default=[], metavar="A=B", help="the model's output A is the source's B"
+    )
+    other.add_argument(
+        "--metric",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="accuracy, correlation, snr, token_errors, average_precision, or module:function; repeatable",
+    )
+    other.add_argument(
+        "--slices",
+        action="append",
+        default=[],
+        metavar="HOW",
+        help="label, name:REGEX, FILE.json or FILE.csv:COLUMN; repeatable",
+    )
+    other.add_argument("--confidence", type=float, default=0.95, help="of intervals (default 0.95)")
     locating.configure(parser)
 
 
@@ -60,8 +97,22 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("--fix needs --out OUT.mlpackage")
     if args.against is None or args.data is None:
         return locating.alone(args, gates.snr_db)
-    options = VerifyOptions(precision=args.precision, gates=gates, progress=_progress())
-    report = verify(args.model, args.against, args.data, options)
+    options = VerifyOptions(
+        precision=args.precision,
+        gates=gates,
+        progress=_progress(),
+        engine=args.engine,
+        against_precision=args.against_precision,
+        against_engine=args.against_engine,
+        function=args.function,
+        weights=args.weights,
+        recorded=args.recorded,
+        metrics=tuple(args.metric),
+        slices=tuple(args.slices),
+        pairs=_pairs(args.pair),
+        confidence=args.confidence,
+    )
+    report = verify(args.model, args.against, None if args.data == "random" else args.data, options)
     said = [report.summary()]
     location, found = None, {}
     if args.fix and not report.ok:
@@ -76,8 +127,7 @@ def run(args: argparse.Namespace) -> int:
     if args.report is not None:
         _write(args.report, json.dumps(found, indent=2, sort_keys=True, allow_nan=False) + "\n")
     if args.html is not None:
-        judged = args.out if "fix" in found else args.model
-        _write(args.html, render_html(report, judged, args.data, location))
+        _write(args.html, render_html(report, location))
     said += [location.summary()] if location else []
     print(json.dumps(found, allow_nan=False) if args.json else "\n".join(said))
     if not report.ok:
@@ -85,6 +135,15 @@ def run(args: argparse.Namespace) -> int:
         message = f"the Core ML model does not keep the gates{lines}"
         raise GateError(message, report.failed, hint="" if location else locating.HINT)
     return 0
+
+
+def _pairs(texts: list[str]) -> tuple[tuple[str, str], ...]:
+    from coremlops.errors import UsageError
+
+    for text in texts:
+        if not all(text.partition("=")):
+            raise UsageError(f"--pair: MODEL_OUTPUT=SOURCE_OUTPUT expected, got {text!r}")
+    return tuple((text.partition("=")[0], text.partition("=")[2]) for text in texts)
 
 
 def _write(path: Path, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Prove a Core ML model against the PyTorch model that it was made from, on real labelled pictures.
+"""Prove a Core ML model against what it was made from, or against another, on any data.
 
     >>> from coremlops.verify import verify
     >>> report = verify(Path("faces.mlpackage"), Path("train"), Path("prepare/test"))  # doctest: +SKIP

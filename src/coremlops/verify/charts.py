@@ -1,4 +1,4 @@
-"""The two pictures of a report, as inline SVG: no script, colours from the page's CSS variables."""
+"""The charts of a report, as inline SVG: no script, colours from the page's CSS variables."""
 
 from __future__ import annotations
 
@@ -20,12 +20,25 @@ def scatter(examples: Sequence[Example]) -> str:
     points = [
         (example.source.log_odds, example.model.log_odds, example)
         for example in examples
-        if example.source.log_odds is not None and example.model.log_odds is not None
+        if example.source is not None
+        and example.model is not None
+        and example.source.log_odds is not None
+        and example.model.log_odds is not None
     ]
+    marked = [
+        (x, y, f"{example.name}: source {x:.3f}, Core ML {y:.3f}", example.agrees) for x, y, example in points
+    ]
+    return diagonal(
+        marked, "source, nats", "Core ML, nats", "Log-odds of the true label: source against Core ML"
+    )
+
+
+def diagonal(points: Sequence[tuple[float, float, str, bool]], along: str, upward: str, title: str) -> str:
+    """Dots that should lie on the diagonal: (x, y, what it is, whether it is right)."""
     points = points[:: max(1, math.ceil(len(points) / MAX_POINTS))]
     if not points:
         return _empty("no finite answers to draw")
-    values = [value for x, y, _ in points for value in (x, y)]
+    values = [value for x, y, *_ in points for value in (x, y)]
     ticks = _ticks(min(values), max(values))
     low, high = ticks[0], ticks[-1]
 
@@ -48,33 +61,39 @@ def scatter(examples: Sequence[Example]) -> str:
         f'<line class="diagonal" x1="{across(low):.1f}" y1="{up(low):.1f}" '
         f'x2="{across(high):.1f}" y2="{up(high):.1f}"/>'
     )
-    for x_value, y_value, example in points:
-        kind = "dot" if example.source.label == example.model.label else "dot bad"
-        title = escape(f"{example.name}: source {x_value:.3f}, Core ML {y_value:.3f}")
+    radius = 5 if len(points) <= 200 else 3
+    for x_value, y_value, what, right in points:
+        kind = "dot" if right else "dot bad"
         marks.append(
-            f'<circle class="{kind}" cx="{across(x_value):.1f}" cy="{up(y_value):.1f}" r="5">'
-            f"<title>{title}</title></circle>"
+            f'<circle class="{kind}" cx="{across(x_value):.1f}" cy="{up(y_value):.1f}" r="{radius}">'
+            f"<title>{escape(what)}</title></circle>"
         )
     middle = _LEFT + (WIDTH - _LEFT - _RIGHT) / 2
     height = _TOP + (HEIGHT - _TOP - _BOTTOM) / 2
     marks.append(
-        f'<text class="axis" x="{middle:.0f}" y="{HEIGHT - 8}" text-anchor="middle">source, nats</text>'
+        f'<text class="axis" x="{middle:.0f}" y="{HEIGHT - 8}" text-anchor="middle">{escape(along)}</text>'
         f'<text class="axis" transform="translate(15 {height:.0f}) rotate(-90)" text-anchor="middle">'
-        "Core ML, nats</text>"
+        f"{escape(upward)}</text>"
     )
-    return _svg("".join(marks), HEIGHT, "Log-odds of the true label: source against Core ML")
+    return _svg("".join(marks), HEIGHT, title)
 
 
 def error_bars(examples: Sequence[Example]) -> str:
     """One bar an example, the largest errors in log-odds first."""
-    ranked = sorted(
-        (item for item in examples if item.log_odds_max_abs is not None),
-        key=lambda item: item.log_odds_max_abs or 0.0,
-        reverse=True,
-    )[:MAX_BARS]
+    rows = [
+        (item.name, item.log_odds_max_abs, f"{item.log_odds_max_abs:.4g} nats", item.agrees)
+        for item in examples
+        if item.log_odds_max_abs is not None
+    ]
+    return bars(rows, "largest difference in log-odds, nats")
+
+
+def bars(rows: Sequence[tuple[str, float, str, bool]], along: str) -> str:
+    """A bar a row, the longest first: (name, value, what it is, whether it is right)."""
+    ranked = sorted(rows, key=lambda row: row[1], reverse=True)[:MAX_BARS]
     if not ranked:
         return _empty("no finite answers to draw")
-    ticks = _ticks(0.0, max((ranked[0].log_odds_max_abs or 0.0), 1e-6), 4)
+    ticks = _ticks(0.0, max(ranked[0][1], 1e-30), 4)
     left, right = 132, 18
     pitch = max(13.0, min(34.0, (HEIGHT - _TOP - _BOTTOM) / len(ranked)))
     bottom = _TOP + pitch * len(ranked)
@@ -86,20 +105,19 @@ def error_bars(examples: Sequence[Example]) -> str:
             f'<line class="grid" x1="{x:.1f}" y1="{_TOP}" x2="{x:.1f}" y2="{bottom:.1f}"/>'
             f'<text x="{x:.1f}" y="{bottom + 17:.1f}" text-anchor="middle">{_number(tick)}</text>'
         )
-    for i, example in enumerate(ranked):
-        value = example.log_odds_max_abs or 0.0
+    for i, (full, value, what, right) in enumerate(ranked):
         y = _TOP + pitch * i
-        kind = "bar" if example.source.label == example.model.label else "bar bad"
-        name = example.name if len(example.name) <= 19 else "…" + example.name[-18:]
+        kind = "bar" if right else "bar bad"
+        name = full if len(full) <= 19 else "…" + full[-18:]
         marks.append(
             f'<text x="{left - 8}" y="{y + pitch / 2 + 4:.1f}" text-anchor="end">{escape(name)}</text>'
             f'<rect class="{kind}" x="{left}" y="{y + pitch * 0.16:.1f}" rx="2" '
             f'width="{max(value * scale, 1):.1f}" height="{pitch * 0.68:.1f}">'
-            f"<title>{escape(example.name)}: {value:.4g} nats</title></rect>"
+            f"<title>{escape(f'{full}: {what}')}</title></rect>"
         )
     marks.append(
         f'<text class="axis" x="{left + (WIDTH - left - right) / 2:.0f}" y="{bottom + 38:.1f}" '
-        'text-anchor="middle">largest difference in log-odds, nats</text>'
+        f'text-anchor="middle">{escape(along)}</text>'
     )
     return _svg("".join(marks), bottom + _BOTTOM, "Error of each example")
 
@@ -161,7 +179,7 @@ def _empty(text: str) -> str:
 
 def _ticks(low: float, high: float, about: int = 5) -> list[float]:
     """Round numbers that enclose [low, high]."""
-    span = max(high - low, 1e-9)
+    span = max(high - low, 1e-30)
     step = 10 ** math.floor(math.log10(span / about))
     step *= next(factor for factor in (1, 2, 5, 10) if span / (step * factor) <= about)
     first, last = math.floor(low / step), math.ceil(high / step)

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from coremlops.source import Labelled, open_picture
-from coremlops.verify.sides import ModelSide, Preparation, SourceSide, tensor
+from coremlops.source import Sample, Samples
+from coremlops.verify.sides import ModelSide, ReferenceSide
 from coremlops.verify.statistics import CEILING_DB
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-MAX_PICTURES = 4
+MAX_SAMPLES = 4
 LISTED_CHANNELS = 8
 # Channels weaker than this share of their layer's mean power are measured against it: a channel that is
 # almost silent in the source may be all rounding, and means nothing.
@@ -49,41 +49,44 @@ class Layer:
         }
 
 
-def inner_layers(
-    model: ModelSide, loaded: Any, source: SourceSide, program: Any, pictures: Labelled
-) -> tuple[Layer, ...]:
+def inner_layers(model: ModelSide, other: ReferenceSide, samples: Samples) -> tuple[Layer, ...]:
     """Compare the layers that both sides name alike, in the source's order; empty when there are none.
 
-    `loaded` and `program`: both sides, ready to run. A few pictures serve, spread over the labels.
+    A few samples serve, spread over the truths.
     """
-    if not program.can_look_inside:
-        return ()
-    layers = program.layers()
-    for_model, for_source = Preparation.of_model(model), Preparation.of_source(source.card)
+    by_node = {_CAST.sub("", item): item for item in model.loaded.inner_names}
     powers: dict[str, list[NDArray[np.float64]]] = {}
     matched: dict[str, str] = {}
-    by_node = {_CAST.sub("", item): item for item in loaded.inner_names}
-    for name in _spread(pictures):
-        picture = open_picture(pictures.folder / name)
-        expected = layers(tensor(for_source(picture), source.card.input))
+    if not by_node or other.reference.kind != "torch.export" or len(other.reference.inputs) != 1:
+        return ()
+    for sample in _spread(samples):
+        expected = other.reference.layers(other.fed(sample))
         if not matched:
             matched = {node: by_node[node] for node in expected if node in by_node}
-        got = loaded.predict({model.image.name: for_model(picture)}, intermediates=matched.values())
+        if not matched:
+            return ()
+        state = model.loaded.make_state() if model.description.states else None
+        got = model.loaded.predict(model.fed(sample), intermediates=matched.values(), state=state)
         for node, item in matched.items():
-            pair = _powers(expected[node], got[item])
+            pair = _powers(expected[node], np.asarray(got[item]))
             if pair is not None:
                 powers.setdefault(node, []).append(pair)
     return tuple(_layer(matched[node], np.mean(pairs, axis=0)) for node, pairs in powers.items())
 
 
-def _spread(pictures: Labelled) -> list[str]:
-    """The first picture of each label, then second ones, up to a few."""
-    rank: dict[str, int] = {}
-    ordered = []
-    for name, label in zip(pictures.names, pictures.labels, strict=True):
-        rank[label] = rank.get(label, 0) + 1
-        ordered.append((rank[label], name))
-    return [name for _, name in sorted(ordered)[:MAX_PICTURES]]
+def _spread(samples: Samples) -> list[Sample]:
+    """The first sample of each truth, up to a few, then others from the start."""
+    firsts: dict[str, Sample] = {}
+    others: list[Sample] = []
+    for sample in samples:
+        if len(firsts) >= MAX_SAMPLES or (len(others) >= MAX_SAMPLES and len(firsts) > 1):
+            break
+        key = "" if sample.truth is None or np.ndim(sample.truth) else str(sample.truth)
+        if key in firsts:
+            others.append(sample)
+        else:
+            firsts[key] = sample
+    return [*firsts.values(), *others][:MAX_SAMPLES]
 
 
 def _powers(expected: NDArray[Any], got: NDArray[Any]) -> NDArray[np.float64] | None:

@@ -1,131 +1,202 @@
-"""The two sides of a proof: how each says that it is fed, and what each answers."""
+"""The two sides of a proof: how each is fed, and what each answers."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from coremlops.errors import DataError, InputError
+import coremlops
+from coremlops.errors import InputError, UsageError
 from coremlops.model import ImageFeature, ModelAsset, ModelDescription
 from coremlops.source import (
     Card,
     ImageInput,
-    Labelled,
-    Source,
-    open_picture,
-    open_source,
-    parse_image_input,
+    Reference,
+    Sample,
+    feed,
+    open_reference,
     parse_labels,
+    preparation,
 )
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from PIL import Image
 
-    from coremlops.source.program import Program
+CORE_ML = (".mlpackage", ".mlmodel")
+# What answers rest on. A source in its own framework is what the others are held against.
+EMULATED, MAC, DEVICE, SOURCE = "emulated", "mac", "device", "source"
 
-PREPARATION = "com.coremlops.preparation"
-_COLOURS = {"RGB": "RGB", "BGR": "RGB", "GRAYSCALE": "L"}
+
+class Side(Protocol):
+    """What answers. `rests_on`: "emulated", "mac", "device", or "source"."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def digest(self) -> str: ...
+    @property
+    def rests_on(self) -> str: ...
+
+    def ask(self, sample: Sample) -> dict[str, Any]:
+        """Outputs by name. Raises InputError for a sample that it does not take."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class ModelSide:
-    """A Core ML classifier of one image. `labels` is in the order of its probabilities; `probabilities` names
-    the output; `preparation` is what its metadata says, None when it says nothing."""
+    """A Core ML model, loaded. States are fresh for each question. `record`: what its metadata says about
+    its picture, None when it says nothing."""
 
     path: Path
     asset: ModelAsset
+    loaded: Any
     description: ModelDescription
-    image: ImageFeature
-    labels: tuple[str, ...]
-    probabilities: str
-    preparation: ImageInput | None
+    record: ImageInput | None
+    rests_on: str
 
     @property
-    def image_option(self) -> str:
-        return self.preparation.image_option if self.preparation else "scaleFit"
+    def name(self) -> str:
+        return self.path.name
+
+    @property
+    def digest(self) -> str:
+        return self.asset.digest
+
+    @property
+    def image(self) -> ImageFeature | None:
+        """Its picture, where it takes exactly one."""
+        images = [item for item in self.description.inputs if isinstance(item, ImageFeature)]
+        return images[0] if len(images) == 1 else None
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """In the order of its probabilities; empty for what is no classifier with probabilities."""
+        about = self.description
+        if not (about.labels and about.predicted_label and about.predicted_probabilities):
+            return ()
+        return tuple(str(label) for label in about.labels)
+
+    def fed(self, sample: Sample) -> dict[str, Any]:
+        """What `predict` is called with."""
+        return feed(sample, self.description)
+
+    def ask(self, sample: Sample) -> dict[str, Any]:
+        state = self.loaded.make_state() if self.description.states else None
+        try:
+            found: dict[str, Any] = self.loaded.predict(self.fed(sample), state=state)
+        except InputError as error:
+            raise InputError(f"{sample.name}: {error.message}", hint=error.hint) from error
+        return found
 
 
 @dataclass(frozen=True, slots=True)
-class SourceSide:
-    """A trained model with the card that feeds it. `notes` says when the card was not its own."""
+class ReferenceSide:
+    """A source in its own framework. `labels`: what its probabilities mean, in their order."""
 
-    source: Source
-    card: Card
-    notes: tuple[str, ...]
+    reference: Reference
+    labels: tuple[str, ...]
+    rests_on: str = SOURCE
+
+    @property
+    def name(self) -> str:
+        return self.reference.name
+
+    @property
+    def digest(self) -> str:
+        return self.reference.digest
+
+    def fed(self, sample: Sample) -> dict[str, Any]:
+        """What the reference is called with."""
+        return feed(sample, self.reference)
+
+    def ask(self, sample: Sample) -> dict[str, Any]:
+        return self.reference(self.fed(sample))
 
 
-def model_side(path: Path) -> ModelSide:
-    """Open a Core ML model. Raises InputError when it is no classifier of one image, and ModelError."""
+def open_model(
+    path: Path, *, precision: str = "typed", engine: str = "auto", function: str | None = None
+) -> ModelSide:
+    """Open a Core ML model: a file, or a folder that holds `model.mlpackage`.
+
+    Raises ModelError and UsageError.
+    """
     if path.is_dir() and path.suffix != ".mlpackage" and (path / "model.mlpackage").is_dir():
         path = path / "model.mlpackage"
     asset = ModelAsset.open(path)
-    about = asset.description
-    images = [feature for feature in about.inputs if isinstance(feature, ImageFeature)]
-    if len(images) != 1 or len(about.inputs) != 1 or images[0].colour not in _COLOURS:
-        got = ", ".join(f"{item.name} ({type(item).__name__})" for item in about.inputs) or "none"
-        raise InputError(f"{path}: one 8-bit image input expected, got {got}")
-    if not (about.labels and about.predicted_label and about.predicted_probabilities):
-        raise InputError(
-            f"{path}: a classifier with labels and probabilities expected",
-            hint="coremlops convert makes one",
-        )
-    text = about.user_defined.get(PREPARATION)
+    loaded = coremlops.load(path, precision=precision, engine=engine, function_name=function)
     try:
-        said = None if text is None else parse_image_input(json.loads(text), PREPARATION)
-    except (ValueError, RecursionError):
-        raise InputError(f"{path}: the metadata {PREPARATION} is no JSON") from None
-    return ModelSide(
-        path=path,
-        asset=asset,
-        description=about,
-        image=images[0],
-        labels=tuple(str(label) for label in about.labels),
-        probabilities=about.predicted_probabilities,
-        preparation=said,
-    )
+        record = preparation(loaded.description)
+    except InputError as error:
+        raise InputError(f"{path}: {error.message}") from None
+    rests_on = MAC if engine == "coreml" else EMULATED
+    return ModelSide(path, asset, loaded, loaded.description, record, rests_on)
 
 
-def source_side(path: Path, model: ModelSide) -> SourceSide:
-    """Open the source. Without a `model.json` it is fed as the Core ML model's metadata says, with a note.
+def open_against(
+    against: str | Path | Reference,
+    model: ModelSide,
+    *,
+    precision: str,
+    engine: str = "auto",
+    function: str | None = None,
+    weights: Path | None = None,
+) -> tuple[ModelSide | ReferenceSide, list[str]]:
+    """The other side, and what a reader must know about it.
 
-    Raises InputError when nothing says how to feed it, or its labels are not the model's.
+    A classifier's source without a `model.json` is fed, and its outputs are named, as the Core ML model says,
+    with a note. Raises InputError when nothing says how to feed it, or its labels are not the model's.
     """
-    source = open_source(path)
-    notes: list[str] = []
-    card = source.card
-    if card is None:
-        if model.preparation is None:
+    if not isinstance(against, Reference) and _is_core_ml(Path(against)):
+        other = open_model(Path(against), precision=precision, engine=engine, function=function)
+        return other, _same_labels(model, other.labels, other.name)
+    if engine != "auto":
+        raise UsageError(f"the engine {engine!r} is for a Core ML file; {against} is none")
+    reference = against if isinstance(against, Reference) else open_reference(against, weights=weights)
+    card, notes = reference.card, []
+    if card is None and model.image is not None:
+        if model.record is None:
             raise InputError(
-                f"{source.path}: neither a model.json beside it nor the Core ML model says how to feed it",
+                f"{reference.name}: neither a model.json beside it nor the Core ML model says how to feed it",
                 hint="write model.json beside the source",
             )
-        card = Card(model.preparation, parse_labels(list(model.labels), str(model.path)))
+        labels = parse_labels(list(model.labels), str(model.path)) if model.labels else ()
+        reference = replace(reference, card=Card(model.record, labels))
         notes.append(
             "The source has no model.json: scale, bias and labels were taken from the Core ML model itself, "
             "so an error in them that both share would not show."
         )
-    if set(card.labels) != set(model.labels):
-        differ = sorted(set(card.labels) ^ set(model.labels))[:6]
+    labels = card.labels if card is not None else model.labels
+    return ReferenceSide(reference, labels), [*notes, *_same_labels(model, labels, "the source")]
+
+
+def _is_core_ml(path: Path) -> bool:
+    return path.suffix in CORE_ML or (path / "model.mlpackage").is_dir()
+
+
+def _same_labels(model: ModelSide, labels: tuple[str, ...], other: str) -> list[str]:
+    """A note where they stand in another order. Raises InputError where they differ."""
+    if not model.labels and not labels:
+        return []
+    if set(labels) != set(model.labels):
+        differ = sorted(set(labels) ^ set(model.labels))[:6]
         raise InputError(
-            f"{model.path} has {len(model.labels)} labels and the source {len(card.labels)}; "
+            f"{model.path} has {len(model.labels)} labels and {other} {len(labels)}; "
             f"not in both: {', '.join(differ)}",
             hint="verify against the source that this model was converted from",
         )
-    if len(card.labels) != len(model.labels):
+    if len(labels) != len(model.labels):
         raise InputError(f"{model.path}: each label once expected, got one twice")
-    if card.labels != model.labels:
-        moved = [a for a, b in zip(card.labels, model.labels, strict=True) if a != b]
-        notes.append(
-            f"Labels stand in another order than in the source ({len(moved)} moved: {', '.join(moved[:6])}); "
-            "answers are compared by name."
-        )
-    return SourceSide(source, card, tuple(notes))
+    moved = [a for a, b in zip(labels, model.labels, strict=True) if a != b]
+    if not moved:
+        return []
+    return [
+        f"Labels stand in another order than in the source ({len(moved)} moved: {', '.join(moved[:6])}); "
+        "answers are compared by name."
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,90 +209,47 @@ class Preparation:
     color: str
 
     @classmethod
-    def of_model(cls, model: ModelSide) -> Preparation:
+    def of_model(cls, model: ModelSide) -> Preparation | None:
         image = model.image
-        return cls(image.width, image.height, model.image_option, _COLOURS[image.colour])
+        if image is None:
+            return None
+        option = model.record.image_option if model.record else "scaleFit"
+        return cls(image.width, image.height, option, "L" if image.colour.startswith("GRAY") else "RGB")
 
     @classmethod
-    def of_source(cls, card: Card) -> Preparation:
-        image = card.input
+    def of_source(cls, image: ImageInput) -> Preparation:
         return cls(image.width, image.height, image.image_option, image.color)
 
     def __call__(self, picture: Image.Image) -> Image.Image:
-        import coremlops
-
         return coremlops.prepare_image(picture, self.width, self.height, self.option, self.color)
 
     def __str__(self) -> str:
         return f"{self.option} to {self.width} x {self.height} {self.color}"
 
 
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """Probabilities of both, each [pictures, labels], columns in the source's order of labels; `named` is the
-    label that the model itself gave each picture."""
+def prepared(sample: Sample, model: ModelSide, other: Side) -> Sample:
+    """The sample with pixels as a picture, prepared here where both sides would prepare it alike."""
+    image = model.image
+    if image is None:
+        return sample
+    name = image.name if image.name in sample.inputs else next(iter(sample.inputs), "")
+    picture = sample.inputs.get(name)
+    if isinstance(picture, np.ndarray) and picture.dtype == np.uint8:
+        from PIL import Image as Pillow
 
-    source: NDArray[np.float64]
-    model: NDArray[np.float64]
-    named: tuple[str, ...]
-
-
-def ask(
-    model: ModelSide,
-    loaded: Any,
-    source: SourceSide,
-    program: Program,
-    pictures: Labelled,
-    progress: Callable[[int, int], None] | None,
-) -> Answers:
-    """Put every picture to both. `loaded` and `program` are the two sides, ready to run.
-
-    Raises DataError for a picture that cannot be read, InputError for a source whose answers have another
-    shape or are not finite. What the model answers may be anything.
-    """
-    unknown = sorted(set(pictures.labels) - set(model.labels))
-    if unknown:
-        known = ", ".join(model.labels[:8]) + (", ..." if len(model.labels) > 8 else "")
-        raise DataError(
-            f"{pictures.folder}: labels that the model does not know: {', '.join(unknown[:8])}",
-            hint=f"it knows {known}; --data is the folder whose subfolders are labels",
-        )
-    labels = source.card.labels
-    for_model, for_source = Preparation.of_model(model), Preparation.of_source(source.card)
-    shape = (len(pictures.names), len(labels))
-    expected, got = np.zeros(shape), np.zeros(shape)
-    named: list[str] = []
-    for i, name in enumerate(pictures.names):
-        picture = open_picture(pictures.folder / name)
-        answer = loaded.predict({model.image.name: for_model(picture)})
-        said = {str(label): share for label, share in answer[model.probabilities].items()}
-        got[i] = [said[label] for label in labels]
-        named.append(str(answer[model.description.predicted_label]))
-        row = program(tensor(for_source(picture), source.card.input))
-        if row.shape != (1, len(labels)):
-            raise InputError(
-                f"the source: one probability a label expected, [1, {len(labels)}], got {list(row.shape)}"
-            )
-        if not np.isfinite(row).all():
-            raise InputError(f"the source answers {name} with values that are not finite")
-        expected[i] = row[0]
-        if progress is not None:
-            progress(i + 1, len(pictures.names))
-    return Answers(expected, got, tuple(named))
+        picture = Pillow.fromarray(picture)
+    ours = Preparation.of_model(model)
+    card = other.reference.card if isinstance(other, ReferenceSide) else None
+    theirs = Preparation.of_source(card.input) if card else None
+    if isinstance(other, ModelSide):
+        theirs = Preparation.of_model(other)
+    if ours is not None and ours == theirs and not isinstance(picture, np.ndarray) and picture is not None:
+        picture = ours(picture)
+    return replace(sample, inputs={**sample.inputs, name: picture}) if name else sample
 
 
-def tensor(picture: Image.Image, image: ImageInput) -> NDArray[np.float32]:
-    """A prepared picture as the source takes it: float32 [1, channels, height, width]."""
-    pixels = np.asarray(picture, np.float32).reshape(image.height, image.width, image.channels)
-    values = pixels * np.float32(image.scale) + np.asarray(image.bias, np.float32)
-    return np.ascontiguousarray(values.transpose(2, 0, 1)[None])
-
-
-def metadata(model: ModelSide) -> tuple[tuple[str, str], ...]:
+def metadata(description: ModelDescription) -> tuple[tuple[str, str], ...]:
     """The `com.coremlops.*` keys, without the prefix."""
     prefix = "com.coremlops."
-    return tuple(
-        (key.removeprefix(prefix), value)
-        for key, value in model.description.user_defined.items()
-        if key.startswith(prefix)
-    )
+    items: Mapping[str, str] = description.user_defined
+    return tuple((key.removeprefix(prefix), value) for key, value in items.items() if key.startswith(prefix))

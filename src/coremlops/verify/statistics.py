@@ -7,7 +7,7 @@ its full size.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -49,6 +49,8 @@ def difference(expected: NDArray[Any], got: NDArray[Any], *, floor: float = 0.0)
     """
     signal = np.asarray(expected, np.float64)
     other = np.asarray(got, np.float64)
+    if not signal.size:  # nothing to differ: a detector that found nothing
+        return Difference(0.0, 0.0, CEILING_DB, CEILING_DB)
     if not np.isfinite(other).all():
         return Difference(None, None, -CEILING_DB, -CEILING_DB)
     error = np.abs(signal - other)
@@ -61,6 +63,66 @@ def difference(expected: NDArray[Any], got: NDArray[Any], *, floor: float = 0.0)
         snr_db=_decibel(power, noise),
         psnr_db=_decibel(peak**2, noise),
     )
+
+
+@dataclass(slots=True)
+class Running:
+    """How far an output is off over many examples, of which none is kept. `floor`: see `difference`.
+
+    `rows`: (power of the signal, power of the error, numbers) of each example, sums; the error is infinite
+    where the model's numbers are not finite.
+    """
+
+    floor: float = 0.0
+    rows: list[tuple[float, float, int]] = field(default_factory=list)
+    _max_abs: float = 0.0
+    _sum_abs: float = 0.0
+    _peak: float = 0.0
+
+    def add(self, expected: NDArray[Any], got: NDArray[Any]) -> Difference:
+        """The example's own difference."""
+        found = difference(expected, got, floor=self.floor)
+        signal = np.asarray(expected, np.float64)
+        power, count = float((signal**2).sum()), signal.size
+        if found.max_abs is None or found.mean_abs is None:
+            self.rows.append((power, np.inf, count))
+            return found
+        with np.errstate(over="ignore"):
+            error = float(((signal - np.asarray(got, np.float64)) ** 2).sum())
+        self.rows.append((power, error, count))
+        self._max_abs = max(self._max_abs, found.max_abs)
+        self._sum_abs += found.mean_abs * count
+        self._peak = max(self._peak, float(np.abs(signal).max(initial=0)))
+        return found
+
+    def total(self) -> Difference:
+        """Over all examples."""
+        power, error, count = (sum(column) for column in zip(*self.rows, strict=True))
+        if not np.isfinite(error):
+            return Difference(None, None, -CEILING_DB, -CEILING_DB)
+        peak = max(self._peak, self.floor)
+        return Difference(
+            max_abs=self._max_abs,
+            mean_abs=self._sum_abs / count,
+            snr_db=_decibel(max(power / count, self.floor**2), error / count),
+            psnr_db=_decibel(peak**2, error / count),
+        )
+
+    def snr_of(self, chosen: NDArray[Any]) -> float:
+        """Signal to noise over some examples alone, `chosen` their places."""
+        power, error, count = np.array(self.rows)[chosen].sum(0)
+        if not np.isfinite(error):
+            return -CEILING_DB
+        return _decibel(max(power / count, self.floor**2), error / count)
+
+    def snr_of_means(self, means: NDArray[Any]) -> NDArray[Any]:
+        """Means of `rows` [draws, 3] -> dB [draws]."""
+        power = np.maximum(means[:, 0] / means[:, 2], self.floor**2)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            values = 10 * np.log10(power / (means[:, 1] / means[:, 2]))
+        values = np.where(means[:, 1] == 0, CEILING_DB, values)
+        clipped: NDArray[Any] = np.clip(values, -CEILING_DB, CEILING_DB)
+        return clipped
 
 
 def log_odds(probabilities: NDArray[Any]) -> NDArray[np.float64]:

@@ -69,6 +69,13 @@ def check_report(path: Path, digest: str, *, done: str) -> dict[str, Any]:
             f"the report is about another model: expected {digest}, got {str(found)[:64]}",
             hint="verify this very model, and give that report",
         )
+    source = said.get("source")
+    if isinstance(source, dict) and source.get("digest") == digest:
+        raise GateError(
+            f"the report holds the model against itself, so it is not {done}",
+            ("source: the model's own digest",),
+            hint="verify it against the source that it was converted from",
+        )
     if said.get("ok") is not True:
         gates = said.get("gates")
         failed = tuple(

@@ -7,11 +7,11 @@ import gc
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
 from pathlib import Path
 
 from coremlops.errors import CoremlopsError, GateError
 from coremlops.verify import Gates, VerifyOptions, render_html, verify
+from coremlops.verify.gates import FIXED
 from coremlops.verify.locate import LocateOptions, locate
 
 
@@ -22,8 +22,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{name}", type=Path, required=True)
     parser.add_argument("--precision", default="typed")
     parser.add_argument("--locate", choices=("failure", "always", "never"), default="failure")
-    for gate in fields(Gates):
-        parser.add_argument(f"--{gate.name}", type=float, default=gate.default)
+    for name in ("gates", "metrics", "slices", "against_precision", "recorded"):
+        parser.add_argument(f"--{name}", default="")
+    for name, default in Gates().fixed.items():
+        parser.add_argument(f"--{name}", type=float, default=default)
     args = parser.parse_args(argv)
     gc.set_threshold(200_000, 20, 100)  # importing torch makes a million objects that stay
     try:
@@ -40,8 +42,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _verify(args: argparse.Namespace) -> None:
-    gates = Gates(**{gate.name: getattr(args, gate.name) for gate in fields(Gates)})
-    options = VerifyOptions(precision=args.precision, gates=gates)
+    gates = Gates(**{name: getattr(args, name) for name in FIXED}).changed(args.gates.split())
+    options = VerifyOptions(
+        precision=args.precision,
+        gates=gates,
+        against_precision=args.against_precision,
+        recorded=Path(args.recorded) if args.recorded else None,
+        metrics=tuple(args.metrics.split()),
+        slices=tuple(args.slices.split()),
+    )
     report = verify(args.model, args.source, args.data, options)
     location = None
     if args.locate == "always" or (args.locate == "failure" and not report.ok):
@@ -49,7 +58,7 @@ def _verify(args: argparse.Namespace) -> None:
             location = locate(args.model, args.source, str(args.data), LocateOptions(limit_db=gates.snr_db))
         except CoremlopsError as error:  # a help to who reads the report, which stands without it
             print(f"not located: {error.message}", file=sys.stderr)
-    page = render_html(report, args.model, args.data, location)
+    page = render_html(report, location)
     args.downstream.mkdir(parents=True, exist_ok=True)
     found = {"locate": location.to_json()} if location else {}
     _write(args.downstream / "report.json", report.to_json() | found)
