@@ -54,3 +54,12 @@ def test_what_was_measured_covers_every_package_and_passes() -> None:
     }
     assert all(row["float32_db"] >= 90 and row["typed_db"] >= 50 for row in rows)
     assert all("Error" in row["without"] for row in rows)
+
+
+def test_what_was_measured_on_architectures_passes() -> None:
+    rows = json.loads((BENCHMARKS / "repairs_architectures.json").read_text())["rows"]
+    assert len(rows) == 28
+    assert all(float(row["mended_float32"]) >= 90 and float(row["mended"]) >= 50 for row in rows)
+    decoders = {row["net"] for row in rows if row["infinite_masks"] == "NaN"}
+    assert decoders == {"gpt2", "llama", "qwen2", "gemma2", "mistral", "phi"}
+    assert sum("Error" not in row["plain"] for row in rows) == 6
