@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from coremlops.cli import main
-from coremlops.lint.rule import RULES
+from coremlops.lint import RULES, survey
 
 PAGE = (Path(__file__).parents[2] / "docs" / "lint.md").read_text()
 
@@ -38,3 +38,15 @@ def test_the_text_that_it_shows_is_what_comes(
     out = capsys.readouterr().out.splitlines()
     shown = re.findall(r"^```text\n(.*?)^```$", PAGE, flags=re.M | re.S)[0].splitlines()
     assert [line for line in shown if line.strip() != "..." and line not in out] == []
+
+
+def test_the_keys_of_the_json_report_are_those_that_it_lists(tiny_classifier: Path) -> None:
+    """They are a contract: a key that goes breaks who reads the report."""
+    listed = PAGE.split("## The report as JSON")[1].split("In Python:")[0]
+    report = survey(tiny_classifier).to_json()
+    assert set(report) <= set(re.findall(r'"(\w+)"', listed))
+    assert {key for entry in report["findings"] for key in entry} <= set(re.findall(r'"(\w+)"', listed))
+    for key in ("model", "activations", "neural_engine"):
+        inside = re.search(rf'"{key}": \{{(.*?)\}}', listed, flags=re.S)
+        assert inside is not None
+        assert set(re.findall(r'"(\w+)"', inside[1])) == set(report[key])
