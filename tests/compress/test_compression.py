@@ -262,3 +262,19 @@ def test_a_kind_without_a_program_is_named(tmp_path: Path) -> None:
         ModelError, match="an ML Program expected, got a model of the kind treeEnsembleRegressor"
     ):
         compress(path, tmp_path / "out.mlpackage", Recipe(Setting.parse("quantize:8")))
+    spec.neuralNetwork.SetInParent()
+    path.write_bytes(spec.SerializeToString())
+    with pytest.raises(ModelError, match="of the kind neuralNetwork") as caught:
+        compress(path, tmp_path / "out.mlpackage", Recipe(Setting.parse("quantize:8")))
+    assert "convert its source as an .mlpackage" in caught.value.hint
+
+
+def test_a_program_with_an_op_of_another_form_is_not_raised(tmp_path: Path) -> None:
+    model = network(tmp_path / "m.mlpackage", version=7)
+    older = compress(
+        model, tmp_path / "old.mlpackage", Recipe(weights={"first": Setting.parse("palettize:4")})
+    )
+    recipe = Recipe(weights={"second": Setting.parse("quantize:4")})
+    with pytest.raises(UsageError, match="constexpr_lut_to_dense has another form there"):
+        compress(older.path, tmp_path / "new.mlpackage", recipe, target="iOS18")
+    assert not (tmp_path / "new.mlpackage").exists()

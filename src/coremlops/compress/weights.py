@@ -94,9 +94,9 @@ def find_weights(asset: ModelAsset) -> tuple[Found, ...]:
     if asset.kind != "mlProgram":
         raise ModelError(
             f"{asset.path}: an ML Program expected, got a model of the kind {asset.kind}",
-            hint="weights of a neuralNetwork are compressed as a whole; other kinds have none"
-            if asset.kind == "neuralNetwork"
-            else "models of that kind hold no weights that can be compressed",
+            hint="convert its source as an .mlpackage; coremltools' quantize_weights takes the old format"
+            if asset.kind.startswith("neuralNetwork")
+            else "models of that kind hold no weights that can be compressed here",
         )
     functions = asset.spec.mlProgram.functions
     found: list[Found] = []
