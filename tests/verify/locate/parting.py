@@ -80,6 +80,28 @@ class Picture(torch.nn.Module):  # type: ignore[misc, unused-ignore]
         return self.head(x.flatten(1))
 
 
+class Folded(torch.nn.Module):  # type: ignore[misc, unused-ignore]
+    """Convolutions whose batch norms the converter folds into them, and a residual."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+        def block() -> Any:
+            layers = [torch.nn.Conv2d(8, 8, 3, padding=1), torch.nn.BatchNorm2d(8), torch.nn.ReLU6()]
+            layers[1].running_mean.uniform_(-0.3, 0.3)
+            layers[1].running_var.uniform_(0.5, 2)
+            return torch.nn.Sequential(*layers)
+
+        self.stem = torch.nn.Conv2d(3, 8, 3)
+        self.blocks = torch.nn.ModuleList(block() for _ in range(4))
+
+    def forward(self, x: Any) -> Any:
+        x = self.stem(x)
+        for block in self.blocks:
+            x = x + block(x)
+        return x.mean((2, 3))
+
+
 class Attention(torch.nn.Module):  # type: ignore[misc, unused-ignore]
     """A product of square matrices: a transposed one has the same shape."""
 
@@ -153,6 +175,7 @@ EXAMPLES: dict[type[Any], tuple[int, ...]] = {
     Variance: (1, 64),
     Epsilon: (1, 16),
     Picture: (1, 3, 8, 8),
+    Folded: (1, 3, 10, 10),
     Attention: (1, 6, 6),
     Deep: (1, 16),
     LogSoftmax: (1, 16),

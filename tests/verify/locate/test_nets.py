@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from coremlops.verify.locate import LocateOptions, Location, locate
+from coremlops.verify.locate.numeric import plain
+from tests.verify import mutations
 
 pytestmark = pytest.mark.slow
 parting: Any = pytest.importorskip("tests.verify.locate.parting")
@@ -87,7 +89,7 @@ def test_what_the_converter_could_not_write_in_fp16_is_a_fault_of_the_conversion
     assert said in finding.words
 
 
-@pytest.mark.parametrize("kind", [parting.Deep, parting.Picture, parting.Attention])
+@pytest.mark.parametrize("kind", [parting.Deep, parting.Folded, parting.Picture, parting.Attention])
 @SCRIPTS
 def test_a_faithful_conversion_has_no_finding(nets: Any, kind: Any, script: bool) -> None:
     found = _both(nets, kind, script)
@@ -118,6 +120,18 @@ def test_one_wrong_weight(nets: Any, script: bool) -> None:
     finding = _damaged(parting.change_weight(package, "conv", change), source)
     assert (finding.type, finding.kind, finding.module) == ("conv", "constant", "first")
     assert "differs from first.weight in 1 of 216 values" in finding.words
+
+
+@SCRIPTS
+def test_a_dead_channel_in_the_middle_of_folded_layers(nets: Any, script: bool, tmp_path: Path) -> None:
+    """What comes after it holds other values, so that nothing can be paired by them."""
+    source, package = nets(parting.Folded, script)
+    layers = mutations.convolutions(package)
+    bad = mutations.zero_channel(package, tmp_path / "bad.mlpackage", layers[3], 5)
+    finding = _damaged(bad, source)
+    assert finding.op == plain(layers[3].name) or finding.module.startswith("blocks.2")
+    assert (finding.type, finding.kind) == ("conv", "constant")
+    assert "only the channels 5 of 8 differ" in finding.words
 
 
 @SCRIPTS

@@ -7,6 +7,7 @@ things; such a pair is recognised by this: what comes after it agrees when it is
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,7 +35,7 @@ LIMIT_CHANNEL_DB = 10.0
 SUSPECTS = 8
 NOISE_DB = 10.0  # how much errors may cancel each other
 MEANT = 6
-TRIES = 24  # pairs that may be doubted
+TRIES = 12  # pairs that may be doubted
 
 
 @dataclass(slots=True)
@@ -109,28 +110,40 @@ def pair_up(program: Program, values: Values, source: Mapping[str, Inner]) -> di
                     namesakes[likeness[-1][1] is namesake] += 1
             else:
                 rest[name] = operation
-    taken = {id(pair.inner) for pair in pairs.values()}
-    if namesakes[True] >= namesakes[False]:  # else both number their values, each in its own way
-        for name, operation in rest.items():
-            other = _namesake(source, name, operation)
-            if other is not None and id(other) not in taken and other.value.size == values[name].size:
-                pairs[name] = Pair(name, operation, other, values[name].shape)
-                taken.add(id(other))
-    pairs |= _by_place(
-        [name for name in values if name in pairs or name in rest], values, source, pairs, rest
-    )
+    names = functools.partial(_by_name, values, source)
+    place = functools.partial(_by_place, values, source)
+    if namesakes[True] and namesakes[True] >= namesakes[False]:
+        ways = [names, place]  # names have proven to be sure
+    else:  # nothing is known of them, or both number their values, each in its own way
+        ways = [place] if namesakes[False] else [place, names]
+    for way in ways:
+        pairs |= way(pairs, {name: operation for name, operation in rest.items() if name not in pairs})
     return {name: pairs[name] for name in values if name in pairs}
 
 
-def _by_place(
-    names: Sequence[str],
-    values: Values,
-    source: Mapping[str, Inner],
-    pairs: Mapping[str, Pair],
-    made: Mapping[str, Operation],
+def _by_name(
+    values: Values, source: Mapping[str, Inner], pairs: Mapping[str, Pair], made: Mapping[str, Operation]
 ) -> dict[str, Pair]:
-    """Between two pairs: what is left of one size, where both sides have as many of it."""
-    items = list(source.values())
+    """What both call the same, and has one size."""
+    taken = {id(pair.inner) for pair in pairs.values()}
+    found = {}
+    for name, operation in made.items():
+        other = _namesake(source, name, operation)
+        if other is not None and id(other) not in taken and other.value.size == values[name].size:
+            found[name] = Pair(name, operation, other, values[name].shape)
+            taken.add(id(other))
+    return found
+
+
+def _by_place(
+    values: Values, source: Mapping[str, Inner], pairs: Mapping[str, Pair], made: Mapping[str, Operation]
+) -> dict[str, Pair]:
+    """Between two pairs: what is left of one size, where both sides have as many of it.
+
+    What the file never shows is left out: the convolution before a batch norm that was folded into it, say.
+    """
+    items = _shown(list(source.values()), {id(pair.inner) for pair in pairs.values()})
+    names = [name for name in values if name in pairs or name in made]
     places = {id(item): place for place, item in enumerate(items)}
     taken = {id(pair.inner) for pair in pairs.values()}
     anchors = [(place, places[id(pairs[name].inner)]) for place, name in enumerate(names) if name in pairs]
@@ -148,6 +161,17 @@ def _by_place(
                 for name, item in zip(some, other, strict=True):
                     found[name] = Pair(name, made[name], item, values[name].shape)
     return found
+
+
+def _shown(items: list[Inner], paired: Collection[int]) -> list[Inner]:
+    """The items without those that were never paired where the same op is followed by the same, as far as
+    pairs reach."""
+    last = max((place for place, item in enumerate(items) if id(item) in paired), default=-1)
+    after = [item.kind for item in items[1:]] + [""]
+    kinds = {id(item): (item.kind, kind) for item, kind in zip(items, after, strict=True)}
+    seen = {kinds[id(item)] for item in items if id(item) in paired}
+    missed = {kinds[id(item)] for item in items[: last + 1] if id(item) not in paired}
+    return [item for item in items if id(item) in paired or kinds[id(item)] not in missed - seen]
 
 
 def _says_something(value: NDArray[Any]) -> bool:

@@ -23,7 +23,7 @@ _FRAME = re.compile(r'(?:File "|# )([^"\s]+\.py)(?:", line |:)(\d+)')  # in a tr
 class Inner:
     """A value inside the source. `module`, `source`: the user's module path and `file.py:line`, where known.
 
-    `numbers`: plain numbers that its node was given.
+    `numbers`: plain numbers that its node was given. `kind`: the node's operation.
     """
 
     name: str
@@ -31,6 +31,7 @@ class Inner:
     module: str = ""
     source: str = ""
     numbers: tuple[float, ...] = ()
+    kind: str = ""
 
 
 def key_of(name: str) -> str:
@@ -111,9 +112,8 @@ def _exported(graph: Any, values: list[NDArray[Any]]) -> Iterator[Inner]:
                 numbers = tuple(float(item) for item in node.args if isinstance(item, float | int))
                 module = next(reversed((node.meta.get("nn_module_stack") or {"": ("", "")}).values()))[0]
                 module = re.sub(r"^L\['self'\]\.?", "", module)
-                self.seen.append(
-                    Inner(name, _array(value), module, _line(node.meta.get("stack_trace")), numbers)
-                )
+                line = _line(node.meta.get("stack_trace"))
+                self.seen.append(Inner(name, _array(value), module, line, numbers, str(node.target)))
             return result
 
     keeper = Keeper()
@@ -143,6 +143,7 @@ def _scripted(scripted: Any, values: list[NDArray[Any]]) -> Iterator[Inner]:
     places = places if len(places) == len(made) else [("", "")] * len(made)
     names = [item.debugName() for item in made]
     numbers = [_numbers(item.node()) for item in made]
+    kinds = {item.debugName(): item.node().kind() for item in made}
     for _ in list(graph.outputs()):
         graph.eraseOutput(0)
     pack = graph.create("prim::TupleConstruct", made, 1)
@@ -153,7 +154,7 @@ def _scripted(scripted: Any, values: list[NDArray[Any]]) -> Iterator[Inner]:
     with torch.no_grad():
         results = run(*(torch.from_numpy(value.copy()) for value in values), *weights)
     for name, value, place, given in zip(names, results, places, numbers, strict=True):
-        yield Inner(name, _array(value), *place, given)
+        yield Inner(name, _array(value), *place, given, kinds[name])
 
 
 def _owner(node: Any) -> str:
@@ -197,7 +198,10 @@ def _onnx(reference: Any, inputs: Mapping[str, Any]) -> Iterator[Inner]:
     results = session.run(
         names, dict(zip([item.name for item in reference.inputs], reference.ordered(inputs), strict=True))
     )
-    return (Inner(name, np.asarray(value)) for name, value in zip(names, results, strict=True))
+    kinds = {name: node.op_type for node in model.graph.node for name in node.output}
+    return (
+        Inner(name, np.asarray(value), kind=kinds[name]) for name, value in zip(names, results, strict=True)
+    )
 
 
 def _array(value: Any) -> NDArray[Any]:

@@ -89,7 +89,7 @@ def decibel(signal: float, noise: float) -> float:
     """Ratio of two powers in dB, between -200 and 200; noise that is no number is all noise."""
     if noise == 0:
         return CEILING_DB
-    if signal <= 0 or not np.isfinite(noise):
+    if not signal > 0 or not np.isfinite(noise):
         return -CEILING_DB
     return float(np.clip(10 * np.log10(signal / noise), -CEILING_DB, CEILING_DB))
 
