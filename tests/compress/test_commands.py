@@ -61,7 +61,7 @@ def test_the_weights_are_listed(tmp_path: Path, capsys: pytest.CaptureFixture[st
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "--method or --recipe expected"),
+        ([], "--method, --recipe or --search expected"),
         (["--recipe", "r.json", "--bits", "4"], "bits=4: of --method alone"),
         (["--method", "palettize", "--bits", "5"], "bits of 1, 2, 3, 4, 6, 8 expected, got 5"),
         (["--method", "quantize:8", "--keep", "nothing*"], "no weight of .* is called so"),

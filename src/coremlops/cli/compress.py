@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from coremlops.cli import searching
+
 if TYPE_CHECKING:
     from coremlops.compress import Compression, Recipe, Setting
 
@@ -21,6 +23,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "example: coremlops compress faces.mlpackage -o small.mlpackage --method palettize --bits 4\n"
         "         coremlops compress faces.mlpackage -o small.mlpackage --recipe recipe.json\n"
+        "         coremlops compress faces.mlpackage -o small.mlpackage --search --data photos/test\n"
         "         coremlops compress faces.mlpackage --list\n"
         "         coremlops compress my_nets:vit -o vit.pt2 --method gptq --bits 4 --calibration x.npz\n"
         "methods: palettize, quantize, prune look at weights alone; activations (of a Core ML model), gptq,\n"
@@ -32,6 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--method", metavar="METHOD", help="what happens to every weight")
     what.add_argument("--recipe", type=Path, metavar="FILE", help="what happens to which weight, as JSON")
+    what.add_argument("--search", action="store_true", help="find a recipe by executing the model on --data")
     what.add_argument("--list", action="store_true", help="print the weights, and exit")
     setting = parser.add_argument_group("of --method")
     setting.add_argument("--bits", metavar="N", help="of an index or an integer: 1, 2, 3, 4, 6 or 8")
@@ -52,9 +56,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--calibration", metavar="DATA", help="pictures, an .npz, a folder of them, or module:function"
     )
-    parser.add_argument("--samples", type=int, metavar="N", help="of --calibration, the first so many")
+    parser.add_argument(
+        "--samples", type=int, metavar="N", help="of --calibration or --data, the first so many"
+    )
     parser.add_argument("--weights", type=Path, metavar="FILE", help="of module:factory: a state_dict")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
+    searching.configure(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -66,6 +73,9 @@ def run(args: argparse.Namespace) -> int:
         return _list(args)
     if args.out is None:
         raise UsageError("-o OUT expected: where the result goes")
+    if args.search:
+        return searching.run(args)
+    searching.refuse_without(args)
     setting = _setting(args)
     if setting is not None and setting.method in CALIBRATED:
         return _calibrated(args, setting)
@@ -94,7 +104,8 @@ def _setting(args: argparse.Namespace) -> Setting | None:
         return Setting.parse(":".join([args.method, *given]))
     if args.recipe is None:
         raise UsageError(
-            "--method or --recipe expected", hint="--method palettize --bits 4 is a common first try"
+            "--method, --recipe or --search expected",
+            hint="--method palettize --bits 4 is a common first try",
         )
     if given:
         raise UsageError(f"{', '.join(given)}: of --method alone; a recipe says it itself")

@@ -46,7 +46,7 @@ SETTINGS = tuple(
     )
 )
 QUALITY_DB = 30.0
-OVERHEAD_BYTES = 200  # that a compressed weight takes at least beyond its values: records, its operation
+OVERHEAD_BYTES = 220  # that a compressed weight takes about, beyond its values: records, its operation
 KEPT_BYTES = 1 << 30  # of encoded weights, for the recipes that are measured later
 ATTEMPTS = 8  # how often to compress for good
 STRICTER_DB = 0.05
@@ -247,6 +247,7 @@ class _Searching:
         with Journal(path, self.about) as self.journal:
             weights = self.sensitivities()
             self.points = front(weights)
+            self.fixed += self.excess(self.points[len(self.points) // 2])
             uniform = self.parallel(self.uniform, self.settings)
             shown = self.parallel(self.measured, spaced(self.points, self.options.points))
             compression, proof = self.chosen(weights, uniform)
@@ -322,6 +323,20 @@ class _Searching:
             return self.trials.found[name].weight.bytes
         return encoding.bytes + OVERHEAD_BYTES
 
+    def excess(self, point: Point) -> int:
+        """What a package takes beyond the estimate: records are padded, and names differ in length."""
+        with tempfile.TemporaryDirectory(prefix=".search-", dir=self.out.resolve().parent) as folder:
+            return self.compressed(point, Path(folder)).bytes - self.fixed - point.bytes
+
+    def compressed(self, point: Point, folder: Path) -> Compression:
+        return compress(
+            self.model,
+            folder / self.out.name,
+            self.recipe(point),
+            target=self.options.target,
+            encodings=dict(self.encodings.held),
+        )
+
     def recipe(self, point: Point) -> Recipe:
         chosen = {
             name: Setting.parse(option.setting)
@@ -372,10 +387,8 @@ class _Searching:
         with tempfile.TemporaryDirectory(prefix=".search-", dir=self.out.resolve().parent) as folder:
             for _ in range(ATTEMPTS):
                 point = self.best(weights, uniform, limit, required)
-                made = Path(folder, self.out.name)
-                target, held = self.options.target, dict(self.encodings.held)
-                compression = compress(self.model, made, self.recipe(point), target=target, encodings=held)
-                noise = prove(made, self.data, self.trials)
+                compression = self.compressed(point, Path(folder))
+                noise = prove(compression.path, self.data, self.trials)
                 got = decibel(1, noise.ratio)
                 if budget is not None and compression.bytes > budget:
                     limit -= compression.bytes - budget
@@ -383,7 +396,7 @@ class _Searching:
                     required += quality_db - got + STRICTER_DB
                 else:
                     with placed(self.out) as partial:
-                        made.rename(partial)
+                        compression.path.rename(partial)
                     return replace(compression, path=self.out), noise
         raise self.refused(f"{ATTEMPTS} recipes were compressed, and none keeps it in the file's own types")
 
