@@ -83,6 +83,17 @@ def total() -> Any:
     return Total(), torch.randn(1, 4)
 
 
+def begun() -> Any:
+    net = Total()
+    net.total += 1
+    return net, torch.randn(1, 4)
+
+
+def unshuffle() -> Any:
+    """An op of iOS16."""
+    return nn.PixelUnshuffle(2), torch.randn(1, 4, 8, 8)
+
+
 def classes() -> Any:
     return Classes(), torch.randn(1, 3, 8, 8)
 

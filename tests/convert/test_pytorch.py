@@ -158,6 +158,13 @@ def test_a_state_adds_up(way: Way, scaled: bool, tmp_path: Path) -> None:
         np.testing.assert_allclose(got, expected, atol=0.02)
 
 
+def test_a_state_that_does_not_begin_as_zeros_is_said(tmp_path: Path) -> None:
+    made = convert(
+        NETS + "begun", tmp_path / "m.mlpackage", ConvertOptions(target="iOS18", states=("total",))
+    )
+    assert any("the state total begins with values in the source" in line for line in made.warnings)
+
+
 def test_a_classifier_over_logits(tmp_path: Path) -> None:
     options = ConvertOptions(
         precision="float32",
@@ -265,6 +272,13 @@ def test_where_an_op_came_from_lies_beside(tmp_path: Path) -> None:
         ("nan", {}, ConversionError, "answers NaN in output_0 for its own examples", ""),
         ("nested", {}, InputError, "tensors as outputs expected, got list", ""),
         ("shift", {}, ConversionError, "nets.py:", "rewriting the module"),
+        (
+            "unshuffle",
+            {"target": "iOS15"},
+            ConversionError,
+            "pixel_unshuffle needs iOS16, the target is",
+            "iOS16",
+        ),
         ("classes", {"labels": ["a", "b"]}, InputError, "expected, [1, 2], got [1, 5]", ""),
         ("classes", {"labels": list("abcde")}, ConversionError, "are no probabilities", "post=softmax"),
         ("classes", {"keep_float32": ["type:cnv"]}, UsageError, "type:cnv", "type:conv"),

@@ -24,7 +24,7 @@ FORMAT = 1
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
 _TRACED = re.compile(r"^\s*(?P<file>[^\s(][^(\n]*)\((?P<line>\d+)\): (?P<function>.*)$", re.M)
 _MODULE = "module "  # begins the name of a function of `calling`
-_REPLAY = str(Path(__file__).with_name("repairs") / "script.py")
+_HERE = str(Path(__file__).parent)
 _SITE = re.compile(r".*/(?:site|dist)-packages/")
 
 
@@ -164,7 +164,7 @@ def _source(trace: str, innermost_last: bool) -> str:
 
 
 def _of_torch(file: str) -> bool:
-    return "/torch/" in _SITE.sub("/", file) or file.startswith("<") or file == _REPLAY
+    return "/torch/" in _SITE.sub("/", file) or file.startswith(("<", _HERE))
 
 
 def _short(file: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
@@ -265,6 +266,13 @@ def _states(net: Any, options: ConvertOptions) -> dict[str, Any]:
                 hint=near(pattern, known),
             )
         found |= {name: buffers[name] for name in names}
+    for name, value in found.items():
+        if bool((value != 0).any()):
+            warnings.warn(
+                f"the state {name} begins with values in the source, and as zeros in Core ML: "
+                "the app has to write them before the first prediction",
+                stacklevel=2,
+            )
     return {
         "states": [
             ct.StateType(ct.TensorType(shape=tuple(value.shape), dtype=np.float16), name=name)
