@@ -82,6 +82,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="label, name:REGEX, FILE.json or FILE.csv:COLUMN; repeatable",
     )
     other.add_argument("--confidence", type=float, default=0.95, help="of intervals (default 0.95)")
+    other.add_argument(
+        "--preparation",
+        metavar="MODULE:FUNCTION",
+        help="compare how training prepares --data (a picture or a path to the net's array) with what the "
+        "model records, in pixels and answers; gates mean_abs=2 top1_agreement=1 snr_db=20",
+    )
     locating.configure(parser)
 
 
@@ -90,6 +96,8 @@ def run(args: argparse.Namespace) -> int:
     from coremlops.errors import GateError, UsageError
     from coremlops.verify import Gates, VerifyOptions, render_html, verify
 
+    if args.preparation is not None:
+        return _preparation(args)
     gates = Gates().changed(args.gate)
     if args.correct_outputs is not None:
         return locating.correct(args)
@@ -134,6 +142,25 @@ def run(args: argparse.Namespace) -> int:
         lines = "".join(f"\n  {line}" for line in report.failed)
         message = f"the Core ML model does not keep the gates{lines}"
         raise GateError(message, report.failed, hint="" if location else locating.HINT)
+    return 0
+
+
+def _preparation(args: argparse.Namespace) -> int:
+    from coremlops.errors import GateError, UsageError
+    from coremlops.verify.preparation import ParityGates, compare_preparation, render_parity
+
+    if args.data is None:
+        raise UsageError("--data expected: the files that are prepared both ways")
+    gates = ParityGates().changed(args.gate)
+    found = compare_preparation(args.model, args.preparation, args.data, gates)
+    if args.report is not None:
+        _write(args.report, json.dumps(found.to_json(), indent=2, sort_keys=True, allow_nan=False) + "\n")
+    if args.html is not None:
+        _write(args.html, render_parity(found))
+    print(json.dumps(found.to_json(), allow_nan=False) if args.json else found.summary())
+    if not found.ok:
+        lines = "".join(f"\n  {line}" for line in found.failed)
+        raise GateError(f"training prepares its data in another way{lines}", found.failed)
     return 0
 
 

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -402,6 +403,32 @@ def test_the_generated_swift_is_the_golden_text() -> None:
     if os.environ.get("COREMLOPS_UPDATE_GOLDEN"):
         GOLDEN.write_text(text)
     assert text == GOLDEN.read_text()
+
+
+@pytest.mark.parametrize("option", ["centerCrop", "scaleFill", "scaleFit"])
+@pytest.mark.parametrize("color", ["RGB", "L"])
+def test_the_generated_swift_follows_the_record_that_python_follows(option: str, color: str) -> None:
+    """The key, the field and each word of the metadata; the colour is the model's own constraint's."""
+    import json
+    from dataclasses import replace
+
+    from coremlops.runtime.images import IMAGE_OPTIONS
+    from coremlops.source import ImageInput, preparation
+    from coremlops.source.samples import PREPARATION
+
+    text = swift.accessor(replace(FACTS, image_option=option))
+    record = ImageInput("image", 8, 8, color, 1.0, (0.0,) * (1 if color == "L" else 3), option)
+    about = type("Description", (), {"user_defined": {PREPARATION: json.dumps(record.to_json())}})
+    assert preparation(about) == record  # type: ignore[arg-type]
+    [field] = [name for name, value in record.to_json().items() if value == option]
+    assert f'metadata?["{PREPARATION}"]' in text
+    assert f'["{field}"] as? String' in text
+    cases = re.findall(r'case "(\w+)": return \.(\w+)', text)
+    assert sorted(cases) == sorted((word, word) for word in IMAGE_OPTIONS)
+    assert f"default: return .{option}" in text
+    assert text.count("[.cropAndScale: cropAndScale.rawValue]") == 1
+    assert "constraint: constraint" in text
+    assert not re.search("pixelFormat|colorSpace|kCVPixel", text)
 
 
 def test_the_generated_swift_closes_what_it_opens() -> None:

@@ -69,6 +69,10 @@ def check_report(path: Path, digest: str, *, done: str) -> dict[str, Any]:
             f"the report is about another model: expected {digest}, got {str(found)[:64]}",
             hint="verify this very model, and give that report",
         )
+    if said.get("kind", "proof") != "proof":
+        raise InputError(
+            f"the report is of the kind {str(said['kind'])[:40]}, and no proof, so the model is not {done}"
+        )
     source = said.get("source")
     if isinstance(source, dict) and source.get("digest") == digest:
         raise GateError(
