@@ -73,3 +73,11 @@ def test_what_does_not_convert_says_where(way: str) -> None:
         ct.convert(raw, inputs=[ct.TensorType(name="x", shape=EXAMPLES[0].shape)], skip_model_load=True)
     assert trail.failed == Place("1", line(Unknown, "i0e"))
     assert "i0e" in trail.op
+
+
+def test_what_captures_a_module_is_not_the_user_s(tmp_path: Path) -> None:
+    from coremlops.convert.origin import _OURS, _source
+
+    torchs = f"{tmp_path}/site-packages/torch/nn/modules/activation.py"
+    trace = f"{torchs}(901): forward\n{_OURS}improve/prove.py(107): run\n/usr/bin/coremlops(8): <module>\n"
+    assert _source(trace, innermost_last=False) == "torch/nn/modules/activation.py:901"

@@ -16,6 +16,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import takewhile
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -24,7 +25,7 @@ FORMAT = 1
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
 _TRACED = re.compile(r"^\s*(?P<file>[^\s(][^(\n]*)\((?P<line>\d+)\): (?P<function>.*)$", re.M)
 _MODULE = "module "  # begins the name of a function of `calling`
-_HERE = str(Path(__file__).parent)
+_OURS = f"{Path(__file__).parents[1]}/"
 _SITE = re.compile(r".*/(?:site|dist)-packages/")
 
 
@@ -158,13 +159,15 @@ def _source(trace: str, innermost_last: bool) -> str:
     ]
     if innermost_last:
         frames.reverse()
-    own = [frame for frame in frames if not _of_torch(frame[0])]
-    file, line = (own or frames or [("", "")])[0]
+    # From the inside out, as far as the model reaches: what is ours, and all around it, captured the model.
+    inside = list(takewhile(lambda frame: not frame[0].startswith(_OURS), frames))
+    own = [frame for frame in inside if not _of_torch(frame[0])]
+    file, line = (own or inside or [("", "")])[0]
     return f"{_short(file)}:{line}" if file else ""
 
 
 def _of_torch(file: str) -> bool:
-    return "/torch/" in _SITE.sub("/", file) or file.startswith(("<", _HERE))
+    return "/torch/" in _SITE.sub("/", file) or file.startswith("<")
 
 
 def _short(file: str) -> str:
