@@ -391,7 +391,8 @@ class _Searching:
                 noise = prove(compression.path, self.data, self.trials)
                 got = decibel(1, noise.ratio)
                 if budget is not None and compression.bytes > budget:
-                    limit -= compression.bytes - budget
+                    # Twice, since the next recipe has another overhead, and is filled up again.
+                    limit -= 2 * (compression.bytes - budget) + budget // 1000
                 elif budget is None and got < quality_db:
                     required += quality_db - got + STRICTER_DB
                 else:
