@@ -1,0 +1,157 @@
+"""Boosted trees and forests as one value, whichever library grew them.
+
+XGBoost, CatBoost and scikit-learn's forests round an input to float32 before they compare it; Core ML
+compares doubles. `rounded_below` and `rounded_up_to` give the threshold that decides alike for every double.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from coremlops.errors import ConversionError, InputError
+from coremlops.source.reference import Reference, Tensor
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+LABEL, PROBABILITIES, PREDICTION = "classLabel", "classLabel_probs", "prediction"
+MAX_NODES = 10_000_000
+MAX_DEPTH = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Branch:
+    """To `yes` where the feature is less than (`strict`) or at most the threshold; places in the tree.
+
+    `missing_yes`: where NaN goes.
+    """
+
+    feature: int
+    threshold: float
+    strict: bool
+    yes: int
+    no: int
+    missing_yes: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Leaf:
+    """What is added, by dimension of the sum."""
+
+    values: tuple[tuple[int, float], ...]
+
+
+Tree: TypeAlias = tuple[Branch | Leaf, ...]  # the root is the first
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ensemble:
+    """The sum of `base` and of one leaf a tree, then a transform.
+
+    transform: "" (the sum), "sigmoid" or "softmax". labels: of a classifier; with one dimension the sum is the
+    score of the second of two. None for a regressor. notes: what a reader of a conversion must know.
+    """
+
+    features: tuple[str, ...]
+    trees: tuple[Tree, ...]
+    base: tuple[float, ...]
+    transform: str = ""
+    labels: tuple[str, ...] | tuple[int, ...] | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TableReference(Reference):
+    """A model of a row of features, run by the library that made it; `raw` is what a converter takes.
+
+    Each feature is an input of its own, a number. Outputs: `prediction` of a regressor; `classLabel` and
+    `classLabel_probs` [classes] of a classifier. `labels`: its classes; `run`: a row [features] of doubles to
+    the prediction, or to the probabilities.
+    """
+
+    labels: tuple[Any, ...] | None = None
+    run: Any = field(default=None, repr=False)
+
+    def __call__(self, inputs: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+        import numpy as np
+
+        try:
+            row = np.array([np.asarray(value, np.float64).reshape(()) for value in self.ordered(inputs)])
+        except ValueError as error:
+            raise InputError(f"{self.name}: a number for each feature expected: {error}") from error
+        answer = np.asarray(self.run(row), np.float64).ravel()
+        if self.labels is None:
+            return {PREDICTION: answer.reshape(()) if answer.size == 1 else answer}
+        if answer.size == 1:
+            answer = np.array([1 - answer[0], answer[0]])
+        # A tie of two is the second's, of more the first's: what the libraries and Core ML say.
+        best = int(answer[1] >= answer[0]) if answer.size == 2 else int(answer.argmax())
+        return {LABEL: np.asarray(self.labels[best]), PROBABILITIES: answer}
+
+
+def feature_tensors(names: tuple[str, ...], where: str) -> tuple[Tensor, ...]:
+    """An input for each feature. Raises InputError for names that are empty or stand twice."""
+    if not names or not all(names) or len(set(names)) != len(names):
+        raise InputError(f"{where}: each feature a name of its own expected, got {', '.join(names) or 'none'}")
+    return tuple(Tensor(name, (), "float64") for name in names)
+
+
+def rounded_below(threshold: float) -> tuple[float, bool]:
+    """(t, strict) such that `x < t`, or `x <= t` where not strict, is `float32(x) < threshold`.
+
+        >>> rounded_below(0.5)
+        (0.4999999850988388, True)
+    """
+    import numpy as np
+
+    top = np.float32(threshold)
+    return _between(np.nextafter(top, np.float32(-np.inf)), top)
+
+
+def rounded_up_to(threshold: float) -> tuple[float, bool]:
+    """(t, strict) such that the comparison is `float32(x) <= threshold`, a double."""
+    import numpy as np
+
+    low = np.float32(threshold)
+    if float(low) > threshold:
+        low = np.nextafter(low, np.float32(-np.inf))
+    return _between(low, np.nextafter(low, np.float32(np.inf)))
+
+
+def _between(low: Any, top: Any) -> tuple[float, bool]:
+    """The middle of two float32 neighbours: a double there rounds to the one whose last bit is 0."""
+    import numpy as np
+
+    if not (np.isfinite(low) and np.isfinite(top)):
+        return float(top), True  # nothing rounds across it but what overflows
+    strict = bool(low.view(np.uint32) & 1)
+    return (float(low) + float(top)) / 2, strict
+
+
+def check_tree(tree: Tree, features: int, where: str) -> None:
+    """Each node is reached once, from the root, and compares a feature that is there.
+
+    Raises InputError, and ConversionError for a tree deeper than Core ML's readers are asked to take.
+    """
+    seen, level, depth = 0, [0], 0
+    while level:
+        seen += len(level)
+        depth += 1
+        if seen > len(tree):
+            raise InputError(f"{where}: a tree's node has two parents")
+        if depth > MAX_DEPTH:
+            raise ConversionError(f"{where}: a tree is deeper than {MAX_DEPTH}")
+        below = []
+        for place in level:
+            node = tree[place]
+            if isinstance(node, Branch):
+                if not (0 <= node.feature < features and 0 < min(node.yes, node.no)):
+                    raise InputError(f"{where}: a branch of a tree names feature {node.feature} of {features}")
+                if max(node.yes, node.no) >= len(tree):
+                    raise InputError(f"{where}: a branch of a tree leads out of it")
+                below += [node.yes, node.no]
+        level = below
+    if seen != len(tree):
+        raise InputError(f"{where}: {len(tree) - seen} nodes of a tree hang on no root")
