@@ -102,12 +102,12 @@ def rounded_below(threshold: float) -> tuple[float, bool]:
     """(t, strict) such that `x < t`, or `x <= t` where not strict, is `float32(x) < threshold`.
 
         >>> rounded_below(0.5)
-        (0.4999999850988388, True)
+        (0.49999998509883875, True)
     """
     import numpy as np
 
     top = np.float32(threshold)
-    return _between(np.nextafter(top, np.float32(-np.inf)), top)
+    return _between(_next(top, -np.inf), top)
 
 
 def rounded_up_to(threshold: float) -> tuple[float, bool]:
@@ -116,18 +116,25 @@ def rounded_up_to(threshold: float) -> tuple[float, bool]:
 
     low = np.float32(threshold)
     if float(low) > threshold:
-        low = np.nextafter(low, np.float32(-np.inf))
-    return _between(low, np.nextafter(low, np.float32(np.inf)))
+        low = _next(low, -np.inf)
+    return _between(low, _next(low, np.inf))
+
+
+def _next(value: Any, towards: float) -> Any:
+    import numpy as np
+
+    with np.errstate(over="ignore"):
+        return np.nextafter(value, np.float32(towards))
 
 
 def _between(low: Any, top: Any) -> tuple[float, bool]:
     """The middle of two float32 neighbours: a double there rounds to the one whose last bit is 0."""
     import numpy as np
 
-    if not (np.isfinite(low) and np.isfinite(top)):
-        return float(top), True  # nothing rounds across it but what overflows
-    strict = bool(low.view(np.uint32) & 1)
-    return (float(low) + float(top)) / 2, strict
+    # What is past the largest float32 rounds to infinity as if that were the next power of two.
+    ends = [float(np.clip(np.float64(end), -(2.0**128), 2.0**128)) for end in (low, top)]
+    strict = bool(np.float32(low).view(np.uint32) & 1)
+    return sum(ends) / 2, strict
 
 
 def check_tree(tree: Tree, features: int, where: str) -> None:
