@@ -34,7 +34,9 @@ def open_catboost(path: Path) -> TableReference:
         raise InputError(f"{path}: at most {MAX_BYTES} bytes expected")
     runner = _Runner(path)
     try:
-        found = _read(json.loads(path.read_bytes() if path.suffix == ".json" else runner.as_json()), path.name)
+        found = _read(
+            json.loads(path.read_bytes() if path.suffix == ".json" else runner.as_json()), path.name
+        )
     except (KeyError, ValueError, TypeError, IndexError, AttributeError, RecursionError) as error:
         raise InputError(f"{path}: a CatBoost model expected: {type(error).__name__}: {error}") from error
     runner.transform = found.transform
@@ -120,7 +122,9 @@ def _objective(
     given = info.get("class_params", {}).get("class_to_label", ())
     count = 2 if groups == 1 else groups
     labels: tuple[Any, ...] = tuple(given) if len(given) == count else tuple(range(count))
-    if all(float(label).is_integer() if isinstance(label, float) else isinstance(label, int) for label in labels):
+    if all(
+        float(label).is_integer() if isinstance(label, float) else isinstance(label, int) for label in labels
+    ):
         labels = tuple(int(label) for label in labels)
     else:
         labels = tuple(str(label) for label in labels)

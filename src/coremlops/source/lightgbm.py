@@ -96,9 +96,7 @@ def _fields(block: str) -> dict[str, str]:
     return dict(line.split("=", 1) for line in lines if "=" in line)
 
 
-def _objective(
-    name: str, words: list[str], groups: int, where: str
-) -> tuple[str, tuple[int, ...] | None]:
+def _objective(name: str, words: list[str], groups: int, where: str) -> tuple[str, tuple[int, ...] | None]:
     if name in _PLAIN and "sqrt" not in words:
         return "", None
     if name == "binary":

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 CORE_ML = (".mlpackage", ".mlmodel")
+# Suffix -> the library that wrote it; JSON is XGBoost's or CatBoost's.
+TABLES = {".json": "xgboost", ".ubj": "xgboost", ".txt": "lightgbm", ".cbm": "catboost"}
 # `package.module:function`; a drive or a web address has no identifier behind its colon.
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
@@ -150,7 +152,8 @@ class CoreMLReference(Reference):
 
 def open_reference(text: str | Path, *, weights: Path | None = None) -> Reference:
     """Open what `text` names: `model.pt2`, a TorchScript `model.pt`, the folder of one, `.onnx`,
-    `.mlpackage`, `.mlmodel`, or `module:factory`, a function of the user that gives (torch.nn.Module,
+    `.mlpackage`, `.mlmodel`, trees (XGBoost's `.json` and `.ubj`, LightGBM's `.txt`, CatBoost's `.cbm` and
+    `.json`), or `module:factory`, a function of the user that gives (torch.nn.Module,
     example inputs).
 
     `weights`: for a factory, a state_dict that `torch.save` wrote, read as plain tensors, or `.safetensors`.
@@ -165,7 +168,21 @@ def open_reference(text: str | Path, *, weights: Path | None = None) -> Referenc
         return _onnx(path)
     if path.suffix in CORE_ML:
         return _core_ml(path)
+    if path.suffix in TABLES:
+        return _table(path)
     return _torch_file(path)
+
+
+def _table(path: Path) -> Reference:
+    """Trees of a library, whose files of JSON differ in their first key."""
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    kind = TABLES[path.suffix]
+    if path.suffix == ".json":
+        with path.open("rb") as file:
+            kind = "xgboost" if b'"learner"' in file.read(4096) else "catboost"
+    opened: Reference = getattr(importlib.import_module(f"coremlops.source.{kind}"), f"open_{kind}")(path)
+    return opened
 
 
 def _torch_file(path: Path) -> Reference:

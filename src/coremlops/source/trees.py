@@ -50,8 +50,8 @@ Tree: TypeAlias = tuple[Branch | Leaf, ...]  # the root is the first
 class Ensemble:
     """The sum of `base` and of one leaf a tree, then a transform.
 
-    transform: "" (the sum), "sigmoid" or "softmax". labels: of a classifier; with one dimension the sum is the
-    score of the second of two. None for a regressor. notes: what a reader of a conversion must know.
+    transform: "" (the sum), "sigmoid" or "softmax". labels: of a classifier; with one dimension the sum is
+    the score of the second of two. None for a regressor. notes: what a reader of a conversion must know.
     """
 
     features: tuple[str, ...]
@@ -94,15 +94,17 @@ class TableReference(Reference):
 def feature_tensors(names: tuple[str, ...], where: str) -> tuple[Tensor, ...]:
     """An input for each feature. Raises InputError for names that are empty or stand twice."""
     if not names or not all(names) or len(set(names)) != len(names):
-        raise InputError(f"{where}: each feature a name of its own expected, got {', '.join(names) or 'none'}")
+        raise InputError(
+            f"{where}: each feature a name of its own expected, got {', '.join(names) or 'none'}"
+        )
     return tuple(Tensor(name, (), "float64") for name in names)
 
 
 def rounded_below(threshold: float) -> tuple[float, bool]:
     """(t, strict) such that `x < t`, or `x <= t` where not strict, is `float32(x) < threshold`.
 
-        >>> rounded_below(0.5)
-        (0.49999998509883875, True)
+    >>> rounded_below(0.5)
+    (0.49999998509883875, True)
     """
     import numpy as np
 
@@ -154,8 +156,10 @@ def check_tree(tree: Tree, features: int, where: str) -> None:
         for place in level:
             node = tree[place]
             if isinstance(node, Branch):
-                if not (0 <= node.feature < features and 0 < min(node.yes, node.no)):
-                    raise InputError(f"{where}: a branch of a tree names feature {node.feature} of {features}")
+                if not (0 <= node.feature < features and min(node.yes, node.no) > 0):
+                    raise InputError(
+                        f"{where}: a branch of a tree names feature {node.feature} of {features}"
+                    )
                 if max(node.yes, node.no) >= len(tree):
                     raise InputError(f"{where}: a branch of a tree leads out of it")
                 below += [node.yes, node.no]
