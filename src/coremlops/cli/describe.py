@@ -5,22 +5,40 @@ from __future__ import annotations
 import argparse
 import json
 import unicodedata
+from pathlib import Path
 from typing import Any
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("model", metavar="MODEL", help="an .mlpackage folder or an .mlmodel file")
+    parser.add_argument("model", metavar="MODEL", help="an .mlpackage or .aimodel folder or an .mlmodel file")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.epilog = "example: coremlops describe faces.mlpackage"
 
 
 def run(args: argparse.Namespace) -> int:
     """Print the model's inputs, outputs, labels, targets, size, digest and ops."""
+    if args.model.rstrip("/").endswith(".aimodel"):
+        return _core_ai(args)
     from coremlops.runtime import describe
 
     summary = describe(args.model)
     print(json.dumps(summary) if args.json else terminal_text(_text(summary)))
+    return 0
+
+
+def _core_ai(args: argparse.Namespace) -> int:
+    """An `.aimodel`, as Apple's own library reads it."""
+    from coremlops.runtime.aimodel import AIModel
+
+    summary = AIModel(Path(args.model)).describe()
+    rows = [("model", summary["path"]), ("kind", "aimodel (Core AI), iOS 27 or later")]
+    for name, signature in summary["functions"].items():
+        rows += [(side, f"{name}: {item}") for side in ("inputs", "outputs") for item in signature[side]]
+    rows += [("computes", ", ".join(summary["compute_types"]))]
+    rows += [(key, summary[key]) for key in ("author", "license", "about") if summary[key]]
+    lines = [f"{name:<9} {value}" for name, value in rows] + _ops(summary["ops"], "op")
+    print(json.dumps(summary) if args.json else terminal_text("\n".join(lines)))
     return 0
 
 

@@ -54,6 +54,7 @@ def rows(reference: TableReference, x: Any) -> Any:
 
 def main() -> None:
     x, y = data()
+    given: dict[str, Any]
     for name, objective, target, more in (
         ("value", "reg:squarederror", "value", {}),
         ("two", "binary:logistic", "two", {}),
@@ -85,8 +86,8 @@ def main() -> None:
         reference = open_reference(path)
         assert isinstance(reference, TableReference)
         asked = rows(reference, x)
-        given = [np.ravel(reference.run(row)).astype(float).tolist() for row in asked]
-        answers[path.name] = {"rows": [list(row) for row in asked], "answers": given}
+        found = [np.ravel(reference.run(row)).astype(float).tolist() for row in asked]
+        answers[path.name] = {"rows": [list(row) for row in asked], "answers": found}
     (HOME / "answers.json").write_text(json.dumps(answers))
 
 
