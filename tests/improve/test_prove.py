@@ -131,3 +131,27 @@ def test_each_function_is_proven(tmp_path: Path, capsys: pytest.CaptureFixture[s
     proof = json.loads(capsys.readouterr().out)["proof"]
     assert list(proof["outputs"]) == ["new.output_0"]
     assert any(note.startswith("old was taken from") for note in proof["notes"])
+
+
+def test_trees_are_a_file_of_their_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "two.mlmodel"
+    source = "tests/convert/trees/xgboost-two.json"
+    assert main(["convert", source, "-o", str(out), "--labels", "no,yes", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["kind"], found["labels"], found["digest"]) == ("mlmodel", ["no", "yes"], model_digest(out))
+    assert found["proof"]["ok"]
+    assert main(["convert", source, "-o", str(tmp_path / "two.mlpackage")]) == 2
+    assert "a name that ends in .mlmodel expected" in capsys.readouterr().err
+
+
+def test_core_ai_is_proven_in_its_own_runtime(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("coreai_torch")
+    out = tmp_path / "m.aimodel"
+    command = ["convert", NETS + "classes", "-o", str(out), "--kind", "aimodel"]
+    assert main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["kind"] == "aimodel"
+    assert found["proof"]["outputs"]["output_0"]["snr_db"] > 90
+    assert any("what a device compiles it to" in note for note in found["proof"]["notes"])
+    assert main([*command, "--input", "x=image:RGB"]) == 2
+    assert "inputs: --kind aimodel takes the source as it is" in capsys.readouterr().err

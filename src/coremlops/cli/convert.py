@@ -23,12 +23,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "example: coremlops convert net.py:make --weights best.pt -o net.mlpackage \\\n"
         '    --input "x=image:RGB,224x224,scale=1/255,mean=0.485:0.456:0.406,std=0.229:0.224:0.225" \\\n'
         '    --output "probabilities=tensor,post=softmax" --labels labels.txt\n'
-        'example: coremlops convert net.onnx -o net.mlpackage --shape "ids=1,128|1,256" --data samples.npz'
+        'example: coremlops convert ids.pt -o ids.mlpackage --shape "ids=1,128|1,256" --data samples.npz'
     )
     parser.add_argument(
-        "source", nargs="?", help="model.pt2, a TorchScript model.pt, the folder of one, or module:factory"
+        "source",
+        nargs="?",
+        help="model.pt2, model.pt, a folder of one, module:factory, or trees",
     )
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT.mlpackage")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT")
     parser.add_argument("--kind", choices=KINDS, help="what is written (default mlpackage)")
     parser.add_argument("--target", choices=tuple(TARGETS), help="the oldest system (default iOS16)")
     parser.add_argument("--precision", choices=PRECISIONS, help="what it computes in (default float16)")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import tempfile
 from dataclasses import asdict, dataclass
@@ -15,11 +17,12 @@ from coremlops.convert.noise import listening
 from coremlops.convert.options import LABEL, TARGETS, ConvertOptions
 from coremlops.convert.package import make_reproducible, placed
 from coremlops.convert.repairs import Repair
-from coremlops.digest import members_digest, sha256_bytes
+from coremlops.digest import members_digest, sha256_bytes, sha256_file
 from coremlops.errors import ConversionError, MissingExtraError, UsageError
 from coremlops.model import model_digest
 from coremlops.model.writing import write_synced
 from coremlops.source import Reference, open_reference
+from coremlops.source.trees import TableReference
 
 # What apps and our other rooms call the outputs of a classifier. coremltools 9 uses these names; held here,
 # not hoped for.
@@ -62,7 +65,7 @@ class Conversion:
 def convert(
     source: str | Path | Reference | None, out: Path, options: ConvertOptions | None = None
 ) -> Conversion:
-    """Convert a trained model to `out`, an `.mlpackage` that appears whole or not at all.
+    """Convert a trained model to `out`, an `.mlpackage`, `.aimodel`, or `.mlmodel` of trees: whole or not.
 
     `source`: what `open_reference` takes, or what it gave; None where `options.functions` says it all.
     Beside the package: `<stem>.debug.json`, which coremltools writes, and `<stem>.origins.json`, where each
@@ -73,6 +76,12 @@ def convert(
     coremltools or torch, ConversionError when the net does not convert.
     """
     options = options or ConvertOptions()
+    if source is not None and not isinstance(source, Reference):
+        source = open_reference(source, weights=options.weights)
+    if source is not None and options.kind == "aimodel":
+        return _aimodel(source, out, options)
+    if isinstance(source, TableReference):
+        return _table(source, out, options)
     coremltools_here()
     if (source is None) != bool(options.functions):
         raise UsageError("a source expected, or functions", hint="--function NAME=SOURCE, once for each")
@@ -102,11 +111,47 @@ def convert(
     )
 
 
-def _one(source: str | Path | Reference, options: ConvertOptions) -> tuple[Made, str]:
+def _aimodel(reference: Reference, out: Path, options: ConvertOptions) -> Conversion:
+    """Core AI's kind. Raises UsageError for what was asked and it has no word for here."""
+    from coremlops.convert.aimodel import convert_aimodel
+
+    for what in ("inputs", "outputs", "labels", "states", "keep_float32", "functions"):
+        if getattr(options, what):
+            raise UsageError(f"{what}: --kind aimodel takes the source as it is; they are for an .mlpackage")
+    with contextlib.redirect_stdout(io.StringIO()):  # Apple's library greets
+        convert_aimodel(reference, out)
+    files = {path.relative_to(out).as_posix(): path for path in out.rglob("*") if path.is_file()}
+    return Conversion(
+        path=out,
+        digest=members_digest({name: sha256_file(path) for name, path in files.items()}),
+        bytes=sum(path.stat().st_size for path in files.values()),
+        target="iOS27",
+        precision="the source's own",
+        source=reference.digest,
+        labels=(),
+        kind="aimodel",
+    )
+
+
+def _table(reference: TableReference, out: Path, options: ConvertOptions) -> Conversion:
+    """Trees: one `.mlmodel`, which every system since iOS 11 reads."""
+    from coremlops.convert.classic import convert_table
+
+    convert_table(reference, out, options, labels=options.labels, label_name=options.label_name)
+    return Conversion(
+        path=out,
+        digest=model_digest(out),
+        bytes=out.stat().st_size,
+        target="iOS11",
+        precision="float64",
+        source=reference.digest,
+        labels=options.labels or tuple(str(label) for label in reference.labels or ()),
+        kind="mlmodel",
+    )
+
+
+def _one(reference: Reference, options: ConvertOptions) -> tuple[Made, str]:
     """What was made of a source, and the source's digest."""
-    reference = source
-    if not isinstance(reference, Reference):
-        reference = open_reference(reference, weights=options.weights)
     if reference.kind not in ROUTES:
         raise ConversionError(
             f"{reference.name}: a source of kind {reference.kind} does not convert",

@@ -15,7 +15,7 @@ from coremlops.source import Card
 # Minimum deployment target -> specification version (facts: coreml-format).
 TARGETS = {"iOS15": 6, "iOS16": 7, "iOS17": 8, "iOS18": 9, "iOS26": 10}
 PRECISIONS = ("float16", "float32")
-KINDS = ("mlpackage",)
+KINDS = ("mlpackage", "aimodel")
 CAPTURES = ("trace", "export")
 LABEL = "classLabel"
 

@@ -16,8 +16,10 @@ from coremlops.convert.plan import corners
 from coremlops.convert.stated import Stated, fresh, stated
 from coremlops.digest import members_digest
 from coremlops.errors import GateError, UsageError
+from coremlops.files import replace_folder
 from coremlops.model.writing import placed
 from coremlops.source import Reference, Sample, Tensor, feed, open_reference, open_samples
+from coremlops.source.trees import PROBABILITIES, TableReference
 from coremlops.verify.report import EMULATED
 from coremlops.verify.statistics import CEILING_DB, UNDECIDED_NATS, difference, log_odds
 
@@ -25,8 +27,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SAMPLES = 8  # of random values, where there is no data
+ROWS = 256  # of random values for trees
 AT_CORNERS = 2  # for each other shape that a flexible model allows
 AGREEMENT = 0.99  # of whole numbers, which agree or do not
+CORE_AI = "executed by Core AI's runtime on this machine's CPU; what a device compiles it to is not seen here"
 RANDOM = "proven on random values: --data proves it on yours"
 
 
@@ -100,16 +104,21 @@ def convert_and_prove(
     options, wanted = options or ConvertOptions(), wanted or ProveOptions()
     if source is not None and not isinstance(source, Reference):
         source = open_reference(source, weights=options.weights)
-    if out.suffix != ".mlpackage":
-        raise UsageError(f"{out}: a name that ends in .mlpackage expected")
+    suffix = _suffix(source, options)
+    if out.suffix != suffix:
+        raise UsageError(f"{out}: a name that ends in {suffix} expected")
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".convert-", dir=out.parent) as folder:
         made = convert(source, Path(folder, out.name), options)
-        if source is None:
+        if options.kind == "aimodel" and source is not None:
+            proof = prove_aimodel(made.path, source, wanted)
+        elif isinstance(source, TableReference):
+            proof = _prove_table(made.path, source, wanted)
+        elif source is None:
             proof = _prove_functions(made.path, options, wanted)
         else:
             proof = prove(made.path, source, options, wanted)
-        final = out if proof.ok else out.with_name(f"{out.stem}.unproven.mlpackage")
+        final = out if proof.ok else out.with_name(f"{out.stem}.unproven{suffix}")
         _move(made.path, final)
     if not proof.ok:
         failed = "".join(f"\n  {line}" for line in proof.failed)
@@ -121,6 +130,55 @@ def convert_and_prove(
             "--precision float32 may mend it; --no-verify takes it as it is",
         )
     return replace(made, path=out), proof
+
+
+def _suffix(source: Reference | None, options: ConvertOptions) -> str:
+    if options.kind == "aimodel":
+        return ".aimodel"
+    return ".mlmodel" if isinstance(source, TableReference) else ".mlpackage"
+
+
+def prove_aimodel(model: Path, reference: Reference, wanted: ProveOptions) -> Proof:
+    """In Core AI's own runtime on this machine's CPU, which is not what a device makes of it."""
+    from coremlops.runtime.aimodel import AIModel
+
+    loaded = AIModel(model)
+    samples = open_samples(wanted.data, reference.inputs, count=SAMPLES, seed=wanted.seed)
+    pairs: dict[str, tuple[list[NDArray[Any]], list[NDArray[Any]]]] = {}
+    for sample in samples:
+        asked = feed(sample, reference)
+        expected = reference(asked)
+        got = loaded.predict(asked)
+        _collect(expected, [got[name] for name in expected], pairs)
+    outputs, failed = _judged(pairs, (), wanted)
+    notes = (RANDOM,) if wanted.data is None else ()
+    count = len(samples)
+    return Proof(outputs, failed, samples.about, count, samples.digest, 1, (*notes, CORE_AI))
+
+
+def _prove_table(model: Path, reference: TableReference, wanted: ProveOptions) -> Proof:
+    """Trees, row by row, in double; labels may have other names than the source's."""
+    loaded = coremlops.load(model)
+    samples = open_samples(
+        wanted.data, loaded.description.inputs, count=ROWS, seed=wanted.seed, allow_nan=True
+    )
+    pairs: dict[str, tuple[list[NDArray[Any]], list[NDArray[Any]]]] = {}
+    for sample in samples:
+        asked = feed(sample, loaded.description)
+        _collect(_numbers(reference(asked)), list(_numbers(loaded.predict(asked)).values()), pairs)
+    outputs, failed = _judged(pairs, (), wanted)
+    notes = (RANDOM,) if wanted.data is None else ()
+    return Proof(outputs, failed, samples.about, len(samples), samples.digest, 1, notes)
+
+
+def _numbers(answer: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+    """Probabilities in the order of the labels, as an array or by label; of a regressor its value."""
+    for name, value in answer.items():
+        if isinstance(value, Mapping):
+            return {name: np.asarray(list(value.values()), np.float64)}
+    if PROBABILITIES in answer:
+        return {PROBABILITIES: np.asarray(answer[PROBABILITIES], np.float64)}
+    return {name: np.asarray(value, np.float64).ravel() for name, value in answer.items()}
 
 
 def _prove_functions(model: Path, options: ConvertOptions, wanted: ProveOptions) -> Proof:
@@ -173,7 +231,7 @@ def prove(
             _collect(expected, _arrays(got, said), pairs)
             if wanted.progress is not None:
                 wanted.progress(i + 1, len(samples) + len(extra))
-    outputs, failed = _judged(pairs, said, wanted)
+    outputs, failed = _judged(pairs, said.plan.labels, wanted)
     return Proof(
         outputs,
         failed,
@@ -187,8 +245,13 @@ def prove(
 
 def _move(made: Path, final: Path) -> None:
     """The package and what was written beside it."""
-    with placed(final) as partial:
-        made.rename(partial)
+    if final.suffix == ".mlpackage":
+        with placed(final) as partial:
+            made.rename(partial)
+    elif made.is_dir():
+        replace_folder(made, final)
+    else:
+        made.replace(final)
     for beside in made.parent.glob(f"{made.stem}.*.json"):
         beside.replace(final.with_name(f"{final.stem}{beside.name.removeprefix(made.stem)}"))
 
@@ -237,7 +300,9 @@ def _collect(
 
 
 def _judged(
-    pairs: Mapping[str, tuple[list[NDArray[Any]], list[NDArray[Any]]]], said: Stated, wanted: ProveOptions
+    pairs: Mapping[str, tuple[list[NDArray[Any]], list[NDArray[Any]]]],
+    labels: tuple[str, ...],
+    wanted: ProveOptions,
 ) -> tuple[dict[str, dict[str, Any]], tuple[str, ...]]:
     outputs: dict[str, dict[str, Any]] = {}
     failed: list[str] = []
@@ -255,8 +320,8 @@ def _judged(
                 failed.append(f"{name}: agreement: at least {AGREEMENT} expected, got {share:.4g}")
             continue
         numbers = _compared(mine, other)
-        if i == 0 and said.plan.labels and len(said.plan.labels) > 1:
-            rows = (mine.reshape(-1, len(said.plan.labels)), other.reshape(-1, len(said.plan.labels)))
+        if i == 0 and len(labels) > 1:
+            rows = (mine.reshape(-1, len(labels)), other.reshape(-1, len(labels)))
             logs = difference(*(log_odds(row) for row in rows), floor=UNDECIDED_NATS)
             same = float(np.mean(rows[0].argmax(1) == rows[1].argmax(1)))
             numbers |= {"log_odds_snr_db": logs.snr_db, "top1_agreement": same}

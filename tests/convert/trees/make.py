@@ -55,6 +55,7 @@ def rows(reference: TableReference, x: Any) -> Any:
 def main() -> None:
     x, y = data()
     given: dict[str, Any]
+    more: Any
     for name, objective, target, more in (
         ("value", "reg:squarederror", "value", {}),
         ("two", "binary:logistic", "two", {}),
