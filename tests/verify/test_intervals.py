@@ -53,6 +53,11 @@ def test_a_paired_difference_is_nearer_than_either_value() -> None:
     assert np.diff(found.drop_interval)[0] < np.diff(found.model_interval)[0] / 20
 
 
+def test_a_source_that_is_always_right_is_no_share() -> None:
+    found = measured("correlation", np.array([[0.9], [0.8], [0.95]]), np.ones((3, 1)), 0.95)
+    assert found.source_interval == (1.0, 1.0)
+
+
 def test_errors_are_summed_before_they_are_divided() -> None:
     tokens: list[Outputs] = [{"t": np.array([1, 2, 3])}, {"t": np.array([4])}]
     rows = np.array(METRICS["token_errors"](tokens, [[1, 3], [5]]))

@@ -182,21 +182,26 @@ def _interval_cell(value: float, interval: tuple[float, float] | None) -> str:
 def _slices(report: Report) -> str:
     if not report.slices:
         return ""
+    heads_of = {"top1_agreement": "Same label", "accuracy_model": "Accuracy", "accuracy_source": "Source"}
+    shares = {
+        name: head
+        for name, head in heads_of.items()
+        if any(getattr(item, name) is not None for item in report.slices)
+    }
     rows = "".join(
         f"<tr><td>{escape(item.name)}</td><td class='number'>{item.examples}</td>"
-        f"<td class='number'>{_db(item.snr_db)}</td><td class='number'>{_share(item.top1_agreement)}</td>"
-        f"<td class='number'>{_share(item.accuracy_model)}</td>"
-        f"<td class='number'>{_share(item.accuracy_source)}</td>"
+        f"<td class='number'>{_db(item.snr_db)}</td>"
+        + "".join(f"<td class='number'>{_share(getattr(item, name))}</td>" for name in shares)
         + "".join(_interval_cell(found.model, found.model_interval) for found in item.measures)
         + "</tr>"
         for item in report.slices[:LISTED_SLICES]
     )
-    heads = "".join(f'<th class="number">{escape(item.name)}</th>' for item in report.measures)
+    names = [*shares.values(), *(item.name for item in report.measures)]
+    heads = "".join(f'<th class="number">{escape(name)}</th>' for name in names)
     return (
-        f"<section><h2>Slices, the worst first</h2>"
+        "<section><h2>Slices, the worst first</h2>"
         '<div class="scroll"><table><thead><tr><th>Slice</th><th class="number">Examples</th>'
-        '<th class="number">SNR</th><th class="number">Same label</th><th class="number">Accuracy</th>'
-        f'<th class="number">Source</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div></section>'
+        f'<th class="number">SNR</th>{heads}</tr></thead><tbody>{rows}</tbody></table></div></section>'
     )
 
 

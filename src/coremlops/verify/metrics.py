@@ -109,21 +109,22 @@ def measured(name: str, model: NDArray[Any], source: NDArray[Any], confidence: f
 
     if model.shape != source.shape or (ratio and not (model[:, 1].any() and source[:, 1].any())):
         raise UsageError(f"the metric {name}: the same kind of numbers for both sides expected, not all 0")
+    share = not ratio and bool(np.isin(both, (0, 1)).all())  # both sides', or a perfect source looks like one
     value = float(of(model.mean(0)[None], 0)[0]), float(of(source.mean(0)[None], 0)[0])
     return Measured(
         name,
         *value,
-        _interval(model, confidence),
-        _interval(source, confidence),
+        _interval(model, confidence, share),
+        _interval(source, confidence, share),
         value[1] - value[0],
         resampled(both, drop, confidence),
     )
 
 
-def _interval(values: NDArray[Any], confidence: float) -> Interval | None:
+def _interval(values: NDArray[Any], confidence: float, share: bool) -> Interval | None:
     if values.shape[1] == 2:
         return resampled(values, lambda means: means[:, 0] / means[:, 1], confidence)
-    if np.isin(values, (0, 1)).all():
+    if share:
         return wilson(int(values.sum()), len(values), confidence)
     return resampled(values, first_mean, confidence)
 
