@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 CORE_ML = (".mlpackage", ".mlmodel")
 # Suffix -> the library that wrote it; JSON is XGBoost's or CatBoost's.
-TABLES = {".json": "xgboost", ".ubj": "xgboost", ".txt": "lightgbm", ".cbm": "catboost"}
+TABLES = {".json": "xgboost", ".ubj": "xgboost", ".txt": "lightgbm", ".cbm": "catboost", ".skops": "sklearn"}
 # `package.module:function`; a drive or a web address has no identifier behind its colon.
 _FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
 
@@ -152,9 +152,9 @@ class CoreMLReference(Reference):
 
 def open_reference(text: str | Path, *, weights: Path | None = None) -> Reference:
     """Open what `text` names: `model.pt2`, a TorchScript `model.pt`, the folder of one, `.onnx`,
-    `.mlpackage`, `.mlmodel`, trees (XGBoost's `.json` and `.ubj`, LightGBM's `.txt`, CatBoost's `.cbm` and
-    `.json`), or `module:factory`, a function of the user that gives (torch.nn.Module,
-    example inputs).
+    `.mlpackage`, `.mlmodel`, a model of a table's rows (XGBoost's `.json` and `.ubj`, LightGBM's `.txt`,
+    CatBoost's `.cbm` and `.json`, scikit-learn's `.skops`), or `module:factory`, a function of the user that
+    gives (torch.nn.Module, example inputs).
 
     `weights`: for a factory, a state_dict that `torch.save` wrote, read as plain tensors, or `.safetensors`.
     Raises UsageError and InputError for a name that leads to no model, and MissingExtraError.

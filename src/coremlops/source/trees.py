@@ -86,8 +86,9 @@ class TableReference(Reference):
             return {PREDICTION: answer.reshape(()) if answer.size == 1 else answer}
         if answer.size == 1:
             answer = np.array([1 - answer[0], answer[0]])
-        # A tie of two is the second's, of more the first's: what the libraries and Core ML say.
-        best = int(answer[1] >= answer[0]) if answer.size == 2 else int(answer.argmax())
+        # A tie of two that share one score is the second's, else the first's: as the libraries and Core ML.
+        shared = isinstance(self.raw, Ensemble) and len(self.raw.base) == 1
+        best = int(answer[1] >= answer[0]) if shared else int(answer.argmax())
         return {LABEL: np.asarray(self.labels[best]), PROBABILITIES: answer}
 
 

@@ -8,11 +8,13 @@ from typing import Any
 
 from coremlops import __version__
 from coremlops.convert.classic.ensemble import write_ensemble
+from coremlops.convert.classic.linear import write_linear
 from coremlops.convert.options import ConvertOptions
 from coremlops.errors import UsageError
 from coremlops.files import write_atomic
 from coremlops.model.proto import canonical_bytes, message_class
 from coremlops.source import Reference, open_reference
+from coremlops.source.sklearn import Linear
 from coremlops.source.trees import LABEL, PREDICTION, TableReference
 
 # Core ML has trees, linear models, support vectors and scalers since iOS 11.
@@ -61,9 +63,13 @@ def to_spec(reference: TableReference, given: Sequence[str] = (), label_name: st
         _regressor(spec)
     else:
         describe_classes(spec, labels, label_name)
-    write_ensemble(spec, reference.raw)
+    linear = isinstance(reference.raw, Linear)
+    if linear:
+        write_linear(spec, reference.raw)
+    else:
+        write_ensemble(spec, reference.raw)
     if labels is not None:
-        write_labels(spec.treeEnsembleClassifier, labels)
+        write_labels(spec.glmClassifier if linear else spec.treeEnsembleClassifier, labels)
     return spec
 
 
