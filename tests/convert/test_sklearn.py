@@ -100,13 +100,19 @@ def test_answers_as_scikit_learn_does(name: str, fitted: dict[str, Any], tmp_pat
             assert str(found["classLabel"]) == str(estimator.predict([row])[0])
 
 
-def test_a_skops_file(fitted: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "name", ["LogisticRegression, two", "ExtraTreesClassifier, two", "HistGradientBoostingClassifier, two"]
+)
+def test_a_skops_file(name: str, fitted: dict[str, Any], tmp_path: Path) -> None:
     skops_io = pytest.importorskip("skops.io")
     path = tmp_path / "m.skops"
-    skops_io.dump(fitted["LogisticRegression, two"], path)
+    skops_io.dump(fitted[name], path)
     reference = convert_table(path, tmp_path / "a.mlmodel")
     found = reference(dict(zip(("f0", "f1", "f2", "f3"), X[0], strict=True)))
     assert str(found["classLabel"]) == CLASSES["two"][0]
+    skops_io.dump({"model": Path}, path)
+    with pytest.raises(InputError, match=r"types that are not trusted: pathlib"):
+        open_reference(path)
     path.write_bytes(b"no zip")
     with pytest.raises(InputError, match="a skops file expected"):
         open_reference(path)
