@@ -186,6 +186,10 @@ def test_a_target_is_raised_when_it_is_said(tmp_path: Path) -> None:
     assert list(spec.mlProgram.functions["main"].block_specializations) == ["CoreML8"]
     x = np.ones((1, 48), np.float32)
     assert np.isfinite(coremlops.load(made.path).predict({"x": x})["y"]).all()
+    # What was compressed is not kept beside it: the files are as large as those of a model that was newer.
+    newer = compress(network(tmp_path / "n.mlpackage", version=9), tmp_path / "same.mlpackage", recipe)
+    weights = "Data/com.apple.CoreML/weights/weight.bin"
+    assert (made.path / weights).read_bytes() == (newer.path / weights).read_bytes()
     with pytest.raises(UsageError, match="can be raised, not lowered"):
         compress(network(tmp_path / "new.mlpackage"), tmp_path / "older.mlpackage", Recipe(), target="iOS16")
     with pytest.raises(UsageError, match=r"one of iOS15, .* expected, got 'iOS19'"):

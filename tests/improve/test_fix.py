@@ -208,3 +208,28 @@ def test_a_step_that_fails_says_where(broken: tuple[Path, Path, Path], tmp_path:
         report = json.loads((down / "report.json").read_text())
         assert ("locate" in report) is located
     assert report["ok"] is False
+
+
+def test_a_factory_is_mended_whose_ops_are_called_by_numbers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import json
+
+    from coremlops.cli import main
+
+    (tmp_path / "overflowing.py").write_text(
+        "import torch\n\nclass Net(torch.nn.Module):\n    def __init__(self):\n        super().__init__()\n"
+        "        self.head = torch.nn.Linear(8, 6)\n\n    def forward(self, x):\n"
+        "        e = torch.exp(self.head(x) + 12)\n        return e / e.sum(1, keepdim=True)\n\n"
+        "def make():\n    return Net(), torch.zeros(1, 8)\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    np.savez("x.npz", x=np.random.default_rng(0).normal(size=(4, 1, 8)).astype("f"))
+    source, mended = "overflowing.py:make", tmp_path / "mended.mlpackage"
+    assert main(["convert", source, "-o", "net.mlpackage", "--no-verify"]) == 0
+    capsys.readouterr()
+    proving = ["verify", "net.mlpackage", "--against", source, "--data", "x.npz", "--json"]
+    assert main([*proving, "--fix", "-o", str(mended)]) == 0
+    kept = json.loads(capsys.readouterr().out)["fix"]["kept_float32"]
+    assert any(name.startswith("op_") for name in kept)  # coremltools calls them 14 and 15 while it converts
+    assert main(["verify", str(mended), *proving[2:]]) == 0

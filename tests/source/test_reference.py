@@ -78,7 +78,7 @@ def test_weights_of_a_factory_come_from_a_file(home: Path, suffix: str) -> None:
     ("text", "message"),
     [
         ("two_net:wrong", "expected \\(torch.nn.Module, example inputs\\)"),
-        ("two_net:needs", "missing 1 required positional argument"),
+        ("two_net:needs", "missing a required argument"),
         ("two_net:nothing", "has no attribute"),
         ("no_such_module:make", "No module named"),
     ],
@@ -152,3 +152,30 @@ def test_a_file_that_is_no_onnx_is_refused(tmp_path: Path) -> None:
     (tmp_path / "n.onnx").write_bytes(b"nothing")
     with pytest.raises(InputError, match="an ONNX model expected"):
         open_reference(tmp_path / "n.onnx")
+
+
+def test_a_factory_in_a_file_that_may_be_called_as_a_module_is(home: Path) -> None:
+    (home / "sub").mkdir()
+    (home / "two_net.py").rename(home / "sub" / "two_net.py")
+    here = open_reference("sub/two_net.py:make")
+    assert [item.name for item in here.inputs] == ["x", "mask"]
+    (home / "json.py").write_text(NET)  # a name that a module has already
+    assert open_reference("json.py:make").digest == here.digest
+    with pytest.raises(UsageError, match=r"no\.py.*No such file"):
+        open_reference("no.py:make")
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("def make():\n    return {}['gone']", r"raised KeyError: 'gone' \(bad_net\.py:2\)"),
+        ("def make():\n    return 1 + 'a'", r"raised TypeError: .*\(bad_net\.py:2\)"),
+        ("1 / 0", r"raised ZeroDivisionError: division by zero \(bad_net\.py:1\)"),
+        ("def (", r"raised SyntaxError: .*\(bad_net\.py:1\)"),
+    ],
+)
+def test_what_the_users_own_code_raises_is_told_with_its_place(home: Path, code: str, message: str) -> None:
+    (home / "bad_net.py").write_text(code)
+    with pytest.raises(UsageError, match=rf"bad_net\.py:make: {message}"):
+        open_reference("bad_net.py:make")
+    sys.modules.pop("bad_net", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from coremlops.errors import DataError, InputError
+from coremlops.errors import DataError, InputError, UsageError
 from coremlops.model import ArrayFeature, Feature, ImageFeature, ModelDescription
 from coremlops.source import Reference, Sample, Tensor, feed, open_samples
 
@@ -143,3 +144,22 @@ def test_arrays_go_by_name_or_by_position_with_dtype_and_leading_axis() -> None:
     assert not by_position["q"].any()
     with pytest.raises(InputError, match="the input c expected, got b, a"):
         feed(sample, _reference(Tensor("a", (4,)), Tensor("c", (4,))))
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (
+            "def data():\n    yield {'x': 1}\n    raise KeyError('gone')",
+            r"raised KeyError: 'gone' \(bad_data\.py:3\)",
+        ),
+        ("def data(count):\n    return []", "missing a required argument: 'count'"),
+    ],
+)
+def test_what_a_function_of_the_user_raises_is_told_with_its_place(
+    tmp_path: Path, code: str, message: str
+) -> None:
+    (tmp_path / "bad_data.py").write_text(code)
+    with pytest.raises(UsageError, match=message):
+        open_samples(f"{tmp_path}/bad_data.py:data", [ARRAY])
+    sys.modules.pop("bad_data", None)

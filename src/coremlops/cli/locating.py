@@ -42,12 +42,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def find(args: argparse.Namespace, limit_db: float) -> Location:
     """Locate, with progress on a terminal."""
+    from coremlops.source.reference import open_reference
     from coremlops.verify.locate import LocateOptions, locate
 
     precision = args.precision if args.precision != "float32" else "typed"
     options = LocateOptions(precision=precision, limit_db=limit_db, progress=_progress())
     data = None if args.data == "random" else args.data
-    return locate(args.model, args.against, data, options)
+    against = open_reference(args.against, weights=args.weights) if args.against is not None else None
+    return locate(args.model, against, data, options)
 
 
 def alone(args: argparse.Namespace, limit_db: float) -> int:
@@ -80,8 +82,8 @@ def mend(args: argparse.Namespace, verifying: VerifyOptions) -> tuple[Fix, Repor
     options = FixOptions(limit_db=verifying.gates.snr_db, progress=say)
     return fix_model(
         package_of(args.model),
-        Path(args.against),
-        Path(args.data),
+        args.against,
+        None if args.data == "random" else args.data,
         args.out,
         verifying=verifying,
         options=options,
@@ -98,7 +100,7 @@ def correct(args: argparse.Namespace) -> int:
 
     if args.against is None or args.data is None or args.out is None:
         raise UsageError("--correct-outputs needs --against, --data that it is not fitted on, and --out")
-    reference = open_reference(str(args.against))
+    reference = open_reference(args.against, weights=args.weights)
     fitted, held_out = (
         open_samples(str(data), reference.inputs) for data in (args.correct_outputs, args.data)
     )

@@ -119,9 +119,9 @@ def compress(
     source = asset.digest
     spec = type(asset.spec)()
     spec.CopyFrom(asset.spec)
-    found = find_weights(replace(asset, spec=spec))
-    _check_recipe(asset, source, found, recipe)
     raise_target(asset, spec, spec.specificationVersion if target is None else version_of(target))
+    found = find_weights(replace(asset, spec=spec))  # in the program as it will be, for they are edited there
+    _check_recipe(asset, source, found, recipe)
     for entry in found:
         check_target(asset, setting_for(entry.weight, recipe), spec.specificationVersion, entry.weight.name)
     chosen, results = _encode(asset, found, recipe, progress, {} if encodings is None else encodings, workers)

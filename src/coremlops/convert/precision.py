@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -15,8 +16,8 @@ TYPE = "type:"
 class Precision:
     """What is handed to coremltools as `compute_precision`, and what it was asked about.
 
-    `keep`: glob patterns of op names, as coremltools knows them before it chooses the precision, or
-    `type:softmax`.
+    `keep`: glob patterns of op names, or `type:softmax`. A name is what coremltools knows before it chooses
+    the precision, `14`, or what it writes into the file, `op_14`, which is what a user sees.
     """
 
     def __init__(self, precision: str, keep: Sequence[str] = ()) -> None:
@@ -35,9 +36,13 @@ class Precision:
 
     def keeps(self, name: str, kind: str) -> bool:
         """Whether an op stays in float32."""
-        self.names |= {name, TYPE + kind}
+        written = _written(name)
+        self.names |= {written, TYPE + kind}
+        names = (name, written)
         found = {
-            item for item in self.keep if fnmatchcase(TYPE + kind if item.startswith(TYPE) else name, item)
+            item
+            for item in self.keep
+            if any(fnmatchcase(text, item) for text in ((TYPE + kind,) if item.startswith(TYPE) else names))
         }
         self.used |= found
         return bool(found)
@@ -49,3 +54,9 @@ class Precision:
                 near = get_close_matches(pattern, self.names, n=1)
                 hint = f"did you mean {near[0]!r}?" if near else "see the names with coremlops describe"
                 raise UsageError(f"keep_float32: no op is called {pattern!r}", hint=hint)
+
+
+def _written(name: str) -> str:
+    """An op's name as a file may hold it. Source: coremltools 9.0, `passes/defs/preprocess.py`."""
+    plain = re.sub(r"[^a-zA-Z0-9_]", "_", name)
+    return f"op_{plain}" if plain[:1].isdigit() else plain

@@ -42,8 +42,8 @@ class FixOptions:
 
 def fix_model(
     model: Path,
-    against: Path,
-    data: Path,
+    against: str | Path | Reference,
+    data: str | Path | Samples | None,
     out: Path,
     *,
     verifying: VerifyOptions | None = None,
@@ -52,22 +52,27 @@ def fix_model(
 ) -> tuple[Fix, Report]:
     """`fix` with our own conversion and proof: the mended model, and the report that proves it.
 
+    `against`, `data`: what `open_reference` and `open_samples` take; `verifying.weights` are the source's.
     `converting`: None for what the model itself says: its target, author, description and provenance.
     """
     verifying = verifying or VerifyOptions()
     options = options or FixOptions(limit_db=verifying.gates.snr_db)
     made_with = converting or options_of(ModelAsset.open(model))
     reports: list[Report] = []
+    reference = (
+        against if isinstance(against, Reference) else open_reference(against, weights=verifying.weights)
+    )
+    samples = (
+        data if isinstance(data, Samples) else open_samples(data, ModelAsset.open(model).description.inputs)
+    )
 
     def convert_again(path: Path, kept: tuple[str, ...]) -> None:
-        convert(against, path, replace(made_with, keep_float32=(*made_with.keep_float32, *kept)))
+        convert(reference, path, replace(made_with, keep_float32=(*made_with.keep_float32, *kept)))
 
     def prove(path: Path) -> Proof:
-        reports.append(verify(path, against, data, verifying))
+        reports.append(verify(path, reference, samples, verifying))
         return Proof(reports[-1].ok, reports[-1].failed, reports[-1].to_json())
 
-    samples = open_samples(str(data), ModelAsset.open(model).description.inputs)
-    reference = open_reference(against)
     made = fix(model, reference, samples, out, convert=convert_again, prove=prove, options=options)
     return made, reports[-1]
 

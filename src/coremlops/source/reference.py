@@ -9,16 +9,18 @@ A kind of source is a subclass here; `open_reference` finds it by what the name 
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import inspect
 import re
 import sys
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coremlops.digest import members_digest, sha256_bytes, sha256_file
-from coremlops.errors import InputError, MissingExtraError, UsageError
+from coremlops.errors import CoremlopsError, InputError, MissingExtraError, UsageError
 from coremlops.source.card import Card
 from coremlops.source.place import KINDS, open_source
 from coremlops.source.program import Program, last_line
@@ -29,8 +31,8 @@ if TYPE_CHECKING:
 CORE_ML = (".mlpackage", ".mlmodel")
 # Suffix -> the library that wrote it; JSON is XGBoost's or CatBoost's.
 TABLES = {".json": "xgboost", ".ubj": "xgboost", ".txt": "lightgbm", ".cbm": "catboost", ".skops": "sklearn"}
-# `package.module:function`; a drive or a web address has no identifier behind its colon.
-_FACTORY = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+# `package.module:function`, `file.py:function`; a drive or a web address has no identifier behind its colon.
+FUNCTION = re.compile(r"(?:[A-Za-z_][\w.]*|[^:]+\.py):[A-Za-z_]\w*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +161,7 @@ def open_reference(text: str | Path, *, weights: Path | None = None) -> Referenc
     `weights`: for a factory, a state_dict that `torch.save` wrote, read as plain tensors, or `.safetensors`.
     Raises UsageError and InputError for a name that leads to no model, and MissingExtraError.
     """
-    if isinstance(text, str) and _FACTORY.fullmatch(text) and not Path(text).exists():
+    if isinstance(text, str) and FUNCTION.fullmatch(text) and not Path(text).exists():
         return _factory(text, weights)
     if weights is not None:
         raise UsageError("weights belong to a source module:factory; a file has its own")
@@ -219,19 +221,71 @@ def _scripted_inputs(scripted: Any) -> tuple[Tensor, ...]:
 
 
 def user_object(text: str) -> Any:
-    """What `module:name` names, imported as `python -m` would find it: the working folder first.
+    """What `module:name` or `folder/file.py:name` names. A module is found as `python -m` would find it: the
+    working folder first; beside a file its own folder comes first.
 
     It is the user's own code. Raises UsageError.
     """
-    home, _, name = text.partition(":")
-    if "" not in sys.path and str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
+    home, _, name = text.rpartition(":")
+    file = Path(home) if home.endswith(".py") else None
+    folder = str(Path.cwd() if file is None else file.resolve().parent)
+    if folder not in sys.path and (file is not None or "" not in sys.path):
+        sys.path.insert(0, folder)
     try:
-        return getattr(importlib.import_module(home), name)
-    except (ImportError, AttributeError) as error:
+        return getattr(importlib.import_module(home) if file is None else _user_file(file), name)
+    except (ImportError, AttributeError, OSError) as error:
         raise UsageError(
-            f"{text}: {error}", hint="expected module:name, as Python would import it"
+            f"{text}: {error}", hint="expected module:name, as Python would import it, or file.py:name"
         ) from error
+    except Exception as error:  # the user's own, while it is imported
+        raise UsageError(f"{text}: {raised(error)}") from error
+
+
+def _user_file(path: Path) -> Any:
+    """The module that a file holds, imported once. One of its name that is another file's is let be."""
+    path = path.resolve()
+    known = sys.modules.get(path.stem)
+    name = path.stem if known is None or getattr(known, "__file__", None) == str(path) else str(path)
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:  # never: the suffix is .py
+        raise ImportError(f"{path} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def called(function: Any, text: str) -> Any:
+    """What the user's function, which `text` names, gives without arguments. Raises UsageError."""
+    try:
+        inspect.signature(function).bind()
+    except TypeError as error:
+        raise UsageError(f"{text}: {error}", hint="expected a function without arguments") from error
+    except ValueError:  # a built-in function does not say
+        pass
+    try:
+        return function()
+    except CoremlopsError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{text}: {raised(error)}") from error
+
+
+def raised(error: Exception) -> str:
+    """What the user's code raised, and where: `raised KeyError: 'x' (net.py:4)`."""
+    if isinstance(error, SyntaxError):
+        place = (error.filename, error.lineno)
+    else:
+        frames = traceback.extract_tb(error.__traceback__)
+        place = (frames[-1].filename, frames[-1].lineno) if frames else (None, None)
+    where = f" ({Path(place[0]).name}:{place[1]})" if place[0] else ""
+    return f"raised {type(error).__name__}: {last_line(error)}{where}"
 
 
 def _factory(text: str, weights: Path | None) -> Reference:
@@ -241,10 +295,7 @@ def _factory(text: str, weights: Path | None) -> Reference:
         raise MissingExtraError("torch", "torch") from None
     factory = user_object(text)
     torch.manual_seed(0)  # an untrained net is the same net each time
-    try:
-        made = factory()
-    except TypeError as error:
-        raise UsageError(f"{text}: {error}", hint="expected a function without arguments") from error
+    made = called(factory, text)
     if not isinstance(made, tuple) or len(made) != 2 or not isinstance(made[0], torch.nn.Module):
         raise UsageError(f"{text} gives {type(made).__name__}; expected (torch.nn.Module, example inputs)")
     module, given = made

@@ -23,7 +23,7 @@ from coremlops.errors import DataError, InputError
 from coremlops.model import ArrayFeature, ImageFeature, ModelDescription
 from coremlops.source.card import ImageInput, parse_image_input
 from coremlops.source.pictures import MAX_PICTURES, SUFFIXES, open_picture, read_labelled
-from coremlops.source.reference import Reference, Tensor, user_object
+from coremlops.source.reference import Reference, Tensor, called, user_object
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -262,11 +262,11 @@ def _load(path: Path) -> Iterator[tuple[str, NDArray[Any]]]:
 
 def _from_function(text: str) -> Samples:
     function = user_object(text)
-    items = function()
+    items = called(function, text)
     if not isinstance(items, Iterable):
         raise DataError(f"{text}: dicts or (dict, truth) expected, got {type(items).__name__}")
     samples = []
-    for i, item in enumerate(items):
+    for i, item in enumerate(called(lambda: list(items), text)):
         inputs, truth = item if isinstance(item, tuple) and len(item) == 2 else (item, None)
         if not isinstance(inputs, Mapping):
             raise DataError(f"{text}: item {i}: a dict or (dict, truth) expected, got {type(item).__name__}")
