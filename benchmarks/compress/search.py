@@ -45,6 +45,7 @@ from real_nets import NETS, TOKENS, _folder  # noqa: E402
 import coremlops  # noqa: E402
 from coremlops.compress import Recipe, Setting, compress, encode  # noqa: E402
 from coremlops.compress.encoding import Unfit  # noqa: E402
+from coremlops.errors import GateError  # noqa: E402
 from coremlops.improve.search import SETTINGS, SearchOptions, search  # noqa: E402
 from coremlops.improve.trials import Trials  # noqa: E402
 from coremlops.source.samples import Sample, Samples, feed  # noqa: E402
@@ -167,9 +168,12 @@ def measure(model: Path, inputs: Inputs, folder: Path, found_of: dict[str, Any])
         made = compress(model, folder / "uniform.mlpackage", Recipe(setting), target="iOS18")
         found_of["bytes"] = made.bytes_before
         options = SearchOptions(budget_bytes=made.bytes, target="iOS18", journal=folder / "journal.jsonl")
-        found = search(model, folder / "searched.mlpackage", seen, options=options)
+        compressions = {"uniform": made}
+        with contextlib.suppress(GateError):  # no recipe is as small: the row says so by having none
+            found = search(model, folder / "searched.mlpackage", seen, options=options)
+            compressions["searched"] = found.compression
         row = found_of["rows"][str(setting)] = {}
-        for name, compression in (("uniform", made), ("searched", found.compression)):
+        for name, compression in compressions.items():
             row[name] = {
                 "bytes": compression.bytes,
                 "seen_db": db(compression.path, seen, exact["seen"]),
