@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from coremlops.convert import ConvertOptions
     from coremlops.improve.fix import Fix
+    from coremlops.source import Reference
     from coremlops.verify import Report, VerifyOptions
     from coremlops.verify.locate import Location
 
@@ -37,19 +39,51 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="the last resort: fit a scale and an offset of each output on this data, and write them into a "
         "copy of the model if they bring it nearer to the source on --data, too",
     )
+    group.add_argument(
+        "--options",
+        type=Path,
+        metavar="FILE",
+        help="of --fix: how to convert again, as convert --options; else as the model says",
+    )
     group.add_argument("-o", "--out", type=Path, metavar="OUT.mlpackage", help="where the mended model goes")
 
 
-def find(args: argparse.Namespace, limit_db: float) -> Location:
+def source_of(args: argparse.Namespace) -> str | Reference:
+    """What `--against` names: a program of PyTorch is opened, and asked as the model was converted from it.
+
+    Raises InputError and UsageError.
+    """
+    from coremlops.improve.fix import as_converted
+    from coremlops.model import ModelAsset
+    from coremlops.source import open_reference
+    from coremlops.verify.locate.program import package_of
+
+    if package_of(Path(args.against)).suffix in (".mlpackage", ".mlmodel", ".onnx"):
+        return str(args.against)
+    asset = ModelAsset.open(package_of(args.model))
+    return as_converted(asset, open_reference(args.against, weights=args.weights), _options(args))[0]
+
+
+def _options(args: argparse.Namespace) -> ConvertOptions | None:
+    from coremlops.convert.options_file import parse_options, read_options
+
+    return None if args.options is None else parse_options(read_options(args.options), str(args.options))
+
+
+def find(args: argparse.Namespace, limit_db: float, against: str | Reference | None) -> Location:
     """Locate, with progress on a terminal."""
-    from coremlops.source.reference import open_reference
     from coremlops.verify.locate import LocateOptions, locate
 
     precision = args.precision if args.precision != "float32" else "typed"
-    options = LocateOptions(precision=precision, limit_db=limit_db, progress=_progress())
-    data = None if args.data == "random" else args.data
-    against = open_reference(args.against, weights=args.weights) if args.against is not None else None
-    return locate(args.model, against, data, options)
+    options = LocateOptions(
+        precision=precision, limit_db=limit_db, function=args.function, progress=_progress()
+    )
+    return locate(args.model, against, data_of(args), options)
+
+
+def data_of(args: argparse.Namespace) -> str | None:
+    """What `--data` names; None for random values."""
+    return None if args.data == "random" else args.data
 
 
 def alone(args: argparse.Namespace, limit_db: float) -> int:
@@ -62,7 +96,7 @@ def alone(args: argparse.Namespace, limit_db: float) -> int:
             f"{missing} expected",
             hint="--locate alone can do without, and makes no page",
         )
-    location = find(args, limit_db)
+    location = find(args, limit_db, None if args.against is None else source_of(args))
     if args.report is not None:
         args.report.write_text(json.dumps({"locate": location.to_json()}, indent=2) + "\n", "utf-8")
     print(json.dumps({"locate": location.to_json()}) if args.json else location.summary())
@@ -74,18 +108,28 @@ def alone(args: argparse.Namespace, limit_db: float) -> int:
 
 
 def mend(args: argparse.Namespace, verifying: VerifyOptions) -> tuple[Fix, Report]:
-    """`--fix`: the mended model at `--out`, and its proof. Raises GateError when nothing keeps the gates."""
+    """`--fix`: the mended model at `--out`, and its proof.
+
+    Raises UsageError for what is no source to convert again, GateError when nothing keeps the gates.
+    """
+    from coremlops.errors import UsageError
     from coremlops.improve.fix import FixOptions, fix_model
     from coremlops.verify.locate.program import package_of
 
+    if package_of(Path(args.against)).suffix in (".mlpackage", ".mlmodel"):
+        raise UsageError(
+            f"--fix converts the source again; {args.against} is a Core ML model",
+            hint="--against what it was converted from",
+        )
     say = (lambda text: print(text, file=sys.stderr)) if sys.stderr.isatty() else None
     options = FixOptions(limit_db=verifying.gates.snr_db, progress=say)
     return fix_model(
         package_of(args.model),
         args.against,
-        None if args.data == "random" else args.data,
+        data_of(args),
         args.out,
         verifying=verifying,
+        converting=_options(args),
         options=options,
     )
 

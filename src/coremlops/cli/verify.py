@@ -120,7 +120,8 @@ def run(args: argparse.Namespace) -> int:
         pairs=_pairs(args.pair),
         confidence=args.confidence,
     )
-    report = verify(args.model, args.against, None if args.data == "random" else args.data, options)
+    against = locating.source_of(args)
+    report = verify(args.model, against, locating.data_of(args), options)
     said = [report.summary()]
     location, found = None, {}
     if args.fix and not report.ok:
@@ -130,7 +131,7 @@ def run(args: argparse.Namespace) -> int:
         found = {"fix": mended.to_json()}
         said += [mended.summary(), report.summary()]
     elif args.locate:
-        location = locating.find(args, gates.snr_db)
+        location = locating.find(args, gates.snr_db, against)
     found |= report.to_json() | ({"locate": location.to_json()} if location else {})
     if args.report is not None:
         _write(args.report, json.dumps(found, indent=2, sort_keys=True, allow_nan=False) + "\n")

@@ -16,6 +16,7 @@ from coremlops.convert.made import Made
 from coremlops.convert.noise import listening
 from coremlops.convert.options import LABEL, TARGETS, ConvertOptions
 from coremlops.convert.package import make_reproducible, placed
+from coremlops.convert.recorded import text_of
 from coremlops.convert.repairs import Repair
 from coremlops.digest import members_digest, sha256_bytes, sha256_file
 from coremlops.errors import ConversionError, MissingExtraError, UsageError
@@ -202,6 +203,7 @@ def _describe(made: Made, options: ConvertOptions) -> None:
         "data": options.provenance.data,
         "code": options.provenance.code,
         "version": __version__,
+        "options": text_of(options),
         "preparation": json.dumps(prepared, sort_keys=True, separators=(",", ":")) if prepared else "",
     }
     ours = {f"com.coremlops.{key}": value for key, value in values.items() if value}

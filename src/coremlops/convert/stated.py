@@ -32,14 +32,19 @@ class Stated(Reference):
     plan: Plan = field(kw_only=True, repr=False)
 
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-        own = {
-            tensor.name: _prepared(item, tensor, inputs[item.name])
-            for item, tensor in zip(self.plan.inputs, self.plan.tensors, strict=True)
-        }
-        answers = self.source(own)
+        source, own = self.beneath(inputs)
+        answers = source(own)
         if not self.plan.outputs:
             return answers
         return {item.name: _finished(item, _of(item, i, answers)) for i, item in enumerate(self.plan.outputs)}
+
+    def layers(self, inputs: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+        source, own = self.beneath(inputs)
+        return source.layers(own)
+
+    def beneath(self, inputs: Mapping[str, Any]) -> tuple[Reference, Mapping[str, Any]]:
+        pairs = zip(self.plan.inputs, self.plan.tensors, strict=True)
+        return self.source, {of.name: _prepared(item, of, inputs[item.name]) for item, of in pairs}
 
 
 def stated(reference: Reference, options: ConvertOptions) -> Stated:

@@ -9,14 +9,14 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from coremlops.convert import ConvertOptions, Provenance, convert
-from coremlops.convert.options import TARGETS
-from coremlops.errors import GateError
+from coremlops.convert import ConvertOptions, convert
+from coremlops.convert.recorded import Recorded, options_of
+from coremlops.convert.stated import stated
+from coremlops.errors import GateError, UsageError
 from coremlops.improve.choice import Choice, smallest
 from coremlops.model import ModelAsset
 from coremlops.model.writing import placed
-from coremlops.source.reference import Reference, open_reference
-from coremlops.source.samples import Samples, feed, open_samples
+from coremlops.source import Card, Reference, Samples, feed, open_reference, open_samples, preparation
 from coremlops.verify import Report, VerifyOptions, verify
 from coremlops.verify.locate import LocateOptions, Location, locate
 from coremlops.verify.locate.cut import is_movable, tensors
@@ -24,6 +24,10 @@ from coremlops.verify.locate.location import CONVERSION
 from coremlops.verify.locate.program import Program, Values
 
 _MENDED = ("constant", "cancellation")  # faults of a conversion that float32 mends
+SHARED = (
+    "How the source is asked (scale, mean, names, what becomes of its outputs) is what the Core ML model "
+    "says of its own conversion, so an error in that would not show."
+)
 STRICTER_DB = 6.0  # by which each attempt asks for more than the one before
 
 
@@ -52,42 +56,53 @@ def fix_model(
 ) -> tuple[Fix, Report]:
     """`fix` with our own conversion and proof: the mended model, and the report that proves it.
 
-    `against`, `data`: what `open_reference` and `open_samples` take; `verifying.weights` are the source's.
-    `converting`: None for what the model itself says: its target, author, description and provenance.
+    `against`: any source that `convert` takes, with the weights that `verifying` names. `data`: see
+    `open_samples`; None: seeded random values. `converting`: None for what the model itself says, see
+    `as_converted`; what it does not say stands in the notes of the `Fix`.
+    Raises UsageError for a model of several functions, and what `fix` raises.
     """
     verifying = verifying or VerifyOptions()
     options = options or FixOptions(limit_db=verifying.gates.snr_db)
-    made_with = converting or options_of(ModelAsset.open(model))
+    asset = ModelAsset.open(model)
+    if len(asset.description.functions) > 1:
+        names = ", ".join(item.name for item in asset.description.functions)
+        raise UsageError(
+            f"{model} has several functions ({names}), and one source makes one",
+            hint="mend each as a package of its own, then join them: coremlops convert --function",
+        )
+    source = against if isinstance(against, Reference) else open_reference(against, weights=verifying.weights)
+    asked, recorded = as_converted(asset, source, converting)
+    made_with = recorded.options
     reports: list[Report] = []
-    reference = (
-        against if isinstance(against, Reference) else open_reference(against, weights=verifying.weights)
-    )
-    samples = (
-        data if isinstance(data, Samples) else open_samples(data, ModelAsset.open(model).description.inputs)
-    )
 
     def convert_again(path: Path, kept: tuple[str, ...]) -> None:
-        convert(reference, path, replace(made_with, keep_float32=(*made_with.keep_float32, *kept)))
+        convert(source, path, replace(made_with, keep_float32=(*made_with.keep_float32, *kept)))
 
     def prove(path: Path) -> Proof:
-        reports.append(verify(path, reference, samples, verifying))
+        reports.append(verify(path, asked, samples, verifying))
         return Proof(reports[-1].ok, reports[-1].failed, reports[-1].to_json())
 
-    made = fix(model, reference, samples, out, convert=convert_again, prove=prove, options=options)
-    return made, reports[-1]
+    samples = data if isinstance(data, Samples) else open_samples(data, asset.description.inputs)
+    made = fix(model, asked, samples, out, convert=convert_again, prove=prove, options=options)
+    return replace(made, notes=recorded.unknown), reports[-1]
 
 
-def options_of(asset: ModelAsset) -> ConvertOptions:
-    """How a model was converted, as far as it says so itself."""
-    said = asset.description.user_defined
-    names = {version: name for name, version in TARGETS.items()}
-    provenance = Provenance(*(said.get(f"com.coremlops.{key}", "") for key in ("run", "data", "code")))
-    return ConvertOptions(
-        target=names.get(asset.spec.specificationVersion, "iOS16"),
-        provenance=provenance,
-        author=asset.description.author,
-        description=asset.description.about,
-    )
+def as_converted(
+    asset: ModelAsset, source: Reference, options: ConvertOptions | None = None
+) -> tuple[Reference, Recorded]:
+    """The source as its model asks it, and how that was converted. `options`: None for what the model says.
+
+    A source with a `model.json` says itself how it is asked. Of another, the preparation and what becomes of
+    outputs are the model's own, computed in NumPy. Raises InputError and UsageError.
+    """
+    recorded = options_of(asset, source.card) if options is None else Recorded(options)
+    if source.card is not None or not recorded.asks_otherwise(source):
+        return source, recorded
+    about = asset.description
+    picture = preparation(about)
+    card = Card(picture, tuple(str(label) for label in about.labels)) if picture is not None else None
+    inputs: tuple[Any, ...] = about.inputs
+    return replace(stated(source, recorded.options), inputs=inputs, card=card, notes=(SHARED,)), recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +120,7 @@ class Fix:
 
     `operations`: how many ops it computes with, `in_float32`: how many of them give float32. `bytes_before`,
     `bytes_after`: of the packages. `tried`: candidates that were emulated; `conversions`: those converted.
+    `notes`: what the model does not say of how it was converted.
     """
 
     path: Path
@@ -117,6 +133,7 @@ class Fix:
     tried: int
     conversions: int
     proof: Proof
+    notes: tuple[str, ...] = ()
 
     def summary(self) -> str:
         """A few lines for a terminal."""
@@ -133,6 +150,7 @@ class Fix:
             f"  cost: {change:+,} bytes ({self.bytes_before:,} -> {self.bytes_after:,}, "
             f"{change / self.bytes_before:+.1%}), {self.in_float32} of {self.operations} ops give float32\n"
             f"  found by {self.tried} emulated candidates and {self.conversions} conversions"
+            + "".join(f"\n  note: {note}" for note in self.notes)
         )
 
     def to_json(self) -> dict[str, Any]:
@@ -143,6 +161,7 @@ class Fix:
             "bytes": {"before": self.bytes_before, "after": self.bytes_after},
             "tried": self.tried,
             "conversions": self.conversions,
+            "notes": list(self.notes),
         }
 
 

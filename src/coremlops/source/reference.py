@@ -49,7 +49,7 @@ class Reference:
     """A model that answers. `kind`: "torch.export", "TorchScript", "torch.nn.Module", "onnx", "coreml".
 
     `raw` is what a converter takes. `card`: the `model.json` beside it, which says how a picture becomes its
-    tensor. `examples`: inputs that came with it, in order.
+    tensor. `examples`: inputs that came with it, in order. `notes`: what who reads its answers must know.
     """
 
     kind: str
@@ -59,6 +59,7 @@ class Reference:
     raw: Any = field(repr=False)
     card: Card | None = None
     examples: tuple[Any, ...] | None = field(default=None, repr=False)
+    notes: tuple[str, ...] = ()
 
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         """Outputs in the source's order; those of PyTorch, which have no names, are `output_0`, `output_1`.
@@ -70,6 +71,10 @@ class Reference:
     def layers(self, inputs: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         """Values inside by their names, in order; empty where it cannot be looked inside."""
         return {}
+
+    def beneath(self, inputs: Mapping[str, Any]) -> tuple[Reference, Mapping[str, Any]]:
+        """The model itself and what it is asked, where this one only prepares for another."""
+        return self, inputs
 
     def ordered(self, inputs: Mapping[str, Any]) -> list[Any]:
         """The values in the order of `self.inputs`. Raises InputError for missing or unknown names."""
@@ -383,10 +388,16 @@ _ONNX_DTYPES = {
 
 def _core_ml(path: Path) -> Reference:
     from coremlops.runtime import load
+    from coremlops.source.samples import preparation
 
     model = load(path, precision="float32")
-    inputs = tuple(Tensor(item.name, tuple(item.shape), item.dtype) for item in model.description.inputs)
-    return CoreMLReference("coreml", path.name, model.digest, inputs, model)
+    inputs: tuple[Any, ...] = tuple(
+        item if item.type == "image" else Tensor(item.name, tuple(item.shape), item.dtype)
+        for item in model.description.inputs
+    )
+    picture = preparation(model.description)
+    card = Card(picture, ()) if picture is not None else None
+    return CoreMLReference("coreml", path.name, model.digest, inputs, model, card)
 
 
 def _dtype(value: Any) -> str:

@@ -53,7 +53,7 @@ class ModelSide:
 
     path: Path
     asset: ModelAsset
-    loaded: Any
+    loaded: Any  # None where it is only described
     description: ModelDescription
     record: ImageInput | None
     rests_on: str
@@ -156,7 +156,23 @@ def open_against(
     if engine != "auto":
         raise UsageError(f"the engine {engine!r} is for a Core ML file; {against} is none")
     reference = against if isinstance(against, Reference) else open_reference(against, weights=weights)
-    card, notes = reference.card, []
+    side, notes = as_the_model_says(reference, model)
+    return side, [*notes, *_same_labels(model, side.labels, "the source")]
+
+
+def described(asset: ModelAsset, description: ModelDescription) -> ModelSide:
+    """A model that is not executed. Raises InputError."""
+    return ModelSide(asset.path, asset, None, description, preparation(description), EMULATED)
+
+
+def as_the_model_says(reference: Reference, model: ModelSide) -> tuple[ReferenceSide, list[str]]:
+    """The source's side, which takes pictures as its `model.json` says; without one, as the model does.
+
+    Raises InputError where neither says it.
+    """
+    card, notes = reference.card, [*reference.notes]
+    if reference.kind == "coreml":
+        return ReferenceSide(reference, ()), notes
     if card is None and model.image is not None:
         if model.record is None:
             raise InputError(
@@ -169,8 +185,7 @@ def open_against(
             "The source has no model.json: scale, bias and labels were taken from the Core ML model itself, "
             "so an error in them that both share would not show."
         )
-    labels = card.labels if card is not None else model.labels
-    return ReferenceSide(reference, labels), [*notes, *_same_labels(model, labels, "the source")]
+    return ReferenceSide(reference, card.labels if card is not None else model.labels), notes
 
 
 def _is_core_ml(path: Path) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,13 +21,11 @@ from coremlops.verify.locate.inside import Inner, constants_of, inputs_of, insid
 from coremlops.verify.locate.location import CONVERSION, Finding, Location, Step
 from coremlops.verify.locate.origins import Origins
 from coremlops.verify.locate.program import Program, Values, package_of
+from coremlops.verify.sides import ModelSide, ReferenceSide, as_the_model_says, described, prepared
 from coremlops.verify.statistics import CEILING_DB
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-if TYPE_CHECKING:
-    pass
 
 OUTSIDE = 16  # samples of a model that is looked at from outside
 
@@ -36,11 +34,14 @@ OUTSIDE = 16  # samples of a model that is looked at from outside
 class LocateOptions:
     """`precision`: "typed" or "float16", what is held against float32. `limit_db`: the signal to noise that
     every output should keep. `samples`: how many of the data are looked at inside; the source is looked at
-    with one. `progress` is called with (done, of)."""
+    with one. `weights`: of a source `module:factory`. `function`: of a model that has several.
+    `progress` is called with (done, of)."""
 
     precision: str = "typed"
     limit_db: float = 40.0
     samples: int = 2
+    weights: Path | None = None
+    function: str | None = None
     progress: Callable[[int, int], None] | None = None
 
 
@@ -52,21 +53,32 @@ def locate(
 ) -> Location:
     """Find the first op of an ML Program that loses precision, and the first that computes something else.
 
-    `against`: a source, see `open_reference`; None leaves the second question out. `data`: see
-    `open_samples`; None: seeded random values. Memory: the values of one slice of the program (128 MB), and
-    with a source all of the values of one sample, twice.
+    `against`: a source, see `open_reference`, fed as `verify` feeds it; None leaves the second question out.
+    `data`: see `open_samples`; None: seeded random values. Memory: the values of one slice of the program
+    (128 MB), and with a source all of the values of one sample, twice.
 
     Of a model that is no ML Program only the outputs are compared, with a source.
 
     Raises UnsupportedOpsError for one without a source, ModelError, InputError, DataError.
     """
     options, model = options or LocateOptions(), package_of(model)
-    reference = open_reference(against) if isinstance(against, str | Path) else against
+    reference = against if isinstance(against, Reference) else None
+    if isinstance(against, str | Path):
+        package = package_of(Path(against))  # of a folder that a step left
+        text = package if package != Path(against) else str(against)
+        reference = open_reference(text, weights=options.weights)
     asset = ModelAsset.open(model)
-    samples = data if isinstance(data, Samples) else open_samples(data, asset.description.inputs)
-    if asset.kind != "mlProgram":
+    program = Program(model, options.function) if asset.kind == "mlProgram" else None
+    side = described(asset, program.description if program is not None else asset.description)
+    other = None
+    if reference is not None:
+        other, _ = as_the_model_says(reference, side)
+        reference = other.reference
+    samples = data if isinstance(data, Samples) else open_samples(data, side.description.inputs)
+    if other is not None:
+        samples = _as_pictures(samples, side, other)
+    if program is None:
         return _outside(asset, reference, samples, options)
-    program = Program(model)
     chosen = list(islice(samples, max(1, options.samples)))
     if not chosen:
         raise InputError(f"{model}: at least one sample expected, got none")
@@ -97,6 +109,11 @@ def locate(
         samples=len(chosen),
         matched=len(known),
     )
+
+
+def _as_pictures(samples: Samples, side: ModelSide, other: ReferenceSide) -> Samples:
+    """Pixels become pictures, which each side prepares as it does."""
+    return replace(samples, start=lambda: (prepared(sample, side, other) for sample in samples))
 
 
 def _step(row: numeric.Row, pair: conversion.Pair | None) -> Step:

@@ -50,6 +50,7 @@ def inside(reference: Reference, inputs: Mapping[str, Any]) -> dict[str, Inner]:
     """The source's values in order, by `key_of` their names; empty where it cannot be looked inside."""
     from coremlops.source.reference import CoreMLReference, OnnxReference, TorchReference
 
+    reference, inputs = reference.beneath(inputs)
     values = [np.asarray(value) for value in reference.ordered(inputs)] if reference.kind != "coreml" else []
     match reference:
         case TorchReference(kind="torch.export"):

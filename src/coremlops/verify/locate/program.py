@@ -34,8 +34,11 @@ def package_of(model: Path) -> Path:
 class Program:
     """An ML Program on disk. `function`: with its states as inputs, see `cut.without_states`."""
 
-    def __init__(self, path: Path) -> None:
-        """Raises UnsupportedOpsError for a model of another kind, and ModelError."""
+    def __init__(self, path: Path, function: str | None = None) -> None:
+        """`function`: None for the default one.
+
+        Raises UnsupportedOpsError for a model of another kind, and ModelError.
+        """
         self.asset = ModelAsset.open(path)
         if self.asset.kind != "mlProgram":
             raise UnsupportedOpsError(
@@ -43,10 +46,10 @@ class Program:
                 (self.asset.kind,),
                 hint="its layers have no declared precision, so there is no op to name",
             )
-        name = default_function(self.asset)
+        name = function or default_function(self.asset)
         functions = read_program(self.asset.spec.mlProgram, where=str(path)).functions
         if name not in functions:
-            raise ModelFormatError(f"{path}: no function {name!r}; the program has {', '.join(functions)}")
+            raise ModelFormatError(f"{path}: no function {name!r}; it has {', '.join(functions)}")
         self.whole = functions[name]
         self.function = without_states(self.whole)
         self.description = describe_function(self.asset, name)
