@@ -136,3 +136,15 @@ def wide() -> Any:
 
 def wide_batch() -> Any:
     return wide()[0], torch.randn(4, 64)
+
+
+class Overflowing(nn.Module):  # type: ignore[misc, unused-ignore]
+    """softmax as it is first written down, of a picture and of one number: exp is past 65504."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 3)
+
+    def forward(self, x: Any, t: Any) -> Any:
+        e = torch.exp(self.conv(x).mean((2, 3)) * 0.1 + t * 0.01 + 12)
+        return t * 2, torch.log(e / e.sum(1, keepdim=True))

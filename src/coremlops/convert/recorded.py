@@ -77,8 +77,8 @@ def options_of(asset: ModelAsset, card: Card | None = None) -> Recorded:
         if not ours and asset.kind == "mlProgram":
             said |= {"outputs": _outputs(asset), "states": _states(asset), "precision": _precision(asset)}
             unknown.append(
-                "it was not converted by coremlops, so what was folded into it (mean and std, softmax and scale "
-                "of outputs) is not known and taken as nothing; its outputs are taken as the source's first"
+                "it was not converted by coremlops, so what was folded into it (mean and std, softmax and "
+                "scale of outputs) is not known, taken as nothing; its outputs are taken as the source's first"
             )
     labels = tuple(str(label) for label in about.labels)
     if card is not None and set(card.labels) == set(labels):
