@@ -148,3 +148,7 @@ class Overflowing(nn.Module):  # type: ignore[misc, unused-ignore]
     def forward(self, x: Any, t: Any) -> Any:
         e = torch.exp(self.conv(x).mean((2, 3)) * 0.1 + t * 0.01 + 12)
         return t * 2, torch.log(e / e.sum(1, keepdim=True))
+
+
+def overflowing() -> Any:
+    return Overflowing(), {"x": torch.zeros(1, 3, 16, 24), "t": torch.zeros(1, 1)}

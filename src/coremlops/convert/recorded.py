@@ -78,7 +78,7 @@ def options_of(asset: ModelAsset, card: Card | None = None) -> Recorded:
             said |= {"outputs": _outputs(asset), "states": _states(asset), "precision": _precision(asset)}
             unknown.append(
                 "it was not converted by coremlops, so what was folded into it (mean and std, softmax and "
-                "scale of outputs) is not known, taken as nothing; its outputs are taken as the source's first"
+                "scale of outputs) is not known, taken as nothing; its outputs are taken as the first ones"
             )
     labels = tuple(str(label) for label in about.labels)
     if card is not None and set(card.labels) == set(labels):
