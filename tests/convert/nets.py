@@ -89,6 +89,30 @@ def begun() -> Any:
     return net, torch.randn(1, 4)
 
 
+class Forgotten(Total):
+    """It writes what the state is, and does not add to it."""
+
+    def forward(self, x: Any) -> Any:
+        self.total.mul_(0).add_(self.layer(x))
+        return self.total * 2
+
+
+def forgotten() -> Any:
+    return Forgotten(), torch.randn(1, 4)
+
+
+class Itself(Total):
+    """It answers with the buffer."""
+
+    def forward(self, x: Any) -> Any:
+        self.total.add_(self.layer(x))
+        return self.total
+
+
+def itself() -> Any:
+    return Itself(), torch.randn(1, 4)
+
+
 def unshuffle() -> Any:
     """An op of iOS16."""
     return nn.PixelUnshuffle(2), torch.randn(1, 4, 8, 8)

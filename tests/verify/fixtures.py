@@ -18,7 +18,29 @@ import pytest
 if TYPE_CHECKING:
     from PIL import Image
 
+    from coremlops.verify import Report
+
 SIDE = 32
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+def valid(report: Report) -> dict[str, Any]:
+    """The report as `--report` writes it, which keeps its published schema; its page can be drawn."""
+    from coremlops.verify import render_html
+
+    value: dict[str, Any] = json.loads(json.dumps(report.to_json(), allow_nan=False))
+    keeps(value, "report")
+    assert render_html(report).startswith("<!doctype html>")
+    return value
+
+
+def keeps(value: Any, schema: str) -> None:
+    """Raise ValidationError unless the value keeps docs/<schema>.schema.json."""
+    import jsonschema
+
+    published = json.loads((DOCS / f"{schema}.schema.json").read_text())
+    jsonschema.Draft202012Validator.check_schema(published)
+    jsonschema.Draft202012Validator(published).validate(value)
 
 
 @dataclass(frozen=True, slots=True)

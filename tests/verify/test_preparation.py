@@ -18,7 +18,7 @@ from coremlops.pipeline.components.proven import check_report
 from coremlops.source import ImageInput
 from coremlops.verify.preparation import compare_preparation, diagnose, render_parity
 from tests.compress.fixtures import network
-from tests.verify.fixtures import Trained
+from tests.verify.fixtures import Trained, keeps
 
 SIDE = 32
 RECORD = ImageInput("image", SIDE, SIDE, "RGB", 1 / 128, (-1.0, -1.0, -1.0), "scaleFit")
@@ -126,6 +126,7 @@ def test_arrays_have_no_record_and_it_is_said(tmp_path: Path) -> None:
     assert any("records no preparation" in note for note in found.notes)
     assert found.causes == ("scale and bias: training's array is the app's * 2 + 1",)
     assert not found.ok
+    keeps(found.to_json(), "preparation")
     (tmp_path / "report.json").write_text(json.dumps(found.to_json() | {"ok": True}))
     with pytest.raises((GateError, InputError), match="no proof"):
         check_report(tmp_path / "report.json", model_digest(model), done="registered")
@@ -151,6 +152,7 @@ def test_a_model_and_its_pictures(tiny: Trained, tmp_path: Path, capsys: pytest.
     command = ["verify", str(tiny.float16), "--data", str(tiny.data), "--preparation"]
     assert main([*command, "tests.verify.test_preparation:faithful", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
+    keeps(found, "preparation")
     assert (found["kind"], found["mean_abs"] < 1e-4, found["causes"]) == ("preparation", True, [])
     page = tmp_path / "p.html"
     assert main([*command, "tests.verify.test_preparation:stretched_file", "--html", str(page)]) == 3

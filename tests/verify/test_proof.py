@@ -14,7 +14,7 @@ from coremlops.errors import DataError, InputError, ModelError
 from coremlops.model import ModelAsset, model_digest
 from coremlops.source import open_source, read_labelled
 from coremlops.verify import Gates, VerifyOptions, verify
-from tests.verify.fixtures import SIDE, Trained, card, save, tiny_data, tiny_net
+from tests.verify.fixtures import SIDE, Trained, card, save, tiny_data, tiny_net, valid
 from tests.verify.mutations import (
     convolutions,
     drop_scale,
@@ -29,7 +29,7 @@ pytestmark = pytest.mark.slow
 
 def test_a_faithful_conversion_passes_and_the_report_keeps_the_contract(tiny: Trained) -> None:
     report = verify(tiny.float16, tiny.source, tiny.data)
-    value = json.loads(json.dumps(report.to_json(), allow_nan=False))
+    value = valid(report)
     assert value["ok"], report.failed
     assert (value["format"], value["proof"], value["precision"]) == (1, "emulated", "typed")
     assert value["model"]["digest"] == model_digest(tiny.float16)
@@ -74,6 +74,7 @@ def test_swapped_labels_are_caught_and_noted(tiny: Trained, tmp_path: Path) -> N
     assert {"snr_db", "top1_agreement", "accuracy_drop", "max_abs"} <= failed
     assert (report.top1_agreement, report.accuracy_model, report.accuracy_source) == (0.0, 0.0, 1.0)
     assert any("another order" in note for note in report.notes)
+    valid(report)
 
 
 def test_labels_in_another_order_on_both_sides_of_the_file_pass(tiny: Trained, tmp_path: Path) -> None:
@@ -159,8 +160,7 @@ def test_a_model_that_answers_nan_fails_its_gates(tiny: Trained, tmp_path: Path)
     weights.write_bytes(data)
     report = verify(hurt, tiny.source, tiny.data)
     assert not report.ok
-    json.dumps(report.to_json(), allow_nan=False)
-    assert report.to_json()["outputs"]["classLabel_probs"]["max_abs"] is None
+    assert valid(report)["outputs"]["classLabel_probs"]["max_abs"] is None
 
 
 def test_pictures_of_an_unknown_label_are_refused(tiny: Trained, tmp_path: Path) -> None:

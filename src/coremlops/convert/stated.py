@@ -14,7 +14,7 @@ import numpy as np
 from coremlops.convert.interface import Input, Output
 from coremlops.convert.options import ConvertOptions
 from coremlops.convert.plan import Plan, plan
-from coremlops.source import Reference, Tensor
+from coremlops.source import Reference, Tensor, kept
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -62,24 +62,11 @@ def stated(reference: Reference, options: ConvertOptions) -> Stated:
 @contextlib.contextmanager
 def fresh(reference: Reference, states: tuple[str, ...]) -> Iterator[None]:
     """The buffers that become states begin as Core ML's do, as zeros; after the block all are as before."""
-    net: Any = getattr(reference, "call", None) if reference.kind == "torch.export" else reference.raw
-    if not states or not hasattr(net, "named_buffers"):
-        yield
-        return
-    import torch
-
-    buffers = dict(net.named_buffers())
-    before = {name: value.clone() for name, value in buffers.items()}
-    with torch.no_grad():
+    with kept(reference) as buffers:
         for name, value in buffers.items():
             if any(fnmatchcase(name, pattern) for pattern in states):
-                value.zero_()
-    try:
+                value.detach().zero_()
         yield
-    finally:
-        with torch.no_grad():
-            for name, value in buffers.items():
-                value.copy_(before[name])
 
 
 def _prepared(item: Input, tensor: Tensor, value: Any) -> NDArray[Any]:

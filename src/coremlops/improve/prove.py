@@ -214,6 +214,9 @@ def prove(
 
     `function`: of a model that has several. Shapes that a flexible model allows are tried, too: the least,
     the largest, each listed one, with random values.
+
+    `coremlops.verify` is not asked: there each question has fresh states and a picture one size, so a state
+    that is not kept from one question to the next, or a size that fails, would not show.
     Raises InputError and DataError for data that does not fit, ModelError where it cannot run.
     """
     wanted = wanted or ProveOptions()

@@ -50,6 +50,9 @@ if TYPE_CHECKING:
         Tensor as Tensor,
     )
     from coremlops.source.reference import (
+        kept as kept,
+    )
+    from coremlops.source.reference import (
         open_reference as open_reference,
     )
     from coremlops.source.reference import (
@@ -85,6 +88,7 @@ _HOME = {
     "Source": "place",
     "Tensor": "reference",
     "feed": "samples",
+    "kept": "reference",
     "open_picture": "pictures",
     "open_reference": "reference",
     "open_samples": "samples",
@@ -109,6 +113,7 @@ __all__ = [
     "Source",
     "Tensor",
     "feed",
+    "kept",
     "open_picture",
     "open_reference",
     "open_samples",

@@ -8,13 +8,14 @@ A kind of source is a subclass here; `open_reference` finds it by what the name 
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import inspect
 import re
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -114,13 +115,27 @@ class TorchReference(Reference):
         found = {name: value for name, value in given.items() if isinstance(value, torch.Tensor)}
         if not found:
             raise InputError(f"{self.name}: tensors expected, got {type(result).__name__}")
-        return {name: _array(value) for name, value in found.items()}
+        # Copies: an output may be a buffer itself, which the next question changes.
+        return {name: _array(value).copy() for name, value in found.items()}
 
     def layers(self, inputs: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         if self.kind != "torch.export" or len(self.inputs) != 1:
             return {}
         found: dict[str, NDArray[Any]] = Program(self.raw, self.call).layers()(self.ordered(inputs)[0])
         return found
+
+
+@contextlib.contextmanager
+def kept(reference: Reference) -> Iterator[dict[str, Any]]:
+    """The buffers of a PyTorch source by name, none for others; after the block all are as before."""
+    net: Any = getattr(reference, "call", None) if reference.kind == "torch.export" else reference.raw
+    buffers = dict(net.named_buffers()) if hasattr(net, "named_buffers") else {}
+    before = {name: value.clone() for name, value in buffers.items()}
+    try:
+        yield buffers
+    finally:
+        for name, value in before.items():
+            buffers[name].detach().copy_(value)
 
 
 @dataclass(frozen=True)
@@ -413,4 +428,4 @@ def _array(value: Any) -> NDArray[Any]:
     return np.asarray((value.float() if value.dtype == torch.bfloat16 else value).contiguous().numpy())
 
 
-__all__ = ["CORE_ML", "KINDS", "Reference", "Tensor", "open_reference", "user_object"]
+__all__ = ["CORE_ML", "KINDS", "Reference", "Tensor", "kept", "open_reference", "user_object"]

@@ -61,13 +61,27 @@ def pair(ours: Sequence[str], theirs: Sequence[str], asked: Mapping[str, str]) -
     return Pairs(tuple(pairs), tuple(name for name in ours if name not in paired))
 
 
-def as_array(value: Any, keys: Sequence[str] = ()) -> NDArray[Any] | None:
-    """Numbers of an output, a picture or a dictionary; None for a label. `keys`: the dictionary's order."""
+def arrays_of(expected: Any, got: Any, where: str) -> tuple[NDArray[Any], NDArray[Any]] | None:
+    """Both sides of an output in one shape, dictionaries by key; None for a label. Raises InputError."""
+    if isinstance(expected, Mapping) and isinstance(got, Mapping):
+        by_key = {str(key): value for key, value in got.items()}
+        keys = [str(key) for key in expected]
+        if set(by_key) != set(keys):
+            differ = sorted(set(by_key) ^ set(keys))[:6]
+            raise InputError(
+                f"{where}: the keys of the other side expected; not in both: {', '.join(differ)}"
+            )
+        got = {key: by_key[key] for key in keys}
+    one, two = as_array(expected), as_array(got)
+    return None if one is None or two is None else alike(one, two, where)
+
+
+def as_array(value: Any) -> NDArray[Any] | None:
+    """Numbers of an output, a picture or a dictionary in its own order; None for a label."""
     if isinstance(value, str):
         return None
     if isinstance(value, Mapping):
-        by_name = {str(key): share for key, share in value.items()}
-        return np.array([by_name[key] for key in keys or sorted(by_name)], np.float64)
+        return np.array(list(value.values()), np.float64)
     array = np.asarray(value)
     if array.dtype.kind not in "biufc":
         return None

@@ -18,8 +18,7 @@ from coremlops.verify.metrics import CHUNK, Measured, Metric, measured, open_met
 from coremlops.verify.pairing import (
     Classes,
     Pairs,
-    alike,
-    as_array,
+    arrays_of,
     classes_of,
     classifier_answer,
     pair,
@@ -220,6 +219,8 @@ class _Run:
         (named, one), (answered, two) = said
         if not np.isfinite(one).all():
             raise InputError(f"the source answers {sample.name} with values that are not finite")
+        if named not in labels:  # trees know numbers, where the model was given names
+            named = labels[int(np.argmax(one))]
         logs = log_odds(one[None])[0], log_odds(two[None])[0]
         arrays.append((classes.probabilities, one, two))
         arrays.append((f"{classes.probabilities}.log_odds", *logs))
@@ -252,9 +253,9 @@ class _Run:
                 raise InputError(
                     f"{name}: the outputs {ours_name} and {theirs_name} expected, one is missing"
                 )
-            one, two = as_array(expected[theirs_name]), as_array(got[ours_name])
-            if one is not None and two is not None:
-                arrays.append((ours_name, *alike(one, two, f"{name}: output {ours_name}")))
+            compared = arrays_of(expected[theirs_name], got[ours_name], f"{name}: output {ours_name}")
+            if compared is not None:
+                arrays.append((ours_name, *compared))
 
     def _pick(self, name: str, arrays: Sequence[tuple[str, NDArray[Any], NDArray[Any]]]) -> None:
         """A few numbers of an example, for the chart."""

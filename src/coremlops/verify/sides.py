@@ -18,6 +18,7 @@ from coremlops.source import (
     Reference,
     Sample,
     feed,
+    kept,
     open_reference,
     parse_labels,
     preparation,
@@ -95,7 +96,10 @@ class ModelSide:
 
 @dataclass(frozen=True, slots=True)
 class ReferenceSide:
-    """A source in its own framework. `labels`: what its probabilities mean, in their order."""
+    """A source in its own framework. `labels`: what its probabilities mean, in their order.
+
+    What it remembers is fresh for each question: its buffers as they were when it was opened.
+    """
 
     reference: Reference
     labels: tuple[str, ...]
@@ -114,7 +118,8 @@ class ReferenceSide:
         return feed(sample, self.reference)
 
     def ask(self, sample: Sample) -> dict[str, Any]:
-        return self.reference(self.fed(sample))
+        with kept(self.reference):
+            return self.reference(self.fed(sample))
 
 
 def open_model(
