@@ -31,7 +31,12 @@ LABEL_OUTPUT = LABEL
 PROBABILITIES_OUTPUT = f"{LABEL}_probs"
 NUMPY_LIMIT = (2, 4)
 # Kind of source -> the module here whose `to_coreml(reference, options)` gives what was `Made` of it.
-ROUTES = {"torch.export": "pytorch", "TorchScript": "pytorch", "torch.nn.Module": "pytorch"}
+ROUTES = {
+    "torch.export": "pytorch",
+    "TorchScript": "pytorch",
+    "torch.nn.Module": "pytorch",
+    "onnx": "onnx",
+}
 
 
 @dataclass(frozen=True, slots=True)
