@@ -28,7 +28,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         nargs="?",
-        help="model.pt2, model.pt, a folder of one, module:factory, or trees",
+        help="model.pt2, model.pt, a folder of one, module:factory, .onnx, or trees",
     )
     parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT")
     parser.add_argument("--kind", choices=KINDS, help="what is written (default mlpackage)")

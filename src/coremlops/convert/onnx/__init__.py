@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -19,17 +21,26 @@ from coremlops.source.reference import TorchReference
 
 
 def to_coreml(reference: Reference, options: ConvertOptions) -> Made:
-    """Inputs and outputs keep the file's names.
+    """Inputs and outputs keep the file's names, with _ for what Core ML has no name for.
 
     Raises ConversionError for ops and attributes that are not covered, all of them at once, InputError for a
     file that cannot be right.
     """
+    own = [item.name for item in reference.inputs]
+    reference = replace(
+        reference, inputs=tuple(replace(item, name=_word(item.name)) for item in reference.inputs)
+    )
+    odd = [f"{item.name} ({item.dtype})" for item in reference.inputs if not hasattr(torch, item.dtype)]
+    if odd:
+        raise ConversionError(
+            f"{reference.name}: tensors of numbers as inputs expected, got {', '.join(odd)}"
+        )
     plan = planned(reference, options)
     examples = tuple(
         torch.zeros(shape, dtype=getattr(torch, tensor.dtype))
         for tensor, shape in zip(plan.tensors, plan.defaults, strict=True)
     )
-    net = Graph(read(reference.raw), [item.name for item in reference.inputs], examples)
+    net = Graph(read(reference.raw), own, examples)
     if net.told and any(shapes != plan.defaults for shapes in corners(plan)):
         raise ConversionError(
             f"{reference.name}: one shape an input expected: {net.told[0]} asks for the shape of its input",
@@ -42,6 +53,11 @@ def _torch(reference: Reference, net: Any) -> TorchReference:
     return TorchReference(
         "torch.nn.Module", reference.name, reference.digest, reference.inputs, net, reference.card, call=net
     )
+
+
+def _word(name: str) -> str:
+    """Core ML takes letters, digits and _."""
+    return re.sub(r"\W", "_", name)
 
 
 __all__ = ["RULES", "to_coreml"]

@@ -138,14 +138,15 @@ def gelu(node: Node, x: Tensor) -> Tensor:
 @op("PRelu")
 def prelu(node: Node, x: Tensor, slope: Tensor) -> Tensor:
     """The slope broadcasts from the right: one a channel is [channels, 1, 1]."""
-    channels = x.shape[1] if x.dim() > 1 else 1
-    one_each = slope.numel() == 1 or list(slope.shape[slope.dim() - x.dim() + 1 :]) == [channels] + [1] * (
-        x.dim() - 2
-    )
-    if one_each and x.dim() > 1 and slope.dim() in (1, x.dim() - 1):
-        if 1 in node.known:
-            slope = node.once("slope", lambda: node.known[1].flatten())
-        return F.prelu(x, slope.flatten())
+    rank = x.dim()
+
+    def each() -> Tensor | None:
+        one_each = slope.dim() == rank - 1 and all(size == 1 for size in slope.shape[1:])
+        return slope.detach().flatten().clone() if rank > 1 and (one_each or slope.numel() == 1) else None
+
+    flat = node.once("slope", each) if 1 in node.known else None
+    if flat is not None:
+        return F.prelu(x, flat)
     return torch.where(x < 0, x * slope, x)
 
 
@@ -156,7 +157,7 @@ def softmax(node: Node, x: Tensor) -> Tensor:
     axis = node.get("axis", -1 if node.opset >= 13 else 1)
     if node.opset >= 13 or axis % x.dim() == x.dim() - 1:
         return call(x, axis)
-    return call(x.flatten(axis), -1).reshape(x.shape)
+    return call(x.flatten(axis), -1).reshape(node.sizes(x))
 
 
 _TYPES = {

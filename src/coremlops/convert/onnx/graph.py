@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from coremlops.source.program import last_line
 
 NODES = 100_000
 FILE_BYTES = (1 << 31) - 1  # protobuf's own
-WEIGHT_BYTES = 8 << 30
+WEIGHTS = 2 << 30
 OLDEST = 7
 
 
@@ -40,8 +41,8 @@ def read(path: Path) -> onnx.ModelProto:
                 raise InputError(f"{path}: weights in a file of its own folder expected, got {location!r}")
             count = int(np.prod([max(size, 0) for size in tensor.dims], dtype=np.float64))
             total += count
-            if total > WEIGHT_BYTES:
-                raise InputError(f"{path}: weights of at most {WEIGHT_BYTES} elements expected")
+            if total > WEIGHTS:
+                raise InputError(f"{path}: weights of at most {WEIGHTS} elements expected")
     try:
         external_data_helper.load_external_data_for_model(model, str(home))
     except Exception as error:  # onnx lets ValueError, OSError and its own checker's out
@@ -72,7 +73,9 @@ class Step(torch.nn.Module):  # type: ignore[misc, unused-ignore]
             else next(given)
             for i in range(self.count)
         ]
-        return self.rule.call(self.node, *args)
+        with warnings.catch_warnings():  # a trace says that sizes are fixed, which `told` is for
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)
+            return self.rule.call(self.node, *args)
 
 
 class Graph(torch.nn.Module):  # type: ignore[misc, unused-ignore]
@@ -152,8 +155,7 @@ class Graph(torch.nn.Module):  # type: ignore[misc, unused-ignore]
             self.known |= dict(zip(proto.output, results, strict=False))
             self.told += [node.name] if given else []
             return
-        if str(attributes.get("auto_pad", "")).startswith("SAME"):
-            self.told.append(node.name)
+        self.told += [node.name] if node.asked else []
         self.values |= dict(zip(proto.output, results, strict=False))
         self.add_module(word, step)
         self.calls.append((word, given, list(proto.output)))
@@ -164,7 +166,7 @@ class Graph(torch.nn.Module):  # type: ignore[misc, unused-ignore]
             made = getattr(self, word)(*(found[name] if name else None for name in given))
             found |= zip(outputs, [made] if isinstance(made, torch.Tensor) else made, strict=False)
         return {
-            name: found[name] if name in found else getattr(self, f"end_{i}")
+            re.sub(r"\W", "_", name): found[name] if name in found else getattr(self, f"end_{i}")
             for i, name in enumerate(self.ends)
         }
 
@@ -182,8 +184,9 @@ def _check(model: onnx.ModelProto, opset: int) -> None:
         rule = RULES.get(node.op_type) if own else None
         if rule is None and not (own and node.op_type == "If"):
             wrong.setdefault(f"{'' if own else node.domain + '.'}{node.op_type}", []).append(_called(node))
+        takes = rule.attributes if rule is not None else {}
         for item in node.attribute if rule is not None else ():
-            value, takes = _attribute(item), rule.attributes
+            value = _attribute(item)
             if item.name not in takes or (takes[item.name] and value not in takes[item.name]):
                 wrong.setdefault(f"{node.op_type} with {item.name}={value}", []).append(_called(node))
     if wrong:
@@ -217,14 +220,14 @@ def _tensor(proto: onnx.TensorProto) -> torch.Tensor:
 def _attribute(proto: onnx.AttributeProto) -> Any:
     value = onnx.helper.get_attribute_value(proto)
     if isinstance(value, bytes):
-        return value.decode("utf-8", "replace")
+        return str(value, "utf-8", "replace")
     if isinstance(value, onnx.TensorProto):
         return _tensor(value)
     return list(value) if proto.type in (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS) else value
 
 
 def _called(proto: onnx.NodeProto) -> str:
-    return proto.name or (proto.output[0] if proto.output else proto.op_type)
+    return str(proto.name or (proto.output[0] if proto.output else proto.op_type))
 
 
 def _word(name: str) -> str:

@@ -23,7 +23,7 @@ def _pads(node: Node, x: Tensor, kernel: list[int], strides: list[int], dilation
     if not kind.startswith("SAME"):
         return list(node.get("pads") or [0] * 2 * len(kernel)) if kind == "NOTSET" else [0] * 2 * len(kernel)
     before, behind = [], []
-    sizes = [int(size) for size in x.shape[2:]]
+    sizes = node.sizes(x)[2:]
     for size, window, stride, dilation in zip(sizes, kernel, strides, dilations, strict=True):
         whole = max((-(-size // stride) - 1) * stride + (window - 1) * dilation + 1 - size, 0)
         before.append(whole // 2 if kind == "SAME_UPPER" else whole - whole // 2)
@@ -44,7 +44,8 @@ def _padded(x: Tensor, pads: list[int], value: float = 0.0) -> tuple[Tensor, lis
 def conv(node: Node, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     n = x.dim() - 2
     strides, dilations = node.get("strides", [1] * n), node.get("dilations", [1] * n)
-    x, padding = _padded(x, _pads(node, x, list(weight.shape[2:]), strides, dilations))
+    kernel = node.once("kernel", lambda: [int(size) for size in weight.shape[2:]])
+    x, padding = _padded(x, _pads(node, x, kernel, strides, dilations))
     call = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[n]
     return call(x, weight, bias, strides, padding, dilations, node.get("group", 1))
 
@@ -101,8 +102,12 @@ def global_pool(node: Node, x: Tensor) -> Tensor:
 def gemm(node: Node, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
     alpha, beta = node.get("alpha", 1.0), node.get("beta", 1.0)
     a = a.t() if node.get("transA", 0) else a
-    plain = alpha == beta == 1.0 and (c is None or c.dim() == 1)
-    if plain and 1 in node.known and (c is None or c.shape[0] == b.shape[0 if node.get("transB", 0) else 1]):
+
+    def plain() -> bool:
+        width = b.shape[0 if node.get("transB", 0) else 1]
+        return alpha == beta == 1.0 and (c is None or (c.dim() == 1 and c.shape[0] == width))
+
+    if 1 in node.known and node.once("plain", plain):
         weight = b if node.get("transB", 0) else node.once("weight", lambda: node.known[1].t().contiguous())
         return F.linear(a, weight, c)
     result = torch.matmul(a, b.t() if node.get("transB", 0) else b)
@@ -127,9 +132,10 @@ def instance_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
 
 @op("LayerNormalization", "axis epsilon", stash_type=(1,))
 def layer_norm(node: Node, x: Tensor, scale: Tensor, bias: Tensor | None = None) -> Tensor:
-    shape = [int(size) for size in x.shape[node.get("axis", -1) :]]
-    if list(scale.shape) != shape or (bias is not None and list(bias.shape) != shape):
-        raise node.refused(f"a scale of the shape {shape} expected, got {list(scale.shape)}")
+    axis = node.get("axis", -1) % x.dim()
+    if 1 not in node.known or scale.dim() != x.dim() - axis:
+        raise node.refused(f"a constant scale of {x.dim() - axis} axes expected")
+    shape = node.once("shape", lambda: [int(size) for size in scale.shape])
     return F.layer_norm(x, shape, scale, bias, node.get("epsilon", 1e-5))
 
 
@@ -151,7 +157,7 @@ def lstm(
     """
     if peephole is not None or lengths is not None:
         raise node.refused("peepholes and lengths of sequences are not covered")
-    ways, size = weight.shape[0], recurrent.shape[2]
+    ways, size = node.once("sizes", lambda: (int(weight.shape[0]), int(recurrent.shape[2])))
 
     def ordered() -> list[Tensor]:
         rows = torch.cat([torch.arange(k * size, (k + 1) * size) for k in (0, 2, 3, 1)])
@@ -165,8 +171,8 @@ def lstm(
     if not {1, 2} <= set(node.known) or (bias is not None and 3 not in node.known):
         raise node.refused("weights that no data decides expected")
     flat = node.once("weights", ordered)
-    start = torch.zeros(ways, x.shape[1], size)
+    start = torch.zeros(ways, node.sizes(x)[1], size)
     states = (start if hidden is None else hidden, start if cell is None else cell)
     y, last, memory = torch.lstm(x, states, flat, True, 1, 0.0, False, ways == 2, False)
-    y = y.reshape(x.shape[0], x.shape[1], ways, size).permute(0, 2, 1, 3) if ways == 2 else y.unsqueeze(1)
+    y = y.reshape(*node.sizes(x)[:2], ways, size).permute(0, 2, 1, 3) if ways == 2 else y.unsqueeze(1)
     return y, last, memory

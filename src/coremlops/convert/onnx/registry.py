@@ -41,9 +41,15 @@ class Node:
     outputs: int = 1
     known: dict[int, torch.Tensor] = field(default_factory=dict)
     kept: dict[str, Any] = field(default_factory=dict)
+    asked: bool = False
 
     def get(self, name: str, default: Any = None) -> Any:
         return self.attributes.get(name, default)
+
+    def sizes(self, x: torch.Tensor) -> list[int]:
+        """The shape as numbers, which then holds for this shape alone."""
+        self.asked = True
+        return [int(size) for size in x.shape]
 
     def once(self, name: str, make: Callable[[], Any]) -> Any:
         """What is made of constants when the module is made, and not again."""

@@ -5,6 +5,7 @@ Source: https://onnx.ai/onnx/operators/
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -18,7 +19,7 @@ from coremlops.convert.onnx.registry import Node, op
 def constant(node: Node) -> Tensor:
     (name, value), *_ = node.attributes.items()
     if name == "value":
-        return value  # type: ignore[no-any-return]
+        return torch.as_tensor(value)
     return torch.tensor(value, dtype=torch.float32 if "float" in name else torch.int64)
 
 
@@ -30,19 +31,19 @@ def constant_of_shape(node: Node, shape: list[int]) -> Tensor:
 
 @op("Shape", "start end")
 def shape_of(node: Node, x: Tensor) -> Tensor:
-    sizes = [int(size) for size in x.shape]
+    sizes = node.sizes(x)
     return torch.tensor(sizes[node.get("start", 0) : node.get("end", len(sizes))], dtype=torch.int64)
 
 
 @op("Size")
 def size_of(node: Node, x: Tensor) -> Tensor:
-    return torch.tensor(x.numel(), dtype=torch.int64)
+    return torch.tensor(math.prod(node.sizes(x)), dtype=torch.int64)
 
 
 @op("Reshape", "allowzero", static=(1,))
 def reshape(node: Node, x: Tensor, shape: list[int]) -> Tensor:
-    if not node.get("allowzero", 0):
-        shape = [int(x.shape[i]) if size == 0 else size for i, size in enumerate(shape)]
+    if 0 in shape and not node.get("allowzero", 0):
+        shape = [node.sizes(x)[i] if size == 0 else size for i, size in enumerate(shape)]
     return x.reshape(shape)
 
 
@@ -52,10 +53,7 @@ def flatten(node: Node, x: Tensor) -> Tensor:
     axis = axis + x.dim() if axis < 0 else axis
     if axis == 1 and x.dim() > 1:
         return x.flatten(1)
-    before = 1
-    for size in x.shape[:axis]:
-        before *= int(size)
-    return x.reshape(before, -1)
+    return x.reshape(math.prod(node.sizes(x)[:axis]), -1)
 
 
 @op("Transpose", "perm")
@@ -67,7 +65,7 @@ def transpose(node: Node, x: Tensor) -> Tensor:
 def squeeze(node: Node, x: Tensor, axes: list[int] | None = None) -> Tensor:
     found = node.get("axes", axes)
     if found is None:
-        found = [i for i, size in enumerate(x.shape) if size == 1]
+        found = [i for i, size in enumerate(node.sizes(x)) if size == 1]
     for axis in sorted((axis % x.dim() for axis in found), reverse=True):
         x = x.squeeze(axis)
     return x
@@ -92,9 +90,10 @@ def split(node: Node, x: Tensor, sizes: list[int] | None = None) -> Any:
     axis = node.get("axis", 0)
     sizes = node.get("split", sizes)
     if sizes is None:
-        each = -(-int(x.shape[axis]) // node.outputs)
+        whole = node.sizes(x)[axis]
+        each = -(-whole // node.outputs)
         sizes = [each] * (node.outputs - 1)
-        sizes.append(int(x.shape[axis]) - sum(sizes))
+        sizes.append(whole - sum(sizes))
     return torch.split(x, sizes, axis)
 
 
@@ -105,7 +104,7 @@ def cut(
     starts, ends = node.get("starts", starts), node.get("ends", ends)
     axes = node.get("axes", axes) or list(range(len(starts)))
     for start, end, axis, step in zip(starts, ends, axes, steps or [1] * len(starts), strict=True):
-        size = int(x.shape[axis])
+        size = node.sizes(x)[axis]
         places = range(size)[slice(start, None if step < 0 and end < -size else end, step)]
         if len(places) == size and step > 0:
             continue
@@ -126,9 +125,10 @@ def _sliced(x: Tensor, axis: int, places: range) -> Tensor:
 def gather(node: Node, x: Tensor, indices: Tensor) -> Tensor:
     """Indices may be negative: from the end."""
     axis = node.get("axis", 0) % x.dim()
-    size = int(x.shape[axis])
+    behind = 1 not in node.known or node.once("behind", lambda: bool((node.known[1] < 0).any()))
+    size = node.sizes(x)[axis] if behind else 0
     if 1 in node.known:
-        places = node.once("places", lambda: node.known[1] % size)
+        places = node.once("places", lambda: node.known[1] % size if size else node.known[1])
         if places.dim() == 0:
             return x.select(axis, int(node.once("place", lambda: int(places))))
     else:
@@ -136,19 +136,20 @@ def gather(node: Node, x: Tensor, indices: Tensor) -> Tensor:
     if places.dim() == 1:
         return torch.index_select(x, axis, places)
     found = torch.index_select(x, axis, places.reshape(-1))
-    shape = [int(n) for n in (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])]
+    sizes = node.sizes(x)
+    shape = [*sizes[:axis], *node.sizes(indices), *sizes[axis + 1 :]]
     return found.reshape(shape)
 
 
 @op("Expand", static=(1,))
 def expand(node: Node, x: Tensor, shape: list[int]) -> Tensor:
-    whole = torch.broadcast_shapes(tuple(int(size) for size in x.shape), tuple(node.room(shape)))
+    whole = torch.broadcast_shapes(tuple(node.sizes(x)), tuple(node.room(shape)))
     return x.expand(list(whole))
 
 
 @op("Tile", static=(1,))
 def tile(node: Node, x: Tensor, repeats: list[int]) -> Tensor:
-    node.room([int(size) * times for size, times in zip(x.shape, repeats, strict=True)])
+    node.room([size * times for size, times in zip(node.sizes(x), repeats, strict=True)])
     return x.repeat(repeats)
 
 
@@ -164,7 +165,7 @@ def pad(node: Node, x: Tensor, pads: Any = None, value: Any = None, axes: Any = 
     both = [[0, 0] for _ in range(x.dim())]
     for i, axis in enumerate(axes):
         both[axis] = [pads[i], pads[i + len(axes)]]
-    node.room([int(size) + a + b for size, (a, b) in zip(x.shape, both, strict=True)])
+    node.once("room", lambda: node.room([int(n) + a + b for n, (a, b) in zip(x.shape, both, strict=True)]))
     while both and both[0] == [0, 0]:
         both.pop(0)
     order = [side for pair in reversed(both) for side in pair]
@@ -189,7 +190,7 @@ def resize(node: Node, x: Tensor, roi: Any = None, scales: Any = None, sizes: An
     """x: [batch, channels, ...]; whole factors where the nearest is asked for."""
     if node.opset < 11:
         scales = roi
-    old = [int(size) for size in x.shape]
+    old = node.sizes(x)
     new = [int(a * b) for a, b in zip(old, scales, strict=True)] if scales else list(sizes or [])
     where = node.get("coordinate_transformation_mode", "half_pixel" if node.opset >= 11 else "asymmetric")
     if len(new) != x.dim() or new[:2] != old[:2]:
