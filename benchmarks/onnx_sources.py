@@ -34,7 +34,11 @@ def run(file: Path, shapes: list[str], work: Path) -> dict[str, object]:
         "seconds": round(time.monotonic() - begun, 1),
     }
     if done.returncode:
-        return found | {"error": done.stderr.strip().splitlines()[-1][:600]}
+        return found | {
+            "error": next(
+                (line for line in done.stderr.splitlines() if line.startswith("error:")), done.stderr[-600:]
+            )
+        }
     model = coremlops.load(out, precision="float32")
     reference = open_reference(file)
     generator = np.random.default_rng(0)
