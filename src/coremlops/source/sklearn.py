@@ -1,4 +1,4 @@
-"""scikit-learn estimators: trees and linear models, fitted, as values; answers are the estimator's own.
+"""scikit-learn estimators, and pipelines of them, fitted, as values; answers are the estimator's own.
 
 A file is `skops`, which holds no pickle: types that skops does not trust by itself are refused.
 """
@@ -11,6 +11,8 @@ from typing import Any
 
 from coremlops.digest import sha256_bytes, sha256_file
 from coremlops.errors import ConversionError, InputError, MissingExtraError
+from coremlops.source.reference import Tensor
+from coremlops.source.steps import OneHot, Pipeline, flat, read_step
 from coremlops.source.trees import (
     Branch,
     Ensemble,
@@ -21,6 +23,15 @@ from coremlops.source.trees import (
     feature_tensors,
     rounded_up_to,
 )
+from coremlops.source.vectors import (
+    Neighbors,
+    SupportVectors,
+    check_kernel,
+    read_neighbors,
+    read_support_vectors,
+)
+
+INPUT = "input"  # the one array of a pipeline or of nearest neighbours
 
 # Arrays of nodes in C, which skops leaves to its user: `check_tree` looks at their links before they answer.
 _TREES = (
@@ -29,9 +40,10 @@ _TREES = (
 )
 _FORESTS = ("RandomForest", "ExtraTrees")
 _LINEAR = ("LinearRegression", "Ridge", "Lasso", "ElasticNet", "BayesianRidge", "HuberRegressor")
+_SUPPORT_VECTORS = ("SVC", "NuSVC", "SVR", "NuSVR")
 _CONVERT = (
-    "LinearRegression, Ridge, Lasso, ElasticNet, BayesianRidge, HuberRegressor, LogisticRegression, and "
-    "DecisionTree, RandomForest, ExtraTrees, GradientBoosting and HistGradientBoosting of either kind"
+    "LinearRegression, Ridge, Lasso, ElasticNet, BayesianRidge, HuberRegressor, LogisticRegression, SVC, NuSVC, "
+    "SVR, NuSVR, KNeighborsClassifier, a Pipeline of scalers, imputers and one of these, and DecisionTree, RandomForest, ExtraTrees, GradientBoosting and HistGradientBoosting of either kind"
 )
 
 
@@ -71,17 +83,42 @@ def sklearn_reference(estimator: Any, name: str, digest: str = "") -> TableRefer
     except AttributeError as error:
         raise InputError(f"{name}: a fitted estimator of scikit-learn expected: {error}") from error
     digest = digest or sha256_bytes(repr(model).encode())
-    tensors = feature_tensors(model.features, name)
-    run = estimator.predict if model.labels is None else estimator.predict_proba
+    predictor = model.last if isinstance(model, Pipeline) else model
+    labels, probable = predictor.labels, gives_probabilities(predictor)
+    run = estimator.predict_proba if labels and probable else estimator.predict
+    if not probable:
+        places = {label: place for place, label in enumerate(estimator.classes_.tolist())}
+
+        def run(table: Any) -> Any:
+            return [places[label] for label in estimator.predict(table).tolist()]
+
     return TableReference(
         "scikit-learn",
         name,
         digest,
-        tensors,
+        _tensors(model, name),
         model,
-        labels=model.labels,
+        labels=labels,
         run=lambda row: run(_table(estimator, row))[0],
+        probable=probable,
     )
+
+
+def gives_probabilities(model: Any) -> bool:
+    """Whether a predictor has a probability for each class; those of support vectors are Platt's."""
+    return not (isinstance(model, SupportVectors) and model.labels and not model.prob_a)
+
+
+def _tensors(model: Any, where: str) -> tuple[Tensor, ...]:
+    """A number a feature; Core ML's pipelines and nearest neighbours take them as one array."""
+    if isinstance(model, Pipeline):
+        if model.steps and isinstance(model.steps[0], OneHot):
+            text = isinstance(model.steps[0].categories[0], str)
+            return (Tensor(INPUT, (), "str" if text else "int64"),)
+        return (Tensor(INPUT, (model.width,), "float64"),)
+    if isinstance(model, Neighbors):
+        return (Tensor(INPUT, (len(model.features),), "float64"),)
+    return feature_tensors(model.features, where)
 
 
 def _table(estimator: Any, row: Any) -> Any:
@@ -93,8 +130,12 @@ def _table(estimator: Any, row: Any) -> Any:
     return pandas.DataFrame(row[None], columns=names)
 
 
-def _read(estimator: Any, where: str) -> Ensemble | Linear:
+def _read(estimator: Any, where: str) -> Ensemble | Linear | SupportVectors | Neighbors | Pipeline:
     kind = type(estimator).__name__
+    if kind == "Pipeline":
+        return _pipeline(estimator, where)
+    if kind in _SUPPORT_VECTORS:
+        check_kernel(estimator, where)
     names = getattr(estimator, "feature_names_in_", None)
     count = int(estimator.n_features_in_)
     features = tuple(map(str, names)) if names is not None else tuple(f"f{i}" for i in range(count))
@@ -102,6 +143,10 @@ def _read(estimator: Any, where: str) -> Ensemble | Linear:
     labels = None if classes is None else _labels(classes, where)
     if kind in _LINEAR or kind == "LogisticRegression":
         return _linear(estimator, features, labels, where)
+    if kind in _SUPPORT_VECTORS:
+        return read_support_vectors(estimator, features, labels, where)
+    if kind == "KNeighborsClassifier":
+        return read_neighbors(estimator, features, labels, where)
     family = kind.removesuffix("Classifier").removesuffix("Regressor")
     if family == "HistGradientBoosting":
         made = _histogram(estimator, features, labels, where)
@@ -114,6 +159,17 @@ def _read(estimator: Any, where: str) -> Ensemble | Linear:
     for place, tree in enumerate(made.trees):
         check_tree(tree, count, f"{where}, tree {place}")
     return made
+
+
+def _pipeline(pipeline: Any, where: str) -> Pipeline:
+    *before, last = flat(pipeline) or [None]
+    if not hasattr(last, "predict"):
+        raise ConversionError(
+            f"{where}: a Pipeline that ends in {type(last).__name__} does not convert: nothing predicts",
+            hint=f"end it with one of: {_CONVERT}",
+        )
+    steps = [part for place, step in enumerate(before) for part in read_step(step, place, where)]
+    return Pipeline(int(pipeline.n_features_in_), tuple(steps), _read(last, where))
 
 
 def _labels(classes: Any, where: str) -> tuple[Any, ...]:

@@ -66,24 +66,30 @@ class Ensemble:
 class TableReference(Reference):
     """A model of a row of features, run by the library that made it; `raw` is what a converter takes.
 
-    Each feature is an input of its own, a number. Outputs: `prediction` of a regressor; `classLabel` and
-    `classLabel_probs` [classes] of a classifier. `labels`: its classes; `run`: a row [features] of doubles to
-    the prediction, or to the probabilities.
+    Each feature is an input of its own, a number, or there is one input, an array of them (of a one-hot
+    encoder a number or a text). Outputs: `prediction` of a regressor; `classLabel` and `classLabel_probs`
+    [classes] of a classifier. `labels`: its classes; `run`: a row [features] to the prediction, or to the
+    probabilities; where it gives none (`probable`), to the place of the class.
     """
 
     labels: tuple[Any, ...] | None = None
     run: Any = field(default=None, repr=False)
+    probable: bool = True
 
     def __call__(self, inputs: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         import numpy as np
 
+        kind: Any = object if self.inputs[0].dtype == "str" else self.inputs[0].dtype
         try:
-            row = np.array([np.asarray(value, np.float64).reshape(()) for value in self.ordered(inputs)])
+            pairs = zip(self.ordered(inputs), self.inputs, strict=True)
+            row = np.hstack([np.asarray(value, kind).reshape(item.shape) for value, item in pairs])
+            answer = np.asarray(self.run(row), np.float64).ravel()
         except ValueError as error:
             raise InputError(f"{self.name}: a number for each feature expected: {error}") from error
-        answer = np.asarray(self.run(row), np.float64).ravel()
         if self.labels is None:
             return {PREDICTION: answer.reshape(()) if answer.size == 1 else answer}
+        if not self.probable:
+            return {LABEL: np.asarray(self.labels[int(answer[0])])}
         if answer.size == 1:
             answer = np.array([1 - answer[0], answer[0]])
         # A tie of two that share one score is the second's, else the first's: as the libraries and Core ML.
