@@ -165,19 +165,26 @@ def _prove_table(model: Path, reference: TableReference, wanted: ProveOptions) -
     pairs: dict[str, tuple[list[NDArray[Any]], list[NDArray[Any]]]] = {}
     for sample in samples:
         asked = feed(sample, loaded.description)
-        _collect(_numbers(reference(asked)), list(_numbers(loaded.predict(asked)).values()), pairs)
+        expected = _numbers(reference(asked), reference.labels)
+        got = _numbers(loaded.predict(asked), loaded.description.labels)
+        _collect(expected, list(got.values()), pairs)
     outputs, failed = _judged(pairs, (), wanted)
     notes = (RANDOM,) if wanted.data is None else ()
     return Proof(outputs, failed, samples.about, len(samples), samples.digest, 1, notes)
 
 
-def _numbers(answer: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
-    """Probabilities in the order of the labels, as an array or by label; of a regressor its value."""
+def _numbers(answer: Mapping[str, Any], labels: tuple[Any, ...] | None) -> dict[str, NDArray[Any]]:
+    """Probabilities in the order of the labels, as an array or by label; of a regressor its value.
+
+    Of a classifier without probabilities the place of its label.
+    """
     for name, value in answer.items():
         if isinstance(value, Mapping):
             return {name: np.asarray(list(value.values()), np.float64)}
     if PROBABILITIES in answer:
         return {PROBABILITIES: np.asarray(answer[PROBABILITIES], np.float64)}
+    if labels:
+        return {name: np.array([labels.index(np.asarray(value).item())]) for name, value in answer.items()}
     return {name: np.asarray(value, np.float64).ravel() for name, value in answer.items()}
 
 

@@ -176,7 +176,7 @@ def open_reference(text: str | Path, *, weights: Path | None = None) -> Referenc
     """Open what `text` names: `model.pt2`, a TorchScript `model.pt`, the folder of one, `.onnx`,
     `.mlpackage`, `.mlmodel`, a model of a table's rows (XGBoost's `.json` and `.ubj`, LightGBM's `.txt`,
     CatBoost's `.cbm` and `.json`, scikit-learn's `.skops`), or `module:factory`, a function of the user that
-    gives (torch.nn.Module, example inputs).
+    gives (torch.nn.Module, example inputs) or a fitted estimator of scikit-learn.
 
     `weights`: for a factory, a state_dict that `torch.save` wrote, read as plain tensors, or `.safetensors`.
     Raises UsageError and InputError for a name that leads to no model, and MissingExtraError.
@@ -309,15 +309,23 @@ def raised(error: Exception) -> str:
 
 
 def _factory(text: str, weights: Path | None) -> Reference:
+    factory = user_object(text)
     try:
         import torch
     except ImportError:
-        raise MissingExtraError("torch", "torch") from None
-    factory = user_object(text)
-    torch.manual_seed(0)  # an untrained net is the same net each time
+        torch = None  # type: ignore[assignment]  # scikit-learn goes without
+    if torch is not None:
+        torch.manual_seed(0)  # an untrained net is the same net each time
     made = called(factory, text)
+    if _is_estimator(made):
+        return _estimator(made, text, weights)
+    if torch is None:
+        raise MissingExtraError("torch", "torch")
     if not isinstance(made, tuple) or len(made) != 2 or not isinstance(made[0], torch.nn.Module):
-        raise UsageError(f"{text} gives {type(made).__name__}; expected (torch.nn.Module, example inputs)")
+        raise UsageError(
+            f"{text} gives {type(made).__name__}; expected (torch.nn.Module, example inputs), "
+            "or a fitted estimator of scikit-learn"
+        )
     module, given = made
     if isinstance(given, Mapping):
         names, examples = [str(name) for name in given], tuple(given.values())
@@ -346,6 +354,18 @@ def _factory(text: str, weights: Path | None) -> Reference:
     return TorchReference(
         "torch.nn.Module", text, digest, inputs, module, examples=examples, call=module.forward
     )
+
+
+def _is_estimator(made: Any) -> bool:
+    base = sys.modules.get("sklearn.base")  # whoever made one has imported it
+    return base is not None and isinstance(made, base.BaseEstimator)
+
+
+def _estimator(made: Any, text: str, weights: Path | None) -> Reference:
+    if weights is not None:
+        raise UsageError(f"{text} gives an estimator, which has its own weights; {weights} is for a net")
+    opened: Reference = importlib.import_module("coremlops.source.sklearn").sklearn_reference(made, text)
+    return opened
 
 
 def _load_weights(module: Any, path: Path) -> None:

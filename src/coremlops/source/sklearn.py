@@ -42,8 +42,9 @@ _FORESTS = ("RandomForest", "ExtraTrees")
 _LINEAR = ("LinearRegression", "Ridge", "Lasso", "ElasticNet", "BayesianRidge", "HuberRegressor")
 _SUPPORT_VECTORS = ("SVC", "NuSVC", "SVR", "NuSVR")
 _CONVERT = (
-    "LinearRegression, Ridge, Lasso, ElasticNet, BayesianRidge, HuberRegressor, LogisticRegression, SVC, NuSVC, "
-    "SVR, NuSVR, KNeighborsClassifier, a Pipeline of scalers, imputers and one of these, and DecisionTree, RandomForest, ExtraTrees, GradientBoosting and HistGradientBoosting of either kind"
+    "LinearRegression, Ridge, Lasso, ElasticNet, BayesianRidge, HuberRegressor, LogisticRegression, SVC, "
+    "NuSVC, SVR, NuSVR, KNeighborsClassifier, DecisionTree, RandomForest, ExtraTrees, GradientBoosting and "
+    "HistGradientBoosting of either kind, and a Pipeline that ends in one of them"
 )
 
 

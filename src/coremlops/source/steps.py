@@ -111,7 +111,7 @@ def _min_max(step: Any, where: str) -> list[Step]:
 
 
 def _imputer(step: Any, where: str) -> list[Step]:
-    if step.add_indicator or step.statistics_.dtype.kind not in "fiu":
+    if step.add_indicator or any(isinstance(value, str) for value in step.statistics_):
         what = "add_indicator=True" if step.add_indicator else "of texts"
         raise ConversionError(f"{where}: SimpleImputer {what} does not convert", hint=_WITHOUT)
     if not isinstance(step.missing_values, int | float):

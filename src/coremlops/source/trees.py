@@ -82,10 +82,16 @@ class TableReference(Reference):
         kind: Any = object if self.inputs[0].dtype == "str" else self.inputs[0].dtype
         try:
             pairs = zip(self.ordered(inputs), self.inputs, strict=True)
-            row = np.hstack([np.asarray(value, kind).reshape(item.shape) for value, item in pairs])
-            answer = np.asarray(self.run(row), np.float64).ravel()
+            row = np.hstack([np.asarray(value, kind).reshape(_fixed(item)) for value, item in pairs])
         except ValueError as error:
             raise InputError(f"{self.name}: a number for each feature expected: {error}") from error
+        try:
+            answer = np.asarray(self.run(row), np.float64).ravel()
+        except ValueError as error:
+            raise InputError(
+                f"{self.name} does not take {row.tolist()}: {error}",
+                hint="give rows such as it was fitted on: --data",
+            ) from error
         if self.labels is None:
             return {PREDICTION: answer.reshape(()) if answer.size == 1 else answer}
         if not self.probable:
@@ -96,6 +102,10 @@ class TableReference(Reference):
         shared = isinstance(self.raw, Ensemble) and len(self.raw.base) == 1
         best = int(answer[1] >= answer[0]) if shared else int(answer.argmax())
         return {LABEL: np.asarray(self.labels[best]), PROBABILITIES: answer}
+
+
+def _fixed(item: Tensor) -> tuple[int, ...]:
+    return tuple(size for size in item.shape or () if size is not None)
 
 
 def feature_tensors(names: tuple[str, ...], where: str) -> tuple[Tensor, ...]:

@@ -47,7 +47,7 @@ class Neighbors:
 
 
 def check_kernel(estimator: Any, where: str) -> None:
-    """Refuse a kernel that Core ML has not, before anything of it is read: one by a function has no features."""
+    """Refuse a kernel that Core ML has not; one by a function keeps no number of features to read."""
     if estimator.kernel not in _KERNELS:
         raise ConversionError(
             f"{where}: the kernel {estimator.kernel} does not convert",

@@ -89,7 +89,7 @@ def _describe_input(spec: Any, item: Tensor) -> None:
 def _write_pipeline(
     spec: Any, reference: TableReference, labels: tuple[Any, ...] | None, label_name: str
 ) -> None:
-    """One array through the steps, each a model of its own, to the predictor, whose outputs are the whole's."""
+    """One array through the steps, each a model, to the predictor, whose outputs are the whole's."""
     raw, width = reference.raw, reference.raw.width
     chosen = spec.pipelineRegressor if labels is None else spec.pipelineClassifier
     held, feature = chosen.pipeline.models, spec.description.input[0]
