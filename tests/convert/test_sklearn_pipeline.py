@@ -132,7 +132,7 @@ def test_support_vectors_with_platts_numbers(labels: str, tmp_path: Path) -> Non
     scaled = preprocessing.scale(X)
     model = svm.SVC(probability=True, random_state=0).fit(scaled, CLASSES[labels])
     # Of two classes scikit-learn's libsvm iterates, and stops at 0.0025, where newer ones compute.
-    found = answers(model, scaled, tmp_path / "a.mlmodel", 2.5e-3 if labels == "two" else 1e-9)
+    found = answers(model, scaled, tmp_path / "a.mlmodel", 5e-3 if labels == "two" else 1e-9)
     if labels == "two":
         exact = 1 / (1 + np.exp(model._probA * -model.decision_function(scaled) + model._probB))
         assert [one["classLabel_probs"]["no"] for one in found] == pytest.approx(list(exact), abs=1e-7)
@@ -226,14 +226,24 @@ def test_a_factory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         open_reference("sklearn_factory:make", weights=tmp_path / "w.pt")
 
 
-@pytest.mark.parametrize("algorithm", ["brute", "kd_tree"])
-def test_a_skops_file(algorithm: str, tmp_path: Path) -> None:
+def test_a_skops_file(tmp_path: Path) -> None:
+    """Neighbours as a plain list: what the k-d tree in C makes of a hostile file is not checked by anyone."""
     skops_io = pytest.importorskip("skops.io")
-    last = neighbors.KNeighborsClassifier(algorithm=algorithm)
-    for place, model in enumerate((last, svm.SVC(), svm.SVR())):
+    for place, model in enumerate((neighbors.KNeighborsClassifier(algorithm="brute"), svm.SVC(), svm.SVR())):
         target = VALUE if isinstance(model, svm.SVR) else TWO
         fitted = make_pipeline(SimpleImputer(), preprocessing.StandardScaler(), model).fit(HOLES, target)
         skops_io.dump(fitted, tmp_path / f"{place}.skops")
         reference = convert_table(tmp_path / f"{place}.skops", tmp_path / "a.mlmodel")
         answer = next(iter(reference({"input": HOLES[0]}).values()))
         assert str(answer) == str(fitted.predict(HOLES[:1])[0])
+    skops_io.dump(neighbors.KNeighborsClassifier(algorithm="kd_tree").fit(X, TWO), tmp_path / "k.skops")
+    with pytest.raises(InputError, match="KDTree") as caught:
+        open_reference(tmp_path / "k.skops")
+    assert "brute" in str(caught.value.hint)
+
+
+def test_support_vectors_that_do_not_fit() -> None:
+    model = svm.SVC().fit(X, TWO)
+    model._dual_coef_ = model._dual_coef_[:, :-1]
+    with pytest.raises(InputError, match="do not fit each other"):
+        sklearn_reference(model, "m")

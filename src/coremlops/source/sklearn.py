@@ -38,6 +38,7 @@ _TREES = (
     "sklearn.tree._tree.Tree",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
 )
+_TRUSTED = (*_TREES, "numpy.dtype")  # a type of numbers, which skops reads from an empty array, no pickle
 _FORESTS = ("RandomForest", "ExtraTrees")
 _LINEAR = ("LinearRegression", "Ridge", "Lasso", "ElasticNet", "BayesianRidge", "HuberRegressor")
 _SUPPORT_VECTORS = ("SVC", "NuSVC", "SVR", "NuSVR")
@@ -66,10 +67,13 @@ def open_sklearn(path: Path) -> TableReference:
     except ImportError:
         raise MissingExtraError("skops", "sklearn") from None
     try:
-        strange = set(skops.io.get_untrusted_types(file=path)) - set(_TREES)
+        strange = set(skops.io.get_untrusted_types(file=path)) - set(_TRUSTED)
         if strange:
-            raise InputError(f"{path}: it holds types that are not trusted: {', '.join(sorted(strange))}")
-        estimator = skops.io.load(path, trusted=list(_TREES))
+            raise InputError(
+                f"{path}: it holds types that are not trusted: {', '.join(sorted(strange))}",
+                hint="neighbours: fit them with algorithm='brute'; else give module:factory, which is your code",
+            )
+        estimator = skops.io.load(path, trusted=list(_TRUSTED))
     except InputError:
         raise
     except Exception as error:  # zip, JSON, or what a hostile file makes of them

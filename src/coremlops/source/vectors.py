@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from coremlops.errors import ConversionError
+from coremlops.errors import ConversionError, InputError
 
 _KERNELS = ("linear", "rbf", "poly", "sigmoid")
 
@@ -64,7 +64,7 @@ def read_support_vectors(
             f"{where}: break_ties=True does not convert: Core ML's pairs vote",
             hint="set break_ties=False; or fit it with probabilities",
         )
-    return SupportVectors(
+    made = SupportVectors(
         features,
         estimator.kernel,
         float(estimator._gamma),
@@ -78,6 +78,14 @@ def read_support_vectors(
         tuple(map(float, estimator._probB)) if labels else (),
         labels,
     )
+    count, classes = len(made.vectors), len(labels or (0, 1))
+    pairs = classes * (classes - 1) // 2
+    shapes = [len(made.coefficients), *map(len, made.coefficients), len(made.rho), *map(len, made.vectors)]
+    expected = [classes - 1, *[count] * (classes - 1), pairs, *[len(features)] * count]
+    sizes = {len(made.prob_a), len(made.prob_b)}
+    if shapes != expected or sizes not in ({0}, {pairs}) or (labels and sum(made.per_class) != count):
+        raise InputError(f"{where}: its support vectors do not fit each other")  # libsvm would read past them
+    return made
 
 
 def read_neighbors(estimator: Any, features: tuple[str, ...], labels: Any, where: str) -> Neighbors:
