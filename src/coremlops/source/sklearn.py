@@ -71,7 +71,7 @@ def open_sklearn(path: Path) -> TableReference:
         if strange:
             raise InputError(
                 f"{path}: it holds types that are not trusted: {', '.join(sorted(strange))}",
-                hint="neighbours: fit them with algorithm='brute'; else give module:factory, which is your code",
+                hint="neighbours: fit them with algorithm='brute'; else give module:factory, your code",
             )
         estimator = skops.io.load(path, trusted=list(_TRUSTED))
     except InputError:
