@@ -313,7 +313,7 @@ def _factory(text: str, weights: Path | None) -> Reference:
     try:
         import torch
     except ImportError:
-        torch = None  # type: ignore[assignment]  # scikit-learn goes without
+        torch = None  # scikit-learn goes without
     if torch is not None:
         torch.manual_seed(0)  # an untrained net is the same net each time
     made = called(factory, text)
