@@ -24,7 +24,10 @@ BASE = (
     "lint",
 )
 # Of extras, imported lazily, with an error that names the extra.
-EXTRAS = {"torch", "safetensors", "coremltools", "openvino"}
+EXTRAS = {
+    *("torch", "safetensors", "coremltools", "openvino"),
+    *("xgboost", "lightgbm", "catboost", "skops", "pandas"),  # pandas comes with scikit-learn's tables alone
+}
 
 
 def declared() -> dict[str, str]:
