@@ -21,11 +21,15 @@ from tests.pipeline.conftest import Tiny
 
 
 @pytest.fixture(autouse=True)
-def a_hangup_ends_processes() -> Iterator[None]:
-    """It does not where the tests run under `nohup`, and a run heeds what it finds."""
-    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+def signals_end_processes() -> Iterator[None]:
+    """They do not where the tests run under `nohup` or behind `&`, and a run heeds what it finds."""
+    before = {
+        signal.SIGHUP: signal.signal(signal.SIGHUP, signal.SIG_DFL),
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+    }
     yield
-    signal.signal(signal.SIGHUP, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def statuses(result: RunResult) -> dict[str, str]:
