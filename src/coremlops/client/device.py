@@ -96,9 +96,10 @@ class Device:
             found = Profile.from_json(document.read(data, "profile", most_bytes=MAX_PROFILE_BYTES))
         except (OSError, RepositoryError) as error:
             raise UpdateError(f"{path} is damaged: {error}") from None
-        own = {"os": _SYSTEMS.get(sys.platform, ""), "os_version": _os_version(), "device_class": "other"}
-        missing = {key: value for key, value in own.items() if not found.os}
-        return replace(found, install_id=self.status().install_id, **missing)  # type: ignore[arg-type]
+        if not found.os:
+            system = _SYSTEMS.get(sys.platform, "")
+            found = replace(found, os=system, os_version=_os_version(), device_class="other")
+        return replace(found, install_id=self.status().install_id)
 
     def model(self) -> Path:
         """The active model. Raises `UpdateError` when there is none yet."""
