@@ -31,6 +31,9 @@ ROWS = 256  # of random values for trees
 AT_CORNERS = 2  # for each other shape that a flexible model allows
 AGREEMENT = 0.99  # of whole numbers, which agree or do not
 CORE_AI = "executed by Core AI's runtime on this machine's CPU; what a device compiles it to is not seen here"
+# Least root mean square that log-odds count as on random values, in nats: a classifier seldom decides on noise,
+# and an error of 0.007 nats would fail one whose log-odds are 0.5 there.
+RANDOM_NATS = 1.0
 RANDOM = "proven on random values: --data proves it on yours"
 
 
@@ -332,7 +335,8 @@ def _judged(
         numbers = _compared(mine, other)
         if i == 0 and len(labels) > 1:
             rows = (mine.reshape(-1, len(labels)), other.reshape(-1, len(labels)))
-            logs = difference(*(log_odds(row) for row in rows), floor=UNDECIDED_NATS)
+            floor = RANDOM_NATS if wanted.data is None else UNDECIDED_NATS
+            logs = difference(*(log_odds(row) for row in rows), floor=floor)
             same = float(np.mean(rows[0].argmax(1) == rows[1].argmax(1)))
             numbers |= {"log_odds_snr_db": logs.snr_db, "top1_agreement": same}
         outputs[name] = numbers

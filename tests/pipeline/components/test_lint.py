@@ -86,11 +86,11 @@ def test_what_it_writes(project: Path, tmp_path: Path, capsys: pytest.CaptureFix
 
 
 def test_a_report_of_lint_is_no_proof(project: Path, tmp_path: Path) -> None:
-    from coremlops.errors import GateError
+    from coremlops.errors import InputError
     from coremlops.model import model_digest
     from coremlops.pipeline.components.proven import check_report
 
     out = tmp_path / "out"
     assert step(["--model", str(project / "made"), "--downstream", str(out)]) == 0
-    with pytest.raises(GateError):
+    with pytest.raises(InputError, match="no proof"):
         check_report(out / "report.json", model_digest(project / "made/model.mlpackage"), done="published")
