@@ -31,8 +31,8 @@ ROWS = 256  # of random values for trees
 AT_CORNERS = 2  # for each other shape that a flexible model allows
 AGREEMENT = 0.99  # of whole numbers, which agree or do not
 CORE_AI = "executed by Core AI's runtime on this machine's CPU; what a device compiles it to is not seen here"
-# Least root mean square that log-odds count as on random values, in nats: a classifier seldom decides on noise,
-# and an error of 0.007 nats would fail one whose log-odds are 0.5 there.
+# Least root mean square that log-odds count as on random values, in nats: a classifier seldom decides on
+# noise, and an error of 0.007 nats would fail one whose log-odds are 0.5 there.
 RANDOM_NATS = 1.0
 RANDOM = "proven on random values: --data proves it on yours"
 
