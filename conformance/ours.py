@@ -1,0 +1,85 @@
+"""Our own client, as the conformance vectors drive it: one request a line in, one answer a line out."""
+
+from __future__ import annotations
+
+import base64
+import json
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from coremlops.collection import Halts, Index, Manifest, Profile, Rule, bucket, choose, document
+from coremlops.errors import CoremlopsError
+
+Request = Mapping[str, Any]
+Answer = dict[str, Any]
+
+
+def read(request: Request) -> Answer:
+    """Whether a document can be believed."""
+    data = base64.b64decode(request["document"])
+    what = request["what"]
+    named = {"collection": request.get("collection", ""), "channel": request.get("channel", "")}
+    if what == "index":
+        Index.from_bytes(data, **named)
+    elif what == "halt":
+        Halts.from_bytes(data, **named)
+    elif what == "manifest":
+        Manifest.from_bytes(data)
+    else:
+        return {"unsupported": what}
+    return {"ok": True}
+
+
+def bucket_of(request: Request) -> Answer:
+    return {"bucket": bucket(request["salt"], request["install_id"])}
+
+
+def rule(request: Request) -> Answer:
+    found = Rule.from_json(request["rule"], "rule")
+    return {"holds": found.why_not(Profile.from_json(request["profile"])) is None}
+
+
+def chosen(request: Request) -> Answer:
+    named = {"collection": request["collection"], "channel": request["channel"]}
+    choice = choose(
+        Index.from_bytes(base64.b64decode(request["index"]), **named),
+        Halts.from_bytes(base64.b64decode(request["halt"]), **named),
+        Profile.from_json(request["profile"]),
+        document.time_of(request["now"]),
+        active=request.get("active"),
+        refused=dict.fromkeys(request.get("refused", ()), "before"),
+    )
+    return {
+        "use": choice.use,
+        "version": choice.entry.version if choice.entry is not None else None,
+        "variant": choice.variant.name if choice.variant is not None else None,
+    }
+
+
+VERBS: Mapping[str, Callable[[Request], Answer]] = {
+    "bucket": bucket_of,
+    "choose": chosen,
+    "read": read,
+    "rule": rule,
+}
+
+
+def answer(request: Request) -> Answer:
+    """What the client says. A refusal is an answer, too."""
+    verb = VERBS.get(request.get("do", ""))
+    if verb is None:
+        return {"unsupported": request.get("do")}
+    try:
+        return verb(request)
+    except CoremlopsError as error:
+        return {"error": error.message}
+
+
+def main() -> None:
+    for line in sys.stdin:
+        print(json.dumps(answer(json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
