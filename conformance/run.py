@@ -1,8 +1,8 @@
 """Drive a client through the vectors: `python conformance/run.py [--only WORD] [--json] -- CLIENT [ARGS...]`.
 
-CLIENT is started once. It reads one JSON object a line from its standard input and answers each with one line;
-README.md has the requests. Needs Python 3.11 and nothing else. Exit code 0 when every vector passes, 1 when
-one fails, 2 when the client cannot be driven.
+CLIENT is started once. It reads one JSON object a line from its standard input and answers each with one
+line; README.md has the requests. Needs Python 3.11 and nothing else. Exit code 0 when every vector passes,
+1 when one fails, 2 when the client cannot be driven.
 """
 
 from __future__ import annotations

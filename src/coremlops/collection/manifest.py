@@ -16,6 +16,7 @@ MAX_MEMBERS = 10_000
 MAX_PARTS = 16
 MAX_PART_BYTES = 255
 MAX_PATH_BYTES = 512
+UNSEEN = ("Cc", "Cf", "Cs", "Co")  # not Cn: what is not assigned yet differs from one Unicode to the next
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +145,7 @@ def check_path(path: str) -> tuple[str, ...]:
             raise RepositoryError(
                 f"member {path!r:.80}: a path is relative and has no empty part, '.' or '..'"
             )
-        if any(character in '\\:*?"<>|' or unicodedata.category(character)[0] == "C" for character in part):
+        if any(character in '\\:*?"<>|' or unicodedata.category(character) in UNSEEN for character in part):
             raise RepositoryError(f"member {path!r:.80}: a character that not every file system has")
     return parts
 
