@@ -16,6 +16,7 @@
     ├── StoreError                             the step store
     ├── TrackingError                          MLflow
     ├── RepositoryError                        the signed repository: keys, channels, versions
+    │   └── PendingError              exit 3   ... a change waits for further signatures
     ├── UpdateError                            a device refused what it was offered
     │   └── GoldenError                        ... because the model does not answer as promised
     └── GateError                     exit 3   a gate said no
@@ -117,6 +118,16 @@ class TrackingError(CoremlopsError):
 
 class RepositoryError(CoremlopsError):
     """The signed repository cannot do what was asked."""
+
+
+class PendingError(RepositoryError):
+    """A change waits for further signatures; what devices get has not changed. `change`: its id."""
+
+    exit_code = 3
+
+    def __init__(self, message: str, change: str, *, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.change = change
 
 
 class UpdateError(CoremlopsError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone, tzinfo
 from pathlib import Path
 from types import SimpleNamespace
@@ -134,7 +135,10 @@ def test_mix_and_match(world: World, role: str) -> None:
 
 
 def test_expired_timestamp(world: World) -> None:
-    past = Repository.open(world.repository.folder, clock=lambda: utc_now() - timedelta(days=8))
+    past = replace(
+        Repository.open(world.repository.folder, clock=lambda: utc_now() - timedelta(days=8)),
+        clock_checked=True,
+    )
     past.publish([Form(world.two.model, world.two.golden)])
     assert_refused(world, world.device.update(), "expired metadata: timestamp.json is expired")
     assert "timestamp" in world.repository.renew()

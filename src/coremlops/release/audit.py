@@ -112,6 +112,14 @@ class Log:
             os.fsync(file.fileno())
         sync_folder(self.path.parent)
 
+    def last_at(self) -> datetime | None:
+        """When the last line was written; None without one."""
+        raw = self._last()
+        try:
+            return document.time_of(str(_object(raw)["line"]["at"])) if raw else None
+        except (ValueError, KeyError, TypeError):
+            raise RepositoryError(f"{self.path}: the last line is damaged") from None
+
     def repair(self, timestamp: int) -> None:
         """Cut off what a crash left: half a line, or one of a commit that never was."""
         if not self.path.exists():
@@ -168,13 +176,16 @@ class Log:
         return count
 
     def _last_hash(self) -> str:
-        raw = b""
-        if self.path.exists():
-            with self.path.open("rb") as file:
-                size = file.seek(0, os.SEEK_END)
-                file.seek(max(0, size - 2 * MAX_LINE_BYTES))
-                raw = file.read().splitlines(keepends=True)[-1] if size else b""
+        raw = self._last()
         return sha256_bytes(raw) if raw else FIRST
+
+    def _last(self) -> bytes:
+        if not self.path.exists():
+            return b""
+        with self.path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - 2 * MAX_LINE_BYTES))
+            return file.read().splitlines(keepends=True)[-1] if size else b""
 
 
 def _signed(line: Line, signature: dict[str, Any], keys: Mapping[str, Key], named: set[str]) -> bool:

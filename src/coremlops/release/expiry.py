@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from coremlops.collection import document
+from coremlops.errors import RepositoryError
+
+AHEAD = timedelta(days=400)  # more than the longest life that is signed
+BEHIND = timedelta(minutes=5)  # clocks of two machines
+
+_BIN = re.compile(r"-members\d+-[0-9a-f]+$")
 Clock = Callable[[], datetime]
 
 
@@ -33,7 +41,8 @@ class Expiry:
     timestamp_days: int = 7
 
     def lifetime(self, role: str) -> timedelta:
-        """The lifetime of a role, a collection's own roles included."""
+        """The lifetime of a role, a collection's own roles and their bins included."""
+        role = _BIN.sub("-members", role)
         for kind in ("release", "halt", "staging", "members"):
             if role.endswith(f"-{kind}"):
                 role = kind
@@ -53,3 +62,24 @@ class Expiry:
 def due_before(lifetime: timedelta) -> timedelta:
     """How long before its end a role should be renewed: a third of its life, at most 30 days."""
     return min(lifetime / 3, timedelta(days=30))
+
+
+def check_clock(now: datetime, signed: datetime | None, end: datetime, *, trusted: bool) -> None:
+    """Raise `RepositoryError` for a clock that cannot be right.
+
+    `signed`: when the last change was signed, if that is known. `end`: of the timestamp. `trusted`: somebody
+    looked at the clock.
+    """
+    if trusted:
+        return
+    known = signed or end
+    if known - now > (BEHIND if signed else AHEAD):
+        what = "behind: the last change was signed at" if signed else "behind: the timestamp lives until"
+    elif now - known > AHEAD:
+        what = "far ahead, or nothing was signed for long: the last change is of"
+    else:
+        return
+    raise RepositoryError(
+        f"this machine's clock says {document.time_text(now)}, it is {what} {document.time_text(known)}",
+        hint="set the clock; if it is right: coremlops repo renew --clock-checked",
+    )

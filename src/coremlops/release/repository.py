@@ -40,10 +40,12 @@ from coremlops.errors import RepositoryError
 from coremlops.files import TEMPORARY_SUFFIX, exclusive_lock, write_atomic
 from coremlops.model import model_digest
 from coremlops.release.audit import Act
+from coremlops.release.change import drop, load, pending_ids
 from coremlops.release.expiry import Clock, Expiry, utc_now
-from coremlops.release.keys import KeyFolder, config_folder, create_keys
+from coremlops.release.keys import KeyFolder, KeyPlan, config_folder, create_keys
 from coremlops.release.members import Members
 from coremlops.release.payload import Payload, read_payload
+from coremlops.release.review import Review, check, review
 from coremlops.release.roles import Roles, RoleStatus
 from coremlops.release.signing import first_files
 from coremlops.release.targets import as_target, file_of, read_target, store_member
@@ -58,6 +60,7 @@ class Repository:
 
     `folder`: the repository. `keys`: the keys that this machine may have. `clock`: the time, UTC.
     `lock_wait_s`: how long to wait for another publisher. `most_bytes`: the limit of one version.
+    `clock_checked`: somebody says that the clock is right, however far it is from the last change.
     """
 
     folder: Path
@@ -67,6 +70,7 @@ class Repository:
     expiry: Expiry = field(default_factory=Expiry)
     lock_wait_s: float = 10.0
     most_bytes: int = MAX_PACKAGE_BYTES
+    clock_checked: bool = False
 
     @staticmethod
     def init(
@@ -76,22 +80,25 @@ class Repository:
         config: Path | None = None,
         clock: Clock = utc_now,
         expiry: Expiry | None = None,
+        plan: KeyPlan | None = None,
     ) -> Repository:
         """A new repository with new keys, both channels empty.
 
-        `config`: our configuration folder; `config_folder()` unless given. Raises `RepositoryError` when the
-        folder holds something already, or the keys would not be private.
+        `config`: our configuration folder; `config_folder()` unless given. `plan`: how many keys, and how
+        many of them must sign. Raises `RepositoryError` when the folder holds something already, or the keys
+        would not be private.
         """
         check_collection(collection)
+        plan = plan or KeyPlan()
         folder = folder.absolute()
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise RepositoryError(f"{folder} exists already and is not empty")
         lifetimes = expiry or Expiry()
         with _disk("the keys cannot be written"):
-            keys = create_keys((config or config_folder()).absolute())
+            keys = create_keys((config or config_folder()).absolute(), plan)
         growing = folder.with_name(f".{folder.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
         try:
-            files = first_files(collection, keys, clock=clock, expiry=lifetimes)
+            files = first_files(collection, keys, clock=clock, expiry=lifetimes, thresholds=plan.thresholds)
             identity = {"format": 0, "id": keys.repository_id, "collections": [collection]}
             files[IDENTITY] = (json.dumps(identity, indent=1, sort_keys=True) + "\n").encode()
             with _disk(f"{folder} cannot be written"):
@@ -294,6 +301,40 @@ class Repository:
             roles.commit([role], Act("halt", self.collection, channel, entry.version))
             return entry
 
+    def pending(self) -> tuple[Review, ...]:
+        """The changes that wait for signatures, those that are stale included."""
+        roles = self._roles()
+        return tuple(
+            review(self._roles(), load(self.folder, each), expiry=roles.expiry, now=self.clock())
+            for each in pending_ids(self.folder)
+        )
+
+    def sign(self, change_id: str) -> Review:
+        """Add this machine's signatures to a pending change, commit it when they suffice; return what it is.
+
+        Raises `PendingError` while it wants more, `RepositoryError` for a change that is stale or that nobody
+        may sign, and when no key that it waits for is here.
+        """
+        with self._change() as roles:
+            change = load(self.folder, change_id)
+            check(roles, change, expiry=roles.expiry, now=self.clock())
+            found = review(roles, change, expiry=roles.expiry, now=self.clock())
+            roles.sign(change)
+            lacks = roles.lacks(change)
+            if lacks and lacks == found.lacks:
+                keys = " and ".join(dict.fromkeys(each.key for each in lacks))
+                raise RepositoryError(
+                    f"change {change.id} waits for a {keys} key, and none that has not signed is here",
+                    hint=f"run this where one is; this machine's keys are in {self.keys.folder}",
+                )
+            roles.finish(change)
+            return found
+
+    def drop(self, change_id: str) -> None:
+        """Forget a pending change. Raises `RepositoryError` when there is none."""
+        with self._change():
+            drop(self.folder, load(self.folder, change_id).id)
+
     def renew(self) -> tuple[str, ...]:
         """Sign anew what is due and whose key is here, root excepted; return those roles."""
         with self._change() as roles:
@@ -315,7 +356,7 @@ class Repository:
 
     def require_keys(self, channel: str) -> None:
         """Raise `RepositoryError` unless this machine has all that publishing to the channel takes."""
-        self._roles().require_keys(_signing(self.collection, check_channel(channel)))
+        self._roles().require_keys(_signing(self.collection, check_channel(channel)), whole=True)
 
     def index(self, channel: str) -> Index:
         """A channel as it stands."""
@@ -358,7 +399,9 @@ class Repository:
         return self.folder / "targets"
 
     def _roles(self) -> Roles:
-        return Roles(self.folder, self.keys, clock=self.clock, expiry=self.expiry)
+        roles = Roles(self.folder, self.keys, clock=self.clock, expiry=self.expiry)
+        roles.clock_checked = self.clock_checked
+        return roles
 
     @contextlib.contextmanager
     def _change(self) -> Iterator[Roles]:

@@ -11,19 +11,32 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from securesystemslib.signer import Signer
 from tuf.api.metadata import Key, Metadata, MetaFile, Root, Snapshot, T, Targets, Timestamp
 
-from coremlops.collection import CHANNELS, channel_role, halt_role, members_role
+from coremlops.collection import CHANNELS, channel_role, document, halt_role, members_role
 from coremlops.errors import RepositoryError
 from coremlops.files import write_atomic
-from coremlops.release.audit import FILE, Act, Log
-from coremlops.release.expiry import Clock, Expiry, due_before
+from coremlops.release.audit import FILE, Act, Log, actor
+from coremlops.release.change import Change, Lack, drop, left_pending, save
+from coremlops.release.delegation import check_delegations
+from coremlops.release.expiry import Clock, Expiry, check_clock, due_before
 from coremlops.release.keys import KeyFolder
-from coremlops.release.signing import TOP_LEVEL, key_of, read_metadata, sign, verify
+from coremlops.release.signing import (
+    ONLINE,
+    TOP_LEVEL,
+    add_signatures,
+    keep_signatures,
+    key_of,
+    lack,
+    read_metadata,
+    sign,
+    verify,
+)
 
+U = TypeVar("U", Root, Timestamp, Snapshot, Targets)
 _ROOT_FILE = re.compile(r"([1-9][0-9]{0,8})\.root\.json")
 _BIN = re.compile(r"(.+-members)\d+-[0-9a-f]+")
 
@@ -52,13 +65,17 @@ class Roles:
     """
 
     def __init__(self, folder: Path, keys: KeyFolder, *, clock: Clock, expiry: Expiry) -> None:
+        self.folder = folder
+        self.clock_checked = False  # whether somebody says that the clock is right, however it looks
         self._metadata = folder / "metadata"
         self.log = Log(folder / FILE)
         self._keys = keys
         self._clock = clock
-        self._expiry = expiry
+        self.expiry = expiry
         self._targets: dict[str, Metadata[Targets]] = {}
+        self._over: dict[str, Metadata[Targets]] = {}  # roles of the change that is being made
         self.root: Metadata[Root] = self._read_root()
+        self._newest = self.root  # that change's last
         self.timestamp: Metadata[Timestamp] = self._read("timestamp.json", Timestamp, "timestamp")
         at = self.timestamp.signed.snapshot_meta.version
         self.snapshot: Metadata[Snapshot] = self._read(f"{at}.snapshot.json", Snapshot, "snapshot")
@@ -80,25 +97,45 @@ class Roles:
                 raise RepositoryError(f"the snapshot knows no role {role}")
             metadata: Metadata[Targets] = self._read(f"{meta.version}.{role}.json", Targets, role)
             self._expect(metadata, role, meta.version)
+            check_delegations(role, metadata.signed)
             self._targets[role] = metadata
         return self._targets[role]
 
+    def version(self, role: str) -> int:
+        """The committed version of a role, 0 for one that is not there."""
+        if role == "root":
+            return self.root.signed.version
+        meta = self.snapshot.signed.meta.get(f"{role}.json")
+        return 0 if meta is None else meta.version
+
+    def delegator(self, role: str) -> Root | Targets:
+        """The committed role that says whose keys sign `role`."""
+        if role in TOP_LEVEL:
+            return self.root.signed
+        part = _BIN.fullmatch(role)
+        return self.targets(part[1] if part else "targets").signed
+
     def add(self, role: str, metadata: Metadata[Targets]) -> None:
         """A role that is new, or begins anew; its version goes on from the one that the snapshot knows."""
-        meta = self.snapshot.signed.meta.get(f"{role}.json")
-        metadata.signed.version = 0 if meta is None else meta.version
+        metadata.signed.version = self.version(role)
         self._targets[role] = metadata
 
-    def require_keys(self, roles: Iterable[str]) -> None:
-        """Raise `RepositoryError` unless enough of these roles' keys are here, and are those devices
-        trust."""
+    def require_keys(self, roles: Iterable[str], *, whole: bool = False) -> None:
+        """Raise `RepositoryError` unless a key of each of these roles is here, of those that devices trust.
+
+        `whole`: unless there are as many as the role wants; else further signatures may come from elsewhere,
+        and those of snapshot and timestamp too.
+        """
         for role in roles:
+            if role in ONLINE and not whole:
+                continue
+            self._keys.signers(key_of(role))
             trusted, found = self._delegator(role).get_delegated_role(role), self._signers(role)
             if not found:
                 raise RepositoryError(
                     f"the {key_of(role)} key in {self._keys.folder} is not one that this repository trusts"
                 )
-            if len(found) < trusted.threshold:
+            if whole and len(found) < trusted.threshold:
                 raise RepositoryError(
                     f"{role} needs {trusted.threshold} signatures, this machine has {len(found)} of its keys"
                 )
@@ -106,16 +143,102 @@ class Roles:
     def commit(self, changed: Iterable[str], act: Act) -> None:
         """Sign the changed targets roles anew, then snapshot and timestamp; write all, the timestamp last.
 
-        Raises `RepositoryError` when a key is missing (before anything is written), `OSError` from the disk.
+        Raises `RepositoryError` when a key is missing (before anything is written), `PendingError` when the
+        change waits for signatures from elsewhere, `OSError` from the disk.
         """
         names = list(dict.fromkeys(changed))
-        self.require_keys(dict.fromkeys(_BIN.sub(r"\1", name) for name in [*names, "snapshot", "timestamp"]))
+        self.require_keys(dict.fromkeys(_BIN.sub(r"\1", name) for name in names))
         # A parent first: its bins are verified against what it delegates now.
         names.sort(key=lambda name: _BIN.fullmatch(name) is not None)
-        files: list[tuple[str, bytes]] = []
+        change = Change(act, self._clock(), actor(), {})
         for name in names:
-            metadata = self.targets(name)
-            files.append((f"{metadata.signed.version + 1}.{name}.json", self._sign(metadata, name)))
+            change.base[name] = self.targets(name).signed.version
+            change.roles[name] = self.renewed(self.targets(name), name)
+        self.finish(change)
+
+    def renewed(self, metadata: Metadata[U], role: str) -> Metadata[U]:
+        """The role's next version with a new end, not signed; in place."""
+        metadata.signed.version += 1
+        metadata.signed.expires = self._clock() + self.expiry.lifetime(role)
+        metadata.signatures.clear()
+        return metadata
+
+    def finish(self, change: Change) -> None:
+        """Sign with the keys that are here, and commit; or leave the change pending and raise
+        `PendingError`. Raises `RepositoryError` before anything is written."""
+        self.check_time(change)
+        self.sign(change)
+        lacks = self.lacks(change)
+        if lacks or len(change.roots) > 1:
+            save(self.folder, change)
+        if lacks:
+            raise left_pending(change, lacks)
+        self._write(change)
+        drop(self.folder, change.id)
+
+    def sign(self, change: Change) -> None:
+        """Add the signatures that this machine can give."""
+        self._adopt(change)
+        trusted = set(self.root.signed.roles["root"].keyids)
+        for root in change.roots:
+            after = root.signed.roles["root"].keyids
+            add_signatures(root, "root", self._keys.here("root"), trusted.union(after))
+            trusted = set(after)
+        for name, metadata in change.roles.items():
+            of = self._delegator(name).get_delegated_role(name).keyids
+            add_signatures(metadata, name, self._keys.here(key_of(name)), of)
+
+    def lacks(self, change: Change) -> tuple[Lack, ...]:
+        """What a change still wants: signatures, and here the keys of snapshot and timestamp."""
+        self._adopt(change)
+        found = []
+        previous = self.root.signed
+        for root in change.roots:
+            if root.signed.version <= previous.version:
+                continue
+            for by in (previous, root.signed):
+                found.append(lack("root", by, root))
+            previous = root.signed
+        found += [lack(name, self._delegator(name), each) for name, each in change.roles.items()]
+        for name in ONLINE:
+            need = self._delegator(name).get_delegated_role(name).threshold
+            found.append(Lack(name, name, len(self._signers(name)), need))
+        few = {each.role: each for each in reversed(found) if each.have < each.need}
+        return tuple(few[each] for each in dict.fromkeys(each.role for each in found) if each in few)
+
+    def check_time(self, change: Change) -> None:
+        """Raise `RepositoryError` for a clock that cannot be right, and when what devices need besides this
+        change has expired."""
+        now = self._clock()
+        check_clock(now, self.log.last_at(), self.timestamp.signed.expires, trusted=self.clock_checked)
+        if change.act.action in ("renew", "rotate"):
+            return
+        needed = ["root", "targets"]
+        if change.act.collection in self.collections:
+            needed += [halt_role(change.act.collection), members_role(change.act.collection)]
+        for role in needed:
+            end = self._metadata_of(role).signed.expires
+            if role not in change.roles and end <= now:
+                raise RepositoryError(
+                    f"{role} expired at {document.time_text(end)}, so devices would take nothing new",
+                    hint=f"where the {key_of(role)} key is: coremlops repo renew --role {role}",
+                )
+
+    def _adopt(self, change: Change) -> None:
+        """Take a change's roles for those that are; nothing is written."""
+        self._over = change.roles
+        self._newest = change.roots[-1] if change.roots else self.root
+
+    def _write(self, change: Change) -> None:
+        """Commit a change whose signatures are whole."""
+        before, after = change.roots[:1], change.roots[1:]
+        for root in before:
+            if root.signed.version > self.root.signed.version:
+                write_atomic(self._metadata / f"{root.signed.version}.root.json", root.to_bytes())
+        files: list[tuple[str, bytes]] = []
+        for name, metadata in change.roles.items():
+            keep_signatures(metadata, self._delegator(name).get_delegated_role(name).keyids)
+            files.append((f"{metadata.signed.version}.{name}.json", metadata.to_bytes()))
             self.snapshot.signed.meta[f"{name}.json"] = MetaFile(metadata.signed.version)
         snapshot = self._sign(self.snapshot, "snapshot")
         files.append((f"{self.snapshot.signed.version}.snapshot.json", snapshot))
@@ -123,17 +246,32 @@ class Roles:
         timestamp = self._sign(self.timestamp, "timestamp")
         for file, data in files:
             write_atomic(self._metadata / file, data)
-        acting = [name for name in names if not _BIN.fullmatch(name)] or ["timestamp"]
-        by = {name: self._signers(name) for name in acting}
-        self.log.append(
-            act,
-            at=self._clock(),
-            roles={name: self.targets(name).signed.version for name in acting if name != "timestamp"},
-            keys={name: [signer.public_key.keyid for signer in signers] for name, signers in by.items()},
-            timestamp=self.timestamp.signed.version,
-            signers=by[acting[-1]][:1],
-        )
+        self._log(change)
         write_atomic(self._metadata / "timestamp.json", timestamp)
+        for root in after:
+            write_atomic(self._metadata / f"{root.signed.version}.root.json", root.to_bytes())
+
+    def _log(self, change: Change) -> None:
+        """Write the line of a commit: all who signed, signed by a key that is here."""
+        acting = {name: each for name, each in change.roles.items() if not _BIN.fullmatch(name)}
+        keys = {name: list(each.signatures) for name, each in acting.items()}
+        if change.roots:
+            keys["root"] = list(change.roots[-1].signatures)
+        own = [each for name in reversed(acting) for each in self._signers(name)]
+        if not own:
+            own = self._signers("timestamp")
+            keys["timestamp"] = [each.public_key.keyid for each in own]
+        versions = {name: each.signed.version for name, each in acting.items()}
+        if change.roots:
+            versions["root"] = change.roots[-1].signed.version
+        self.log.append(
+            change.act,
+            at=self._clock(),
+            roles=versions,
+            keys=keys,
+            timestamp=self.timestamp.signed.version,
+            signers=own[:1],
+        )
 
     def status(self) -> tuple[RoleStatus, ...]:
         """Every role, in the order of trust."""
@@ -171,19 +309,19 @@ class Roles:
     def due(self, role: str) -> bool:
         """Whether a role should be signed anew."""
         metadata = self._metadata_of(role)
-        return bool(metadata.signed.expires - due_before(self._expiry.lifetime(role)) <= self._clock())
+        return bool(metadata.signed.expires - due_before(self.expiry.lifetime(role)) <= self._clock())
 
     def _status(self, name: str, parts: list[Metadata[Any]]) -> RoleStatus:
         end = min(part.signed.expires for part in parts)
         trusted = self._delegator(name).get_delegated_role(name)
-        have = self._keys.count(key_of(name))
+        have = len(set(self._keys.keyids(key_of(name))) & set(trusted.keyids))
         return RoleStatus(
             role=name,
             version=max(part.signed.version for part in parts),
             expires=end,
             key=key_of(name),
             key_present=have >= trusted.threshold,
-            due=end - due_before(self._expiry.lifetime(name)) <= self._clock(),
+            due=end - due_before(self.expiry.lifetime(name)) <= self._clock(),
             expired=end <= self._clock(),
         )
 
@@ -196,20 +334,20 @@ class Roles:
         return top[role] if role in top else self.targets(role)
 
     def _sign(self, metadata: Metadata[Any], role: str) -> bytes:
-        metadata.signed.version += 1
-        metadata.signed.expires = self._clock() + self._expiry.lifetime(_BIN.sub(r"\1", role))
+        self.renewed(metadata, role)
         return sign(metadata, role, self._signers(role), self._delegator(role))
 
     def _signers(self, role: str) -> list[Signer]:
         """The signers of this machine that devices trust for a role."""
         trusted = self._delegator(role).get_delegated_role(role).keyids
-        return [each for each in self._keys.signers(key_of(role)) if each.public_key.keyid in trusted]
+        return [each for each in self._keys.here(key_of(role)) if each.public_key.keyid in trusted]
 
     def _delegator(self, role: str) -> Root | Targets:
         if role in TOP_LEVEL:
-            return self.root.signed
+            return self._newest.signed
         part = _BIN.fullmatch(role)
-        return self.targets(part[1] if part else "targets").signed
+        name = part[1] if part else "targets"
+        return (self._over.get(name) or self.targets(name)).signed
 
     def _read_root(self) -> Metadata[Root]:
         versions = [

@@ -1,0 +1,215 @@
+"""Signatures from several machines: what one lacks waits in the repository until another gives it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coremlops.cli import main
+from coremlops.release import Repository
+from coremlops.release.terms import Form
+from tests.release.conftest import golden as golden
+from tests.release.models import write_model
+
+
+class Machines:
+    """Machines that share a repository; each has keys of its own."""
+
+    def __init__(self, folder: Path, patch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder, self._patch, self._capsys = folder, patch, capsys
+        self.repository = folder / "repository"
+        self.err = ""
+
+    def __call__(self, machine: str, *words: str, code: int = 0) -> str:
+        self._patch.setenv("COREMLOPS_CONFIG", str(self.folder / machine))
+        self._capsys.readouterr()
+        got = main(list(words))
+        out, self.err = self._capsys.readouterr()
+        assert got == code, (out, self.err)
+        return out
+
+    def json(self, machine: str, *words: str, code: int = 0) -> dict[str, Any]:
+        value: dict[str, Any] = json.loads(self(machine, *words, "--json", code=code))
+        return value
+
+    def keys(self, machine: str) -> Path:
+        return next((self.folder / machine / "keys").iterdir())
+
+    def move(self, file: str, to: str) -> None:
+        """Carry a key from `first` to another machine."""
+        source = self.keys("first") / file
+        target = self.folder / to / "keys" / self.keys("first").name / file
+        for folder in reversed(target.parents[:4]):
+            if not folder.exists():
+                folder.mkdir(mode=0o700)
+        shutil.move(source, target)
+
+    def files(self) -> dict[str, bytes]:
+        """What devices may see."""
+        return {
+            path.relative_to(self.repository).as_posix(): path.read_bytes()
+            for path in self.repository.rglob("*")
+            if path.is_file() and path.parent.name == "metadata"
+        }
+
+    def pending(self) -> str:
+        found = re.search(r"left pending as ([0-9a-f]{12})", self.err)
+        assert found, self.err
+        return found[1]
+
+
+@pytest.fixture
+def machines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], golden: Path
+) -> Machines:
+    """Two of three release keys must sign, two of two halt keys: the second of each on another machine."""
+    found = Machines(tmp_path, monkeypatch, capsys)
+    monkeypatch.chdir(tmp_path)
+    options = ("--threshold", "release=2", "--keys", "release=3", "--threshold", "halt=2")
+    found("first", "repo", "init", "repository", *options)
+    found.move("release/release-2.pem", "second")
+    found.move("release/release-3.pem", "third")
+    found.move("halt/halt-2.pem", "second")
+    repository = Repository.open(found.repository)
+    for gain in (0.02, 0.03):
+        repository.publish([Form(write_model(tmp_path / f"{gain}.mlpackage", gain=gain), golden)])
+    return found
+
+
+def released(machines: Machines) -> int | None:
+    current = Repository.open(machines.repository).index("release").current
+    return None if current is None else current.version
+
+
+def test_what_lacks_a_signature_waits_until_another_machine_gives_it(machines: Machines) -> None:
+    before = machines.files()
+    machines("first", "release", "promote", code=3)
+    assert "faces-release has 1 of 2 signatures" in machines.err
+    change = machines.pending()
+    assert f"where a further release key is: coremlops repo sign {change}" in machines.err
+    assert machines.files() == before, "a device sees nothing"
+    listed = machines("second", "repo", "sign")
+    assert f"{change}  promote 2 in release, by " in listed
+    assert "faces-release: changed faces/release/index.json: offers version 2" in listed
+    assert "waits for 1 of faces-release (release key)" in listed
+    assert released(machines) is None
+    # The second machine has no key of snapshot and timestamp: it signs, and the first commits.
+    machines("second", "repo", "sign", change, code=3)
+    assert "snapshot has 0 of 1 signatures" in machines.err
+    assert machines.files() == before
+    machines("first", "repo", "sign", change)
+    assert released(machines) == 2
+    assert json.loads(machines("first", "repo", "sign", "--json"))["pending"] == []
+    assert machines.json("first", "repo", "status")["ok"] is True
+    repository = Repository.open(machines.repository)
+    assert repository.audit() == 3
+    last = json.loads((machines.repository / "audit.jsonl").read_text().splitlines()[-1])["line"]
+    assert len(last["keys"]["faces-release"]) == 2
+
+
+def test_the_same_key_twice_is_one_signature(machines: Machines) -> None:
+    machines("first", "release", "promote", code=3)
+    change = machines.pending()
+    machines("first", "repo", "sign", change, code=1)
+    assert "waits for a release key, and none that has not signed is here" in machines.err
+    assert released(machines) is None
+
+
+def test_a_change_that_another_commit_overtook_is_refused(machines: Machines) -> None:
+    machines("first", "release", "promote", "--version", "1", code=3)
+    stale = machines.pending()
+    machines("first", "release", "promote", "--version", "2", code=3)
+    newer = machines.pending()
+    for machine, code in (("third", 3), ("first", 0)):
+        machines(machine, "repo", "sign", newer, code=code)
+    before = machines.files()
+    machines("second", "repo", "sign", stale, code=1)
+    assert (
+        f"change {stale} is stale: it was made from faces-release version 1, the repository is at 2"
+        in machines.err
+    )
+    assert "refused: change" in machines("second", "repo", "sign")
+    assert machines.files() == before
+    assert released(machines) == 2
+    machines("second", "repo", "sign", stale, "--drop")
+    assert machines("second", "repo", "sign") == "nothing waits for a signature\n"
+
+
+def test_a_renewed_timestamp_does_not_overtake_a_change(machines: Machines) -> None:
+    machines("first", "release", "halt", "--channel", "staging", code=3)
+    change = machines.pending()
+    machines("first", "release", "promote", code=3)
+    machines("third", "repo", "sign", machines.pending(), code=3)
+    machines("first", "repo", "sign", machines.pending())
+    machines("second", "repo", "sign", change, code=3)
+    machines("first", "repo", "sign", change)
+    repository = Repository.open(machines.repository)
+    index = repository.index("staging")
+    assert index.current is not None
+    assert repository.halts("staging").halted(index.current)
+
+
+@pytest.mark.parametrize(
+    ("how", "said"),
+    [
+        ("altered", "it was altered"),
+        ("unsigned", "has no signature of a key that is trusted now"),
+        ("file", "is not whole in the repository"),
+        ("damaged", "no strict JSON"),
+        ("top", "roles"),
+    ],
+)
+def test_a_change_that_nobody_trusted_made_is_not_signed(machines: Machines, how: str, said: str) -> None:
+    machines("first", "release", "promote", code=3)
+    change = machines.pending()
+    before = machines.files()
+    path = machines.repository / "pending" / f"{change}.json"
+    value = json.loads(path.read_text())
+    role = json.loads(value["roles"]["faces-release"])
+    if how == "altered":
+        role["signed"]["expires"] = "2099-01-01T00:00:00Z"
+    elif how == "unsigned":
+        for each in role["signatures"]:
+            each["sig"] = "00" * 64
+    elif how == "file":
+        for file in (machines.repository / "targets" / "faces" / "release").glob("*.index.json"):
+            file.unlink()
+    value["roles"]["faces-release"] = json.dumps(role)
+    if how == "top":
+        value["roles"] = {}
+    path.write_text("[" if how == "damaged" else json.dumps(value))
+    machines("second", "repo", "sign", change, code=1)
+    assert said in machines.err
+    assert path.exists()
+    assert machines.files() == before
+
+
+def test_no_such_change(machines: Machines) -> None:
+    machines("first", "repo", "sign", "abc", code=1)
+    assert "no pending change 'abc'" in machines.err
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (("--threshold", "release=two"), 2, "--threshold: such as release=2 expected, got 'release=two'"),
+        (("--threshold", "relase=2"), 1, "no key is called 'relase'"),
+        (("--threshold", "root=3", "--keys", "root=2"), 1, "3 of 2 root keys cannot sign"),
+        (("--keys", "root=0"), 1, "1 of 0 root keys cannot sign"),
+        (("--threshold", "timestamp=2"), 1, "timestamp is signed by one machine alone"),
+        (("--key-uri", "root"), 2, "--key-uri: such as timestamp=hsm:2 expected"),
+        (("--key-uri", "root=ftp:x"), 1, "no way to a key: 'ftp:x'"),
+    ],
+)
+def test_keys_that_cannot_be_make_no_repository(
+    machines: Machines, options: tuple[str, ...], code: int, said: str
+) -> None:
+    machines("fresh", "repo", "init", "other", *options, code=code)
+    assert said in machines.err
+    assert not (machines.folder / "other").exists()
+    assert not (machines.folder / "fresh").exists()
