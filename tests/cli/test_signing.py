@@ -213,3 +213,85 @@ def test_keys_that_cannot_be_make_no_repository(
     assert said in machines.err
     assert not (machines.folder / "other").exists()
     assert not (machines.folder / "fresh").exists()
+
+
+@pytest.fixture
+def offline(machines: Machines) -> Machines:
+    """Root's two keys lie on `vault` and `vault2`, that of targets on `vault`; both must sign as root."""
+    machines("fresh", "repo", "init", "other", "--threshold", "root=2")
+    shutil.rmtree(machines.repository)
+    shutil.move(machines.folder / "other", machines.repository)
+    shutil.rmtree(machines.folder / "first")
+    (machines.folder / "fresh").rename(machines.folder / "first")
+    machines.move("root/root.pem", "vault")
+    machines.move("root/targets.pem", "vault")
+    machines.move("root/root-2.pem", "vault2")
+    return machines
+
+
+def test_an_offline_root_of_two_machines_gives_the_publisher_a_new_timestamp_key(offline: Machines) -> None:
+    """The publisher makes the key, which never leaves it; root's holders sign what they have read."""
+    before = offline.files()
+    old = Repository.open(offline.repository, config=offline.folder / "first").keys.keyids("timestamp")[0]
+    offline("first", "repo", "rotate", "timestamp", code=3)
+    assert "root has 0 of 2 signatures" in offline.err
+    change = offline.pending()
+    listed = offline("vault", "repo", "sign")
+    assert f"timestamp: no longer the key {old[:16]}" in listed
+    assert "timestamp: a new key " in listed
+    offline("vault", "repo", "sign", change, code=3)
+    assert "root has 1 of 2 signatures" in offline.err
+    offline("vault2", "repo", "sign", change, code=3)
+    assert offline.files() == before
+    offline("first", "repo", "sign", change)
+    status = offline.json("first", "repo", "status")
+    assert {each["role"]: each["version"] for each in status["roles"]}["root"] == 3
+    assert next(each for each in status["roles"] if each["role"] == "timestamp")["key_present"]
+    retired = (offline.keys("first") / "retired").iterdir()
+    assert [path.name for path in retired] == [f"timestamp-{old[:16]}.pem"]
+    root = json.loads((offline.repository / "metadata" / "3.root.json").read_text())
+    assert {each["keyid"] for each in root["signatures"]} == set(root["signed"]["roles"]["root"]["keyids"])
+
+
+def test_whoever_keeps_a_release_key_makes_a_new_one_where_it_is(machines: Machines) -> None:
+    """`repo init` made three; each holder replaces its own, and none was ever elsewhere."""
+    old = Repository.open(machines.repository, config=machines.folder / "second").keys.keyids("release")
+    machines("second", "repo", "rotate", "release", code=3)
+    change = machines.pending()
+    machines("first", "repo", "sign", change)
+    now = Repository.open(machines.repository, config=machines.folder / "second").keys
+    assert len(now.keyids("release")) == 2
+    machines("first", "release", "promote", code=3)
+    machines("second", "repo", "sign", machines.pending(), code=3)
+    machines("first", "repo", "sign", machines.pending())
+    assert released(machines) == 2
+    now = Repository.open(machines.repository, config=machines.folder / "second").keys
+    assert len(now.keyids("release")) == 1, "put aside by the machine that has it, with its next signature"
+    status = machines.json("second", "repo", "status")
+    keys = next(each["keys"] for each in status["roles"] if each["role"] == "faces-release")
+    assert list(keys.values()).count(True) == 1
+    assert not keys.keys() & set(old)
+
+
+def test_root_is_renewed_by_its_holders(offline: Machines) -> None:
+    offline("vault", "repo", "renew", "--role", "root", "--role", "targets", code=3)
+    change = offline.pending()
+    assert "1 of root (root key)" in offline("vault2", "repo", "sign")
+    offline("vault2", "repo", "sign", change, code=3)
+    assert change in offline("first", "repo", "status")
+    assert offline.json("first", "repo", "status")["pending"] == [change]
+    offline("first", "repo", "sign", change)
+    versions = {each["role"]: each["version"] for each in offline.json("first", "repo", "status")["roles"]}
+    assert (versions["root"], versions["targets"]) == (2, 2)
+
+
+def test_a_change_made_by_nobody_who_has_a_key_is_not_signed_by_root(offline: Machines) -> None:
+    """Somebody who can write to the repository asks for a key of theirs."""
+    offline("first", "repo", "rotate", "timestamp", code=3)
+    change = offline.pending()
+    path = offline.repository / "pending" / f"{change}.json"
+    value = json.loads(path.read_text())
+    roots = [json.loads(each) | {"signatures": []} for each in value["roots"]]
+    path.write_text(json.dumps(value | {"roots": [json.dumps(each) for each in roots]}))
+    offline("vault", "repo", "sign", change, code=1)
+    assert "has no signature of a key that is trusted now" in offline.err

@@ -288,6 +288,7 @@ def test_metrics_and_datasets_of_cached_steps_are_in_the_runs_record(tiny: Tiny)
 
 def test_what_a_step_finds_in_its_environment(tiny: Tiny, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("MLFLOW_RUN_ID", "abc")
+    monkeypatch.setenv("COREMLOPS_KEY_STAGING", "a key")
     (tiny.root / "b" / "count.sh").write_text('echo \'{"name": "n", "digest": "d1"}\' > $1/dataset.json\n')
     tiny.step("d", "env > {downstream}/env.txt && pwd >> {downstream}/env.txt", {"x": "c"})
     tiny.step("e", "command -v python > {downstream}/python.txt", {})
@@ -305,6 +306,7 @@ def test_what_a_step_finds_in_its_environment(tiny: Tiny, monkeypatch: pytest.Mo
     assert found["MLFLOW_TRACKING_URI"] == f"sqlite:///{tiny.root}/mlflow.db"
     assert found["MLFLOW_EXPERIMENT_NAME"] == "tiny"
     assert "MLFLOW_RUN_ID" not in found
+    assert "COREMLOPS_KEY_STAGING" not in found
     assert lines[-1] == str(tiny.root / "d")
     python = result.step("e").output
     assert python is not None

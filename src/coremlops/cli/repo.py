@@ -5,16 +5,15 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from dataclasses import asdict
-from datetime import datetime
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from coremlops.cli import signing
 
 if TYPE_CHECKING:
     from coremlops.pipeline.shipping import Shipping
     from coremlops.release import Repository, RoleStatus
-    from coremlops.release.keys import KeyPlan
-    from coremlops.release.review import Review
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -28,28 +27,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     status.epilog = "example: coremlops repo status --json"
     renew = commands.add_parser("renew", help="sign anew what is due and whose key is here")
     renew.epilog = "example: coremlops repo renew   (every day, by a scheduler)"
-    sign = commands.add_parser("sign", help="list the changes that wait for signatures, or sign one")
-    sign.epilog = "example: coremlops repo sign 3f2a90c41d7e   (exit 3 while it wants further signatures)"
-    sign.add_argument("change", nargs="?", help="its id, or how it begins; without: list them")
-    sign.add_argument("--drop", action="store_true", help="forget the change instead")
-    _key_options(init)
+    renew.add_argument(
+        "--role", action="append", default=[], help="sign this one anew, due or not; root only by name"
+    )
+    renew.add_argument("--clock-checked", action="store_true", help="the clock is right, however it looks")
+    signing.init_options(init)
+    sign, rotate = signing.configure(commands)
     for sub in (init, status, renew):
         sub.add_argument("folder", type=Path, nargs="?", help="default: the project's, or ./repository")
-    sign.add_argument(
-        "--repository", type=Path, dest="folder", help="default: the project's, or ./repository"
-    )
-    for sub in (init, status, renew, sign):
+    for sub in (sign, rotate):
+        sub.add_argument(
+            "--repository", type=Path, dest="folder", help="default: the project's, or ./repository"
+        )
+    for sub in (init, status, renew, sign, rotate):
         sub.add_argument("--json", action="store_true", help="print one JSON object")
-
-
-def _key_options(parser: argparse.ArgumentParser) -> None:
-    keys = parser.add_argument_group("keys: root, targets, release, halt, staging, snapshot, timestamp")
-    for option, metavar, text in (
-        ("--threshold", "KEY=N", "so many of these keys must sign (default: 1)"),
-        ("--keys", "KEY=N", "make so many (default: as many as must sign)"),
-        ("--key-uri", "KEY=URI", "one that a device or service has: hsm:2, awskms:ID, ...; docs/keys.md"),
-    ):
-        keys.add_argument(option, metavar=metavar, action="append", default=[], help=text)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -59,77 +50,20 @@ def run(args: argparse.Namespace) -> int:
     if args.repo_command == "init":
         folder = args.folder or _project().repository
         name = args.collection or _project().collection or "faces"
-        return _init(args, Repository.init(folder, name, plan=_plan(args)))
+        return _init(args, Repository.init(folder, name, plan=signing.plan(args)))
     repository = Repository.open(args.folder or _project().repository)
     if args.repo_command == "renew":
-        renewed = repository.renew()
+        renewed = replace(repository, clock_checked=args.clock_checked).renew(args.role)
         if args.json:
             print(json.dumps({"repository": str(repository.folder), "renewed": list(renewed)}))
         else:
             print(f"signed anew: {', '.join(renewed)}" if renewed else "nothing is due")
         return 0
     if args.repo_command == "sign":
-        return _sign(args, repository)
+        return signing.sign(args, repository)
+    if args.repo_command == "rotate":
+        return signing.rotate(args, repository)
     return _status(args, repository)
-
-
-def _plan(args: argparse.Namespace) -> KeyPlan:
-    """What `init`'s options say of keys."""
-    from coremlops.errors import UsageError
-    from coremlops.release.keys import KeyPlan
-
-    numbers: dict[str, dict[str, int]] = {"threshold": {}, "keys": {}}
-    for option, found in numbers.items():
-        for each in getattr(args, option):
-            name, _, number = each.partition("=")
-            if not number.isdecimal() or len(number) > 3:
-                raise UsageError(f"--{option}: such as release=2 expected, got {each!r:.60}")
-            found[name] = int(number)
-    uris: dict[str, list[str]] = {}
-    for each in args.key_uri:
-        name, _, uri = each.partition("=")
-        if not uri:
-            raise UsageError(f"--key-uri: such as timestamp=hsm:2 expected, got {each!r:.60}")
-        uris.setdefault(name, []).append(uri)
-    return KeyPlan(numbers["threshold"], numbers["keys"], uris)
-
-
-def _sign(args: argparse.Namespace, repository: Repository) -> int:
-    """List what waits, or sign one change; 3 while it waits for further signatures."""
-    if args.change is None:
-        waiting = repository.pending()
-        if args.json:
-            shown = [asdict(each) | {"at": _moment(each.at)} for each in waiting]
-            print(json.dumps({"repository": str(repository.folder), "pending": shown}))
-            return 0
-        for each in waiting:
-            print(f"{each.id}  {each.what}, by {each.actor} at {_moment(each.at)}")
-            for line in each.differences:
-                print(f"  {line}")
-            print(f"  refused: {each.refused}" if each.refused else f"  waits for {_wanted(each)}")
-        if not waiting:
-            print("nothing waits for a signature")
-        return 0
-    if args.drop:
-        repository.drop(args.change)
-        done = "dropped"
-    else:
-        repository.sign(args.change)
-        done = "committed"
-    if args.json:
-        print(json.dumps({"repository": str(repository.folder), "change": args.change, "action": done}))
-    else:
-        print(f"{args.change}: {done}")
-    return 0
-
-
-def _wanted(change: Review) -> str:
-    lacks = [f"{each.need - each.have} of {each.role} ({each.key} key)" for each in change.lacks]
-    return ", ".join(lacks) or f"`coremlops repo sign {change.id}`"
-
-
-def _moment(time: datetime) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def _project() -> Shipping:
@@ -164,6 +98,7 @@ def _status(args: argparse.Namespace, repository: Repository) -> int:
     roles = repository.status()
     indexes = repository.list()
     due = [each for each in roles if each.due or each.expired]
+    waiting = repository.waiting()
     if args.json:
         print(
             json.dumps(
@@ -177,6 +112,7 @@ def _status(args: argparse.Namespace, repository: Repository) -> int:
                         for index in indexes
                     },
                     "roles": [asdict(each) | {"expires": _time(each)} for each in roles],
+                    "pending": waiting,
                 }
             )
         )
@@ -188,8 +124,14 @@ def _status(args: argparse.Namespace, repository: Repository) -> int:
         print(f"  {'role':16} {'version':>7}  {'expires':20}  key")
         for each in roles:
             key = each.key if each.key_present else f"{each.key} (not here)"
+            if len(each.keys) > 1:
+                key = (
+                    f"{each.key} ({each.threshold} of {len(each.keys)} sign, {sum(each.keys.values())} here)"
+                )
             mark = "  EXPIRED" if each.expired else "  due" if each.due else ""
             print(f"  {each.role:16} {each.version:7}  {_time(each):20}  {key}{mark}")
+        for change in waiting:
+            print(f"  {change} waits for signatures: coremlops repo sign")
     for each in due:
         _warn(each)
     return 3 if due else 0
@@ -198,7 +140,7 @@ def _status(args: argparse.Namespace, repository: Repository) -> int:
 def _warn(role: RoleStatus) -> None:
     what = "expired, and devices take nothing new from it" if role.expired else "is due to be signed anew"
     if role.role == "root":
-        how = "it is signed anew by hand, with the root key"
+        how = "run `coremlops repo renew --role root` where the root key is"
     elif role.key_present:
         how = "run `coremlops repo renew`"
     else:
@@ -207,4 +149,4 @@ def _warn(role: RoleStatus) -> None:
 
 
 def _time(role: RoleStatus) -> str:
-    return _moment(role.expires)
+    return signing.moment(role.expires)

@@ -430,6 +430,13 @@ class _Run:
         # These name `mlflow run`'s own run, which the sender adopts; a step is not that run.
         for name in ("MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
             environment.pop(name, None)
+        # Keys that publish are no business of training code, which may log or keep what it finds.
+        if not ready.effect:
+            environment = {
+                name: value
+                for name, value in environment.items()
+                if not name.startswith(("COREMLOPS_KEY_", "COREMLOPS_PIN"))
+            }
         return environment
 
     def _upstream(self, name: str) -> list[str]:

@@ -58,9 +58,9 @@ class Change:
     @property
     def id(self) -> str:
         """12 hex digits of what is to be signed; signatures do not change it."""
-        everything: list[Metadata[Any]] = [*self.roots, *self.roles.values()]
-        digests = [sha256_bytes(each.signed_bytes) for each in everything]
-        return sha256_bytes(document.write([digests, list(self.roles)]))[:12]
+        roots = [sha256_bytes(each.signed_bytes) for each in self.roots]
+        roles = {name: sha256_bytes(each.signed_bytes) for name, each in self.roles.items()}
+        return sha256_bytes(document.write([roots, roles]))[:12]
 
     def to_bytes(self) -> bytes:
         """The file."""

@@ -123,8 +123,8 @@ class KeyFolder:
             return self.signers(name)
         return ()
 
-    def add(self, name: str, uri: str | None = None) -> Signer:
-        """A new key of this name, its file on the disk: made here, or reached by `uri`. Raises
+    def add(self, name: str, uri: str | None = None) -> tuple[Signer, Path]:
+        """A new key of this name and its file on the disk: made here, or reached by `uri`. Raises
         `RepositoryError`.
 
         Nobody trusts it before metadata names it.
@@ -134,16 +134,21 @@ class KeyFolder:
         for folder in (self.config / "keys", self.folder, self.path(name).parent):
             _private_folder(folder)
         signer, data, suffix = _new(name, uri)
-        _write_new(self.path(name).with_name(f"{name}-{signer.public_key.keyid[:8]}{suffix}"), data)
+        path = self.path(name).with_name(f"{name}-{signer.public_key.keyid[:8]}{suffix}")
+        _write_new(path, data)
+        self.forget(name)
+        return signer, path
+
+    def forget(self, name: str) -> None:
+        """Read the files of a name anew when they are asked for next."""
         self._signers.pop(name, None)
-        return signer
 
     def retire(self, name: str, keyids: Collection[str]) -> tuple[Path, ...]:
         """Move the files of these keys to `<config>/keys/<repository id>/retired/`; where they are now."""
         moved = []
         for path in self.paths(name):
             keyid = self._read(name, path).public_key.keyid
-            if keyid in keyids:
+            if keyid in keyids:  # Not one that waits for its first metadata.
                 aside = self.folder / "retired"
                 _private_folder(aside)
                 moved.append(aside / f"{name}-{keyid[:16]}{path.suffix}")

@@ -47,6 +47,7 @@ from coremlops.release.members import Members
 from coremlops.release.payload import Payload, read_payload
 from coremlops.release.review import Review, check, review
 from coremlops.release.roles import Roles, RoleStatus
+from coremlops.release.rotation import Rotated, Rotation, retire_untrusted, rotate
 from coremlops.release.signing import first_files
 from coremlops.release.targets import as_target, file_of, read_target, store_member
 from coremlops.release.terms import Form, Terms, check_forms, new_salt
@@ -309,6 +310,10 @@ class Repository:
             for each in pending_ids(self.folder)
         )
 
+    def waiting(self) -> tuple[str, ...]:
+        """The ids of those changes."""
+        return pending_ids(self.folder)
+
     def sign(self, change_id: str) -> Review:
         """Add this machine's signatures to a pending change, commit it when they suffice; return what it is.
 
@@ -316,6 +321,7 @@ class Repository:
         may sign, and when no key that it waits for is here.
         """
         with self._change() as roles:
+            retire_untrusted(roles, self.keys)  # of a rotation that another machine committed
             change = load(self.folder, change_id)
             check(roles, change, expiry=roles.expiry, now=self.clock())
             found = review(roles, change, expiry=roles.expiry, now=self.clock())
@@ -328,17 +334,35 @@ class Repository:
                     hint=f"run this where one is; this machine's keys are in {self.keys.folder}",
                 )
             roles.finish(change)
-            return found
+        retire_untrusted(self._roles(), self.keys)
+        return found
+
+    def rotate(self, rotation: Rotation) -> Rotated:
+        """Give roles other keys: new ones made here, the old ones' files put aside when all of it is done.
+
+        Raises `PendingError` when the change waits for signatures from elsewhere, `RepositoryError` when it
+        cannot be.
+        """
+        with self._change() as roles:
+            made = rotate(roles, self.keys, rotation)
+        return Rotated(made, retire_untrusted(self._roles(), self.keys))
 
     def drop(self, change_id: str) -> None:
         """Forget a pending change. Raises `RepositoryError` when there is none."""
         with self._change():
             drop(self.folder, load(self.folder, change_id).id)
 
-    def renew(self) -> tuple[str, ...]:
-        """Sign anew what is due and whose key is here, root excepted; return those roles."""
+    def renew(self, names: Sequence[str] = ()) -> tuple[str, ...]:
+        """Sign anew what is due and whose key is here, root excepted; return those roles.
+
+        `names`: of roles that are signed anew, due or not, root too; raises `RepositoryError` when a key is
+        missing, `PendingError` when too few are here.
+        """
         with self._change() as roles:
-            return self._renew(roles, all_due=True)
+            if not names:
+                return self._renew(roles, all_due=True)
+            roles.renew(names, Act("renew", self.collection, detail={"roles": list(names)}))
+            return tuple(names)
 
     def renew_online(self) -> tuple[str, ...]:
         """Sign snapshot and timestamp anew if they are due and their keys are here; return those roles."""
@@ -418,6 +442,8 @@ class Repository:
                     leftover.unlink(missing_ok=True)
             roles = self._roles()
             roles.log.repair(roles.timestamp.signed.version)
+            if roles.resume():
+                roles = self._roles()
             yield roles
 
     def _document(self, roles: Roles, role: str, path: str) -> bytes:
@@ -583,7 +609,14 @@ def _identity(folder: Path) -> str:
         ) from None
     except (OSError, ValueError, RecursionError):
         raise RepositoryError(f"{path} cannot be read") from None
-    identity = value.get("id") if isinstance(value, dict) else None
+    if not isinstance(value, dict):
+        raise RepositoryError(f"{path} is no object")
+    if value.get("format") != 0 or isinstance(value["format"], bool):
+        raise RepositoryError(
+            f"{path}: format 0 expected, got {value.get('format')!r:.40}",
+            hint="a newer coremlops made this repository: update coremlops",
+        )
+    identity = value.get("id")
     if not isinstance(identity, str):
         raise RepositoryError(f"{path} names no id")
     return identity

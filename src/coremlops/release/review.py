@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
 from tuf.api.metadata import Key, Metadata, Role, Root, TargetFile, Targets
 
 from coremlops.collection import Index, document
@@ -14,7 +15,7 @@ from coremlops.release.change import Change, Lack
 from coremlops.release.delegation import check_delegations
 from coremlops.release.expiry import Expiry
 from coremlops.release.roles import Roles
-from coremlops.release.signing import TOP_LEVEL, lack
+from coremlops.release.signing import TOP_LEVEL
 from coremlops.release.targets import file_of, read_target
 
 _MARGIN = timedelta(days=1)
@@ -78,7 +79,7 @@ def check(roles: Roles, change: Change, *, expiry: Expiry, now: datetime) -> Non
         if metadata.signed.version != change.base[role] + 1:
             raise RepositoryError(f"change {change.id}: {role} is to be version {change.base[role] + 1}")
         _check_files(roles, role, metadata.signed, is_new=not change.base[role])
-    if not any(each.have for each in _trusted_so_far(roles, change)):
+    if not any(_vouched(roles, change)):
         raise RepositoryError(f"change {change.id} has no signature of a key that is trusted now")
 
 
@@ -133,12 +134,19 @@ def _keys(name: str, old: Role, new: Role, keys: dict[str, Key]) -> Iterator[str
         yield f"{name}: {new.threshold} signatures instead of {old.threshold}"
 
 
-def _trusted_so_far(roles: Roles, change: Change) -> Iterator[Lack]:
-    """The signatures of a change that keys gave which are trusted before it."""
-    for root in change.roots[:1]:
-        yield lack("root", roles.root.signed, root)
-    for name, metadata in change.roles.items():
-        yield lack(name, roles.delegator(name), metadata)
+def _vouched(roles: Roles, change: Change) -> Iterator[bool]:
+    """For each signature of a change by a key that is trusted before it: whether it is good."""
+    delegations = roles.targets("targets").signed.delegations
+    known = roles.root.signed.keys | (delegations.keys if delegations is not None else {})
+    everything: list[Metadata[Root] | Metadata[Targets]] = [*change.roots, *change.roles.values()]
+    for metadata in everything:
+        for keyid in metadata.signatures.keys() & known.keys():
+            try:
+                known[keyid].verify_signature(metadata.signatures[keyid], metadata.signed_bytes)
+            except (UnverifiedSignatureError, VerificationError):
+                yield False
+            else:
+                yield True
 
 
 def _check_files(roles: Roles, role: str, after: Targets, *, is_new: bool) -> None:

@@ -6,8 +6,9 @@ for a reader.
 
 from __future__ import annotations
 
+import copy
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -20,7 +21,7 @@ from coremlops.collection import CHANNELS, channel_role, document, halt_role, me
 from coremlops.errors import RepositoryError
 from coremlops.files import write_atomic
 from coremlops.release.audit import FILE, Act, Log, actor
-from coremlops.release.change import Change, Lack, drop, left_pending, save
+from coremlops.release.change import Change, Lack, drop, left_pending, load, pending_ids, save
 from coremlops.release.delegation import check_delegations
 from coremlops.release.expiry import Clock, Expiry, check_clock, due_before
 from coremlops.release.keys import KeyFolder
@@ -46,6 +47,7 @@ class RoleStatus:
     """One role: its version, its end, which key signs it, whether enough of it is here, and whether it is
     due.
 
+    `threshold`: how many must sign. `keys`: by id, whether each that may sign is on this machine.
     The bins of a collection's members are one line: the version of the newest, the end of the first to end.
     """
 
@@ -54,6 +56,8 @@ class RoleStatus:
     expires: datetime
     key: str
     key_present: bool
+    threshold: int
+    keys: Mapping[str, bool]
     due: bool
     expired: bool
 
@@ -100,6 +104,10 @@ class Roles:
             check_delegations(role, metadata.signed)
             self._targets[role] = metadata
         return self._targets[role]
+
+    def now(self) -> datetime:
+        """The time, as metadata wants it."""
+        return self._clock()
 
     def version(self, role: str) -> int:
         """The committed version of a role, 0 for one that is not there."""
@@ -156,6 +164,24 @@ class Roles:
             change.roles[name] = self.renewed(self.targets(name), name)
         self.finish(change)
 
+    def renew(self, names: Sequence[str], act: Act) -> None:
+        """Sign these roles anew, root too, whether they are due or not; raises as `commit` does."""
+        known = [each.role for each in self.status()]
+        for name in names:
+            if name not in known:
+                raise RepositoryError(f"no role {name!r:.80}; they are {', '.join(known)}")
+        self.require_keys(names)
+        change = Change(act, self._clock(), actor(), {})
+        if "root" in names:
+            change.base["root"] = self.root.signed.version
+            change.roots = [self.renewed(copy.deepcopy(self.root), "root")]
+        for name in names:
+            bins = self.bins(name.removesuffix("-members")) if name.endswith("-members") else (name,)
+            for each in bins if name not in ("root", *ONLINE) else ():
+                change.base[each] = self.version(each)
+                change.roles[each] = self.renewed(self.targets(each), each)
+        self.finish(change)
+
     def renewed(self, metadata: Metadata[U], role: str) -> Metadata[U]:
         """The role's next version with a new end, not signed; in place."""
         metadata.signed.version += 1
@@ -206,6 +232,36 @@ class Roles:
         few = {each.role: each for each in reversed(found) if each.have < each.need}
         return tuple(few[each] for each in dict.fromkeys(each.role for each in found) if each in few)
 
+    def resume(self) -> bool:
+        """Complete a rotation of keys that a crash cut off between its two roots, if the keys are here.
+
+        Whether there was one; then everything is to be read anew.
+        """
+        resumed = False
+        for change_id in pending_ids(self.folder):
+            change = load(self.folder, change_id)
+            if len(change.roots) != 2 or change.roots[0].signed_bytes != self.root.signed_bytes:
+                continue
+            done = {name: self.version(name) == each.signed.version for name, each in change.roles.items()}
+            if any(not done[name] and self.version(name) != change.base.get(name) for name in done):
+                continue  # Overtaken: the bridge stays until the rotation is asked for again.
+            if self.lacks(change):
+                continue
+            try:
+                for name, metadata in (("snapshot", self.snapshot), ("timestamp", self.timestamp)):
+                    verify(change.roots[1].signed, name, metadata)
+                whole = all(done.values())
+            except RepositoryError:
+                whole = False
+            if whole:
+                root = change.roots[1]
+                write_atomic(self._metadata / f"{root.signed.version}.root.json", root.to_bytes())
+            else:
+                self._write(change)
+            drop(self.folder, change_id)
+            resumed = True
+        return resumed
+
     def check_time(self, change: Change) -> None:
         """Raise `RepositoryError` for a clock that cannot be right, and when what devices need besides this
         change has expired."""
@@ -231,6 +287,11 @@ class Roles:
 
     def _write(self, change: Change) -> None:
         """Commit a change whose signatures are whole."""
+        trusted = set(self.root.signed.roles["root"].keyids)
+        for root in change.roots:
+            own = root.signed.roles["root"].keyids
+            keep_signatures(root, trusted.union(own))
+            trusted = set(own)
         before, after = change.roots[:1], change.roots[1:]
         for root in before:
             if root.signed.version > self.root.signed.version:
@@ -314,13 +375,16 @@ class Roles:
     def _status(self, name: str, parts: list[Metadata[Any]]) -> RoleStatus:
         end = min(part.signed.expires for part in parts)
         trusted = self._delegator(name).get_delegated_role(name)
-        have = len(set(self._keys.keyids(key_of(name))) & set(trusted.keyids))
+        here = self._keys.keyids(key_of(name))
+        keys = {keyid: keyid in here for keyid in trusted.keyids}
         return RoleStatus(
             role=name,
             version=max(part.signed.version for part in parts),
             expires=end,
             key=key_of(name),
-            key_present=have >= trusted.threshold,
+            key_present=sum(keys.values()) >= trusted.threshold,
+            threshold=trusted.threshold,
+            keys=keys,
             due=end - due_before(self.expiry.lifetime(name)) <= self._clock(),
             expired=end <= self._clock(),
         )
