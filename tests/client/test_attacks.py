@@ -205,7 +205,7 @@ def test_a_failing_golden_set(world: World, tmp_path: Path) -> None:
     text = (wrong / "golden.json").read_text()
     promised = json.loads(text)
     for item in promised["examples"]:
-        item["label"], item["probabilities"] = "blue", {"red": 0.0, "green": 0.0, "blue": 1.0}
+        item["calls"][0]["outputs"]["classLabel"]["value"] = "blue"
     (wrong / "golden.json").write_text(json.dumps(promised))
     world.repository.publish([Form(world.two.model, wrong)])
     assert_refused(world, world.device.update(), "expected 'blue', got")

@@ -25,7 +25,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     publish.epilog = "example: coremlops release publish faces.mlpackage --golden golden --report report.json"
     publish.add_argument("model", type=Path, help="model.mlpackage or model.mlmodel")
     publish.add_argument(
-        "--golden", type=Path, required=True, help="pictures that may be published, or a golden set"
+        "--golden",
+        type=Path,
+        help="inputs that may be published to every device (pictures, .npz), or a golden set; docs/golden.md",
     )
     publish.add_argument(
         "--report",

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+from typing import NoReturn
 
 import coremlops
 from coremlops.client.download import Downloads, Wanted
@@ -167,7 +168,7 @@ class Offer:
         self._progress(f"version {manifest.version}: checking the golden set")
         try:
             self._models.check_digest(folder, manifest)
-            golden.check(folder / manifest.payload, folder / "golden")
+            judgement = golden.check(folder / manifest.payload, folder / "golden")
         except UsageError:
             raise  # Something is not installed here: no verdict on the model.
         except CoremlopsError as error:
@@ -176,8 +177,10 @@ class Offer:
             raise
         except Exception as error:  # An engine that fails on a model must not take the device with it.
             self._refuse(entry, variant, f"the model cannot be executed: {type(error).__name__}: {error}")
+        if not judgement.ok:
+            self._refuse(entry, variant, judgement.reason)
 
-    def _refuse(self, entry: Entry, variant: Variant, reason: str) -> None:
+    def _refuse(self, entry: Entry, variant: Variant, reason: str) -> NoReturn:
         self._tidy(self._state)
         reason = short(reason)
         refused = Refused(entry.version, variant.manifest, reason, coremlops.__version__)

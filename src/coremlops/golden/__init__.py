@@ -1,9 +1,9 @@
-"""Golden sets: a few publishable pictures with the answers that a model must give before a device uses it.
+"""Golden sets: a few publishable inputs with the answers that a model must give before a device uses it.
 
 >>> from coremlops import golden
 >>> golden.make(Path("faces.mlpackage"), Path("golden"), Path("out"))   # doctest: +SKIP
->>> golden.check(Path("faces.mlpackage"), Path("out")).max_abs          # doctest: +SKIP
-0.0
+>>> golden.check(Path("faces.mlpackage"), Path("out")).ok               # doctest: +SKIP
+True
 """
 
 from __future__ import annotations
@@ -12,20 +12,31 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from coremlops.golden.checking import GoldenResult, check
-    from coremlops.golden.document import GoldenInput, GoldenSet, read_golden
-    from coremlops.golden.making import make
+    from coremlops.golden.checking import Judgement, OutputError, check
+    from coremlops.golden.document import GoldenSet, read_golden
+    from coremlops.golden.making import Made, check_inputs, make
 
 _HOME = {
-    "GoldenInput": "document",
-    "GoldenResult": "checking",
     "GoldenSet": "document",
+    "Judgement": "checking",
+    "Made": "making",
+    "OutputError": "checking",
     "check": "checking",
+    "check_inputs": "making",
     "make": "making",
     "read_golden": "document",
 }
 
-__all__ = ["GoldenInput", "GoldenResult", "GoldenSet", "check", "make", "read_golden"]
+__all__ = [
+    "GoldenSet",
+    "Judgement",
+    "Made",
+    "OutputError",
+    "check",
+    "check_inputs",
+    "make",
+    "read_golden",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,105 +2,229 @@
 
 from __future__ import annotations
 
-import io
-from dataclasses import dataclass
+import statistics
+import time
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from coremlops.digest import sha256_bytes
-from coremlops.errors import GoldenError
-from coremlops.golden.answers import Classifier, Session, open_classifier
-from coremlops.golden.document import MAX_PICTURE_BYTES, GoldenInput, GoldenSet, read_golden
+from coremlops.errors import GoldenError, InputError
+from coremlops.golden.document import MAX_SET_BYTES, Call, GoldenSet, Limit, read_golden
+from coremlops.golden.encoding import decode
+from coremlops.golden.measures import WORST, Unlike, differences, seen, unequal
+from coremlops.model import ModelAsset
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from coremlops.golden.values import Expected
+    from coremlops.runtime import Model
+
+LEAST_RUNS, RUN_S = 3, 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class GoldenResult:
-    """A check that passed. `max_abs`: largest difference of a probability over all `examples`."""
+class OutputError:
+    """How far an output was from the set, at worst over all calls.
+
+    `error`, `tolerance`: relative to the output's scale, or a share of elements. `largest`,
+    `largest_tolerance`: of the largest single difference of numbers, else 0.
+    """
+
+    name: str
+    error: float
+    tolerance: float
+    ok: bool
+    measure: str = "numbers"
+    largest: float = 0.0
+    largest_tolerance: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What executing a golden set found.
+
+    `agreement`: the share of calls with the expected label, of those that every numeric mode agrees on; None
+    for no classifier. `load_s`: what this load took; `load_cached_s`: the same where the engine had the model
+    in its cache, else None. `latency_s`: median of a prediction. `reason`: what is wrong first, and where;
+    empty when `ok`.
+    """
 
     model: str
+    ok: bool
+    outputs: tuple[OutputError, ...]
+    agreement: float | None
     examples: int
-    max_abs: float
-    tolerance: float
+    calls: int
+    load_s: float
+    load_cached_s: float | None
+    latency_s: float
+    reason: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """The JSON object of `coremlops golden check --json`."""
+        return asdict(self)
 
 
-def check(model: Path, golden: Path) -> GoldenResult:
-    """Execute `model` on the golden set in the folder `golden`, and compare.
+def check(model: Path, golden: Path, *, precision: str = "typed", engine: str = "auto") -> Judgement:
+    """Execute `model` on the golden set in the folder `golden`, and judge its answers.
 
-    A label must be the promised one, unless the promise itself holds two labels that are closer than the
-    tolerance allows; each promised probability must be met within the tolerance.
-    Raises GoldenError that names the input, what was expected and what was got; also for a set that is
-    malformed, altered, or belongs to another model. ModelError for a model that cannot run.
+    A model that answers otherwise is judged not ok. Raises GoldenError for a set that is malformed, altered,
+    belongs to another model, or holds inputs that the model does not take; ModelError for a model that cannot
+    run.
     """
     promised = read_golden(golden)
-    about = open_classifier(model)
-    if promised.model != about.digest:
+    digest = ModelAsset.open(model).digest
+    if promised.model != digest:
         raise GoldenError(
-            f"a golden set of model {about.digest[:12]} expected, got one of {promised.model[:12]}",
+            f"a golden set of model {digest[:12]} expected, got one of {promised.model[:12]}",
             hint="golden set and model must come from one publication",
         )
-    _check_input(promised, about)
-    session = about.session("typed")
-    worst = max(
-        _difference(item, _read(golden, item, promised), session, promised.tolerance)
-        for item in promised.examples
-    )
-    return GoldenResult(promised.model, len(promised.examples), worst, promised.tolerance)
+    from coremlops.runtime import load
 
-
-def _check_input(promised: GoldenSet, about: Classifier) -> None:
-    expected = (about.input.name, about.input.width, about.input.height, about.color)
-    got = (promised.input_name, promised.width, promised.height, promised.color)
-    if expected != got:
-        raise GoldenError(f"pictures for the input {expected} expected, got {got}")
-
-
-def _difference(item: GoldenInput, picture: Image.Image, session: Session, tolerance: float) -> float:
-    label, shares = session.answer(picture)
-    ranked = sorted(item.probabilities.values(), reverse=True)
-    decided = len(ranked) == 1 or ranked[0] - ranked[1] > 2 * tolerance
-    if label != item.label and decided:
-        raise GoldenError(f"{item.file}: expected {item.label!r}, got {label!r}")
-    worst = 0.0
-    for name, expected in item.probabilities.items():
-        if name not in shares:
-            raise GoldenError(f"{item.file}: a probability of {name!r} expected, the model has no such label")
-        error = abs(shares[name] - expected)
-        if not error <= tolerance:  # also true for NaN
-            raise GoldenError(
-                f"{item.file}: probability of {name!r} within {tolerance:.4g} of {expected:.4g} expected, "
-                f"got {shares[name]:.4g}"
-            )
-        worst = max(worst, error)
-    return worst
-
-
-def _read(folder: Path, item: GoldenInput, promised: GoldenSet) -> Image.Image:
-    """A picture of the set: its bytes as promised, a PNG, of the exact size."""
-    from PIL import Image
-
-    path = folder / item.file
+    begin = time.perf_counter()
+    loaded = load(model, precision=precision, engine=engine, function_name=promised.function or None)
+    load_s = time.perf_counter() - begin
+    examples = _fed(promised, loaded, golden)
     try:
-        if path.is_symlink() or not path.is_file():
-            raise GoldenError(f"{item.file}: a file expected, got none")
-        with path.open("rb") as file:
-            data = file.read(MAX_PICTURE_BYTES + 1)
-        if len(data) > MAX_PICTURE_BYTES:
-            raise GoldenError(f"{item.file}: at most {MAX_PICTURE_BYTES} bytes expected, got more")
-        got = sha256_bytes(data)
-        if got != item.sha256:
-            raise GoldenError(f"{item.file}: SHA-256 {item.sha256[:12]} expected, got {got[:12]}")
-        with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
-            if image.size != (promised.width, promised.height) or image.mode != promised.color:
-                raise GoldenError(
-                    f"{item.file}: {promised.width} x {promised.height} {promised.color} expected, "
-                    f"got {image.width} x {image.height} {image.mode}"
-                )
-            image.load()
-            return image.copy()
-    except GoldenError:
-        raise
-    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error, ...
-        raise GoldenError(f"{item.file} cannot be read: {str(error)[:200] or type(error).__name__}") from None
+        answers, times = answer(loaded, examples)
+    except InputError as error:
+        raise GoldenError(f"the set's inputs do not fit the model: {error.message}") from None
+    findings = judge(promised, answers)
+    wrong = next((finding for finding in findings.values() if finding.reason), None)
+    return Judgement(
+        model=digest,
+        ok=wrong is None,
+        outputs=tuple(finding.error for finding in findings.values()),
+        agreement=agreement(promised, answers),
+        examples=len(examples),
+        calls=sum(map(len, examples)),
+        load_s=load_s,
+        load_cached_s=load_s if loaded.cached else None,
+        latency_s=_median(loaded, examples, times),
+        reason=wrong.reason if wrong else "",
+    )
+
+
+def answer(
+    loaded: Model, examples: list[list[dict[str, Any]]]
+) -> tuple[list[list[dict[str, Any]]], list[float]]:
+    """The outputs of each call of each example, each from a fresh state, and how long a call took in s."""
+    answers: list[list[dict[str, Any]]] = []
+    times = []
+    for calls in examples:
+        state = loaded.make_state() if loaded.description.states else None
+        answers.append([])
+        for inputs in calls:
+            begin = time.perf_counter()
+            answers[-1].append(loaded.predict(inputs, state=state))
+            times.append(time.perf_counter() - begin)
+    return answers, times
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One output over all calls. `reason`: the first thing that is wrong."""
+
+    error: OutputError
+    reason: str = ""
+
+
+def judge(promised: GoldenSet, answers: list[list[dict[str, Any]]]) -> dict[str, Finding]:
+    """Compare answers to a set, output by output."""
+    return {limit.name: _finding(limit, promised, answers) for limit in promised.limits}
+
+
+def agreement(promised: GoldenSet, answers: list[list[dict[str, Any]]]) -> float | None:
+    """The share of calls whose label is the expected one, of those that are decided."""
+    pairs = [
+        (call.outputs[promised.label], given.get(promised.label))
+        for calls, found in zip(promised.examples, answers, strict=True)
+        for call, given in zip(calls, found, strict=True)
+        if promised.label
+    ]
+    hits = [expected.values == (given,) for expected, given in pairs if expected.decided]
+    return sum(hits) / len(hits) if hits else None
+
+
+def _fed(promised: GoldenSet, loaded: Model, folder: Path) -> list[list[dict[str, Any]]]:
+    """The inputs of every call as `predict` takes them."""
+    features = {feature.name: feature for feature in loaded.description.inputs}
+    files = set(promised.files)
+    total = sum((folder / name).stat().st_size for name in files if (folder / name).is_file())
+    if total > MAX_SET_BYTES:
+        raise GoldenError(f"at most {MAX_SET_BYTES} bytes of inputs expected, got {total}")
+
+    def fed(call: Call) -> dict[str, Any]:
+        unknown = sorted(set(call.inputs) - set(features))
+        if unknown:
+            raise GoldenError(f"inputs {', '.join(features):.200} expected, got {unknown[0]!r}")
+        return {name: decode(given, features[name], folder) for name, given in call.inputs.items()}
+
+    return [[fed(call) for call in calls] for calls in promised.examples]
+
+
+def _median(loaded: Model, examples: list[list[dict[str, Any]]], times: list[float]) -> float:
+    """Without the first prediction, which is slower; a few more where the set has few."""
+    times = list(times)
+    begin = time.perf_counter()
+    while (
+        len(times) <= LEAST_RUNS
+        and not loaded.description.states
+        and time.perf_counter() - begin + times[-1] < RUN_S
+    ):
+        times += answer(loaded, [examples[0][:1]])[1]
+    return statistics.median(times[1:] or times)
+
+
+def _finding(limit: Limit, promised: GoldenSet, answers: list[list[dict[str, Any]]]) -> Finding:
+    error = OutputError(limit.name, 0.0, limit.tolerance, True, limit.measure, 0.0, limit.largest)
+    reason, different, total = "", 0, 0
+    for place, (calls, found) in enumerate(zip(promised.examples, answers, strict=True), start=1):
+        for number, (call, given) in enumerate(zip(calls, found, strict=True), start=1):
+            where = f"example {place}" + (f", call {number}" if len(calls) > 1 else "") + f": {limit.name}"
+            expected = call.outputs[limit.name]
+            try:
+                if limit.name not in given:
+                    raise Unlike("a value expected, got none")
+                got = seen(expected, given[limit.name])
+            except Unlike as unlike:
+                reason = reason or f"{where}: {unlike}"
+                error = replace(error, error=WORST, largest=WORST, ok=False)
+                continue
+            if limit.measure == "numbers":
+                error, wrong = _numbers(error, limit, expected, got)
+                reason = reason or (wrong and f"{where}: {wrong}")
+            elif limit.measure == "equal" and expected.decided:
+                wrong_here = unequal(expected, got)
+                different, total = different + wrong_here, total + len(expected.values)
+                if wrong_here and limit.tolerance == 0:
+                    reason = (
+                        reason or f"{where}: expected {_words(expected.values)}, got {_words(got.values)}"
+                    )
+    if limit.measure == "equal" and error.ok:
+        share = different / total if total else 0.0
+        error = replace(error, error=share, ok=share <= limit.tolerance)
+        if not error.ok:
+            text = f"{limit.name}: at most {limit.tolerance:.4g} of all values may differ, got {share:.4g}"
+            reason = reason or text
+    return Finding(error, reason)
+
+
+def _numbers(error: OutputError, limit: Limit, expected: Expected, got: Any) -> tuple[OutputError, str]:
+    """The worse of what is known and this call, and what is wrong with it."""
+    rms, largest = (min(each / limit.scale, WORST) for each in differences(expected, got))
+    error = replace(error, error=max(error.error, rms), largest=max(error.largest, largest))
+    wrong = ""
+    if rms > limit.tolerance:
+        wrong = f"a relative error of at most {limit.tolerance:.4g} expected, got {rms:.4g}"
+    elif largest > limit.largest:
+        wrong = f"a largest relative difference of at most {limit.largest:.4g} expected, got {largest:.4g}"
+    if wrong:
+        wrong += f" ({_words(expected.values)} expected, got {_words(got.values)})"
+        error = replace(error, ok=False)
+    return error, wrong
+
+
+def _words(values: tuple[Any, ...]) -> str:
+    """The first few values, for a person."""
+    shown = [f"{value:.4g}" if isinstance(value, float) else repr(value)[:60] for value in values[:4]]
+    return ", ".join(shown) + (", ..." if len(values) > 4 else "")

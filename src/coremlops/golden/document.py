@@ -1,186 +1,283 @@
 """`golden.json`, parsed strictly: it reaches devices, and a device trusts nothing that it has not checked.
 
-    {"format": 0, "model": <model digest>, "tolerance": 0.02,
-     "input": {"name": "image", "width": 224, "height": 224, "color": "RGB"},
-     "examples": [{"file": "0001.png", "sha256": ..., "label": "ada",
-                   "probabilities": {"ada": 0.99, "bob": 0.01}}]}
-
-`tolerance` is the largest difference that a probability may have. `probabilities` holds the largest ones when
-a model has many labels.
+Every byte of it is explained in docs/golden.md.
 """
 
 from __future__ import annotations
 
-import json
 import math
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from coremlops.errors import GoldenError
+from coremlops.collection import document
+from coremlops.errors import GoldenError, RepositoryError
+from coremlops.golden.values import Expected, Given, check_word, expected_of, given_of
 
 FILE = "golden.json"
 MAX_DOCUMENT_BYTES = 1 << 20
+MAX_SET_BYTES = 16 << 20
 MAX_EXAMPLES = 32
-MAX_PICTURE_BYTES = 16 << 20
-MAX_SIDE = 4096
-MAX_PROBABILITIES = 64
-MAX_LABEL_LENGTH = 200
-# A set whose tolerance is wider than this would pass models that answer anything.
-MAX_TOLERANCE = 0.25
-_NAME = re.compile(r"[0-9]{4}\.png")
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+MAX_CALLS = 64
+MAX_FEATURES = 512
+MAX_DECISIONS = 32
+MEASURES = ("numbers", "equal", "none")
+# A set whose tolerances are wider would pass models that answer anything.
+CEILING = 0.25
+LARGEST_CEILING = 1.25
 
 
 @dataclass(frozen=True, slots=True)
-class GoldenInput:
-    """One picture, a PNG of the model's exact size, and what the model must answer."""
+class Limit:
+    """How far one output may be from what is expected.
 
-    file: str
-    sha256: str
-    label: str
-    probabilities: Mapping[str, float]
+    `measure`: "numbers" (the error is that of the root mean square, and of the largest single value, both
+    over `scale`), "equal" (the share of elements that differ) or "none" (the output must be there, with its
+    shape). `spread`, `largest_spread`: what was measured between numeric modes when the set was made.
+    """
+
+    name: str
+    measure: str
+    tolerance: float = 0.0
+    largest: float = 0.0
+    scale: float = 1.0
+    spread: float = 0.0
+    largest_spread: float = 0.0
+
+    def to_json(self) -> dict[str, Any]:
+        made: dict[str, Any] = {"name": self.name, "measure": self.measure}
+        if self.measure != "none":
+            made |= {"tolerance": self.tolerance, "spread": self.spread}
+        if self.measure == "numbers":
+            made |= {
+                "largest": self.largest, "largest_spread": self.largest_spread, "scale": self.scale
+            }  # fmt: skip
+        return made
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One prediction: what goes in, by input, and what must come out, by output."""
+
+    inputs: Mapping[str, Given]
+    outputs: Mapping[str, Expected]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Somebody widened tolerances. `basis`: what for; `changes`: (output, limits before, limits after)."""
+
+    at: str
+    by: str
+    reason: str
+    basis: str
+    changes: tuple[tuple[str, tuple[float, float], tuple[float, float]], ...]
+
+    def to_json(self) -> dict[str, Any]:
+        changes = [
+            {"name": name, "before": list(before), "after": list(after)}
+            for name, before, after in self.changes
+        ]
+        return {
+            "at": self.at, "by": self.by, "reason": self.reason, "basis": self.basis, "changes": changes
+        }  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class GoldenSet:
-    """A whole set. `input_name`, `width`, `height`, `color` ("RGB" or "L") are the model's image input."""
+    """A whole set. `function`: of a model that has several, else empty. `label`: the output whose agreement
+    is counted, empty for a model that is no classifier. `examples`: the calls of each, from a fresh state.
+    """
 
     model: str
-    tolerance: float
-    input_name: str
-    width: int
-    height: int
-    color: str
-    examples: tuple[GoldenInput, ...]
+    function: str
+    label: str
+    limits: tuple[Limit, ...]
+    examples: tuple[tuple[Call, ...], ...]
+    decisions: tuple[Decision, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        return {
+        """The JSON object of `golden.json`."""
+        made: dict[str, Any] = {
             "format": 0,
             "model": self.model,
-            "tolerance": self.tolerance,
-            "input": {
-                "name": self.input_name,
-                "width": self.width,
-                "height": self.height,
-                "color": self.color,
-            },
-            "examples": [
-                {
-                    "file": item.file,
-                    "sha256": item.sha256,
-                    "label": item.label,
-                    "probabilities": dict(item.probabilities),
-                }
-                for item in self.examples
-            ],
+            "outputs": [limit.to_json() for limit in self.limits],
+            "examples": [{"calls": [_call_json(call) for call in calls]} for calls in self.examples],
         }
+        made |= {key: value for key in ("function", "label") if (value := getattr(self, key))}
+        if self.decisions:
+            made["decisions"] = [each.to_json() for each in self.decisions]
+        return made
+
+    def to_bytes(self) -> bytes:
+        """The bytes of `golden.json`: the same set gives the same."""
+        return document.write(self.to_json())
+
+    @property
+    def files(self) -> Mapping[str, str]:
+        """SHA-256 by name of the files beside `golden.json`."""
+        calls = (call for calls in self.examples for call in calls)
+        return {given.file: given.sha256 for call in calls for given in call.inputs.values() if given.file}
+
+    def widened(self, limits: tuple[Limit, ...], decision: Decision) -> GoldenSet:
+        """The set with other limits, and the decision that made them."""
+        return replace(self, limits=limits, decisions=(*self.decisions, decision))
 
 
 def read_golden(folder: Path) -> GoldenSet:
     """Parse `folder/golden.json`. Raises GoldenError for anything but a well-formed set."""
-    path = folder / FILE
+    return parse_golden(read_file(folder, FILE, MAX_DOCUMENT_BYTES))
+
+
+def parse_golden(data: bytes) -> GoldenSet:
+    """Parse the bytes of `golden.json`. Raises GoldenError."""
+    try:
+        return _parse(document.read(data, FILE, most_bytes=MAX_DOCUMENT_BYTES))
+    except RepositoryError as error:
+        raise GoldenError(error.message) from None
+
+
+def read_file(folder: Path, name: str, most_bytes: int) -> bytes:
+    """A plain file of the set. Raises GoldenError for a link, for none, and for more bytes."""
+    path = folder / name
     try:
         if path.is_symlink() or not path.is_file():
-            raise GoldenError(f"{path}: a file expected, got none")
+            raise GoldenError(f"{name}: a file expected, got none", hint=f"it belongs in {folder}")
         with path.open("rb") as file:
-            data = file.read(MAX_DOCUMENT_BYTES + 1)
+            data = file.read(most_bytes + 1)
     except OSError as error:
         raise GoldenError(f"{path} cannot be read: {error.strerror}") from None
-    if len(data) > MAX_DOCUMENT_BYTES:
-        raise GoldenError(f"{path}: at most {MAX_DOCUMENT_BYTES} bytes expected, got more")
-    try:
-        value = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise GoldenError(f"{path} is no JSON: {str(error)[:200]}") from None
-    return _parse(value)
+    if len(data) > most_bytes:
+        raise GoldenError(f"{name}: at most {most_bytes} bytes expected, got more")
+    return data
+
+
+def _call_json(call: Call) -> dict[str, Any]:
+    return {
+        "inputs": {name: given.to_json() for name, given in call.inputs.items()},
+        "outputs": {name: expected.to_json() for name, expected in call.outputs.items()},
+    }
 
 
 def _parse(value: object) -> GoldenSet:
-    top = _fields(value, ("format", "model", "tolerance", "input", "examples"), FILE)
-    if top["format"] != 0 or isinstance(top["format"], bool):
-        raise GoldenError(f"{FILE}: format 0 expected, got {_short(top['format'])}")
-    image = _fields(top["input"], ("name", "width", "height", "color"), f"{FILE}: input")
-    if image["color"] not in ("RGB", "L"):
-        raise GoldenError(f"{FILE}: input.color: RGB or L expected, got {_short(image['color'])}")
-    entries = top["examples"]
-    if not isinstance(entries, list) or not 1 <= len(entries) <= MAX_EXAMPLES:
-        raise GoldenError(f"{FILE}: 1 to {MAX_EXAMPLES} examples expected, got {_short(entries)}")
-    examples = tuple(_example(entry, f"{FILE}: examples[{i}]") for i, entry in enumerate(entries))
-    if len({item.file for item in examples}) != len(examples):
-        raise GoldenError(f"{FILE}: each file once expected, got one twice")
+    keys = ("format", "model", "outputs", "examples")
+    top = document.Fields(value, FILE, keys, ("function", "label", "decisions"))
+    top.format()
+    limits = tuple(
+        _limit(item, f"{FILE}: outputs[{i}]") for i, item in enumerate(_list(top, "outputs", MAX_FEATURES))
+    )
+    names = {limit.name for limit in limits}
+    if len(names) != len(limits) or all(limit.measure == "none" for limit in limits):
+        top.refuse("outputs", "each output once, and one that is compared")
+    examples = tuple(
+        _example(item, names, f"{FILE}: examples[{i}]")
+        for i, item in enumerate(_list(top, "examples", MAX_EXAMPLES))
+    )
+    if sum(map(len, examples)) > MAX_CALLS:
+        top.refuse("examples", f"at most {MAX_CALLS} calls")
+    label = _word(top, "label") if top.has("label") else ""
+    if label and label not in names:
+        top.refuse("label", "one of the outputs")
+    decisions = _list(top, "decisions", MAX_DECISIONS) if top.has("decisions") else []
     return GoldenSet(
-        model=_match(top["model"], _DIGEST, f"{FILE}: model", "a SHA-256"),
-        tolerance=_number(top["tolerance"], 0.0, MAX_TOLERANCE, f"{FILE}: tolerance"),
-        input_name=_word(image["name"], f"{FILE}: input.name"),
-        width=_side(image["width"], f"{FILE}: input.width"),
-        height=_side(image["height"], f"{FILE}: input.height"),
-        color=image["color"],
-        examples=examples,
-    )
-
-
-def _example(value: object, where: str) -> GoldenInput:
-    fields = _fields(value, ("file", "sha256", "label", "probabilities"), where)
-    shares = fields["probabilities"]
-    if not isinstance(shares, dict) or not 1 <= len(shares) <= MAX_PROBABILITIES:
-        raise GoldenError(f"{where}: 1 to {MAX_PROBABILITIES} probabilities expected, got {_short(shares)}")
-    probabilities = {
-        _word(label, f"{where}.probabilities"): _number(share, 0.0, 1.001, f"{where}.probabilities")
-        for label, share in shares.items()
-    }
-    label = _word(fields["label"], f"{where}.label")
-    if label not in probabilities:
-        raise GoldenError(f"{where}: the probability of its own label {_short(label)} expected, got none")
-    return GoldenInput(
-        file=_match(fields["file"], _NAME, f"{where}.file", "a name such as 0001.png"),
-        sha256=_match(fields["sha256"], _DIGEST, f"{where}.sha256", "a SHA-256"),
+        model=top.sha256("model"),
+        function=_word(top, "function") if top.has("function") else "",
         label=label,
-        probabilities=MappingProxyType(probabilities),
+        limits=limits,
+        examples=examples,
+        decisions=tuple(_decision(item, f"{FILE}: decisions[{i}]") for i, item in enumerate(decisions)),
     )
 
 
-def _fields(value: object, names: tuple[str, ...], where: str) -> dict[str, Any]:
-    if not isinstance(value, dict) or set(value) != set(names):
-        got = _short(sorted(value)) if isinstance(value, dict) else _short(value)
-        raise GoldenError(f"{where}: exactly {', '.join(names)} expected, got {got}")
-    return value
+def _limit(value: object, what: str) -> Limit:
+    measure = value.get("measure") if isinstance(value, dict) else None
+    if measure not in MEASURES:
+        raise GoldenError(f"{what}: a measure of {', '.join(MEASURES)} expected, got {measure!r:.80}")
+    more = {"none": (), "equal": ("tolerance", "spread")}
+    numbers = more.get(measure, ("tolerance", "spread", "largest", "largest_spread", "scale"))
+    fields = document.Fields(value, what, ("name", "measure", *numbers))
+    made = {key: _number(fields, key, math.inf) for key in numbers}
+    for key, most in (("tolerance", CEILING), ("largest", LARGEST_CEILING)):
+        if key in made:
+            _number(fields, key, most)
+    if made.get("scale") == 0:
+        fields.refuse("scale", "a number above 0")
+    return Limit(_word(fields, "name"), measure, **made)
 
 
-def _match(value: object, pattern: re.Pattern[str], where: str, what: str) -> str:
-    if not isinstance(value, str) or not pattern.fullmatch(value):
-        raise GoldenError(f"{where}: {what} expected, got {_short(value)}")
-    return value
+def _example(value: object, names: set[str], what: str) -> tuple[Call, ...]:
+    fields = document.Fields(value, what, ("calls",))
+    calls = enumerate(_list(fields, "calls", MAX_CALLS))
+    return tuple(_call(item, names, f"{what}.calls[{i}]") for i, item in calls)
 
 
-def _word(value: object, where: str) -> str:
-    if not isinstance(value, str) or not 0 < len(value) <= MAX_LABEL_LENGTH or not value.isprintable():
-        raise GoldenError(f"{where}: a printable name expected, got {_short(value)}")
-    return value
+def _call(value: object, names: set[str], what: str) -> Call:
+    fields = document.Fields(value, what, ("inputs", "outputs"))
+    inputs, outputs = _entries(fields, "inputs"), _entries(fields, "outputs")
+    if set(outputs) != names:
+        fields.refuse("outputs", f"exactly {', '.join(sorted(names)):.200}")
+    return Call(
+        MappingProxyType({name: given_of(item, f"{what}: {name}") for name, item in inputs.items()}),
+        MappingProxyType({name: expected_of(item, f"{what}: {name}") for name, item in outputs.items()}),
+    )
 
 
-def _number(value: object, low: float, high: float, where: str) -> float:
-    # A whole number may be beyond all floats, for which math.isfinite has no answer but an error.
-    finite = isinstance(value, int) or (isinstance(value, float) and math.isfinite(value))
-    if isinstance(value, bool) or not isinstance(value, int | float) or not finite:
-        raise GoldenError(f"{where}: a number expected, got {_short(value)}")
-    if not low <= value <= high:
-        raise GoldenError(f"{where}: a number from {low:g} to {high:g} expected, got {_short(value)}")
-    return float(value)
-
-
-def _side(value: object, where: str) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= MAX_SIDE:
-        raise GoldenError(f"{where}: a whole number 1..{MAX_SIDE} expected, got {_short(value)}")
-    return value
-
-
-def _short(value: object) -> str:
+def _entries(fields: document.Fields, key: str) -> dict[str, object]:
+    value = fields.raw(key)
+    if not isinstance(value, dict) or len(value) > MAX_FEATURES:
+        fields.refuse(key, f"an object with at most {MAX_FEATURES} names")
     try:
-        text = repr(value)
-    except (ValueError, RecursionError):  # a whole number of more than 4300 digits has no repr
-        text = f"a {type(value).__name__}"
-    return text if len(text) <= 80 else text[:77] + "..."
+        return {check_word(name): item for name, item in value.items()}
+    except ValueError:
+        fields.refuse(key, "names that print")
+
+
+def _decision(value: object, what: str) -> Decision:
+    fields = document.Fields(value, what, ("at", "by", "reason", "basis", "changes"))
+    fields.time("at")
+    changes = []
+    for i, item in enumerate(_list(fields, "changes", MAX_FEATURES)):
+        change = document.Fields(item, f"{what}.changes[{i}]", ("name", "before", "after"))
+        changes.append((_word(change, "name"), _pair(change, "before"), _pair(change, "after")))
+    words = {key: fields.text(key)[:2000] for key in ("by", "reason", "basis")}
+    return Decision(at=fields.text("at"), changes=tuple(changes), **words)
+
+
+def _pair(fields: document.Fields, key: str) -> tuple[float, float]:
+    values = fields.items(key, 2)
+    if len(values) != 2 or not all(_finite(value) for value in values):
+        fields.refuse(key, "two numbers")
+    return float(values[0]), float(values[1])  # type: ignore[arg-type]
+
+
+def _list(fields: document.Fields, key: str, most: int) -> list[object]:
+    found = fields.items(key, most)
+    if not found:
+        fields.refuse(key, f"1 to {most} things")
+    return found
+
+
+def _word(fields: document.Fields, key: str) -> str:
+    try:
+        return check_word(fields.raw(key))
+    except ValueError:
+        fields.refuse(key, "a name that prints")
+
+
+def _number(fields: document.Fields, key: str, most: float) -> float:
+    value = fields.raw(key)
+    if not _finite(value) or not 0 <= value <= most:  # type: ignore[operator]
+        fields.refuse(key, f"a number from 0 to {most:g}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def _finite(value: object) -> bool:
+    """Whether it is a number that a double holds; a whole number may be beyond all of them."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False

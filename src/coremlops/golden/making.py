@@ -1,139 +1,279 @@
-"""Make a golden set from pictures that the user named as publishable."""
+"""Make a golden set from inputs that the user named as publishable."""
 
 from __future__ import annotations
 
-import io
-import json
+import itertools
 import shutil
 import uuid
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from coremlops.digest import sha256_bytes
-from coremlops.errors import DataError
-from coremlops.golden.answers import Classifier, open_classifier
+from coremlops.errors import DataError, InputError, ModelError
+from coremlops.golden.checking import answer
 from coremlops.golden.document import (
     FILE,
-    MAX_EXAMPLES,
-    MAX_PROBABILITIES,
-    MAX_TOLERANCE,
-    GoldenInput,
+    MAX_CALLS,
+    MAX_DOCUMENT_BYTES,
+    MAX_SET_BYTES,
+    Call,
     GoldenSet,
+    parse_golden,
 )
-from coremlops.source import SUFFIXES, open_picture
+from coremlops.golden.encoding import encode
+from coremlops.golden.limits import MODES, limits
+from coremlops.golden.measures import Unlike, expected
+from coremlops.golden.values import Given, check_word
+from coremlops.source import SUFFIXES, Sample, feed, open_samples
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from coremlops.model import ModelDescription
+    from coremlops.runtime import Model
 
-# A device may differ from the emulation by more than the emulation's own rounding: the Neural Engine adds in
-# another order and flushes small values. Eight times the spread between fp16-typed and fp32 execution, and
-# never less than two points of probability, passes good silicon; a zeroed input or a swapped label moves
-# probabilities by far more. To be calibrated from the first staging devices (docs/unverified.md).
-SPREAD_MARGIN = 8.0
-TOLERANCE_FLOOR = 0.02
-# Of a model with more labels, the golden set holds the most probable ones.
-TOP_LABELS = 10
+MAX_EXAMPLES = 8
+MAX_BYTES = 256 << 10
+# Of more inputs than these, the first are looked at.
+MOST_LOOKED_AT = 1000
 
 
-def make(model: Path, inputs: Path, out: Path) -> GoldenSet:
-    """Write a golden set to the folder `out`: `golden.json` and one PNG an input.
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A set that was written. `named`: how many inputs the user named, of which it holds some. `notes`: what
+    a person should know of it."""
 
-    `inputs`: pictures, or subfolders with pictures; every one is published to everyone who gets the model.
-    What is written are prepared pixels of the model's input size under new names: no EXIF, place or file name
-    leaves.
+    golden: GoldenSet
+    bytes: int
+    named: int
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """One input of the user's: by name what the set says, the files' content by SHA-256, what is fed."""
+
+    given: dict[str, Given]
+    files: dict[str, bytes] = field(repr=False)
+    fed: dict[str, Any] = field(repr=False)
+
+
+def make(
+    model: Path,
+    inputs: str | Path,
+    out: Path,
+    *,
+    function: str | None = None,
+    max_examples: int = MAX_EXAMPLES,
+    max_bytes: int = MAX_BYTES,
+) -> Made:
+    """Write a golden set to the folder `out`: `golden.json`, a PNG a picture and a file a tensor.
+
+    `inputs`: as `open_samples` takes them: a folder of pictures or of `.npz` files, a labelled folder, an
+    `.npz`, or `module:function`. What the set holds is published to everyone who gets the model: at most
+    `max_examples` of them, evenly spread, and as many as fit into `max_bytes`, but one. Of a model with
+    states they are the calls of one example, in order. Pictures are prepared pixels of the model's input size
+    under new names: no EXIF, place or file name leaves.
     An older golden set at `out` is replaced; the set appears whole or not at all.
 
-    Raises DataError for a folder without a picture, with too many, or an unreadable picture; InputError
-    for a model that is no classifier of one image.
+    Raises DataError for inputs that are missing, unreadable, too large, or lead elsewhere, and for a model
+    whose outputs are too unlike between numeric modes to be judged; InputError where they do not fit it.
     """
-    about = open_classifier(model)
-    typed, exact = about.session("typed"), about.session("float32")
+    check_inputs(inputs)
+    if not 1 <= max_examples <= MAX_CALLS or not 0 < max_bytes <= MAX_SET_BYTES:
+        raise DataError(
+            f"1 to {MAX_CALLS} examples in at most {MAX_SET_BYTES} bytes expected, "
+            f"got {max_examples} in {max_bytes}"
+        )
     if out.is_symlink() or (out.exists() and not _is_ours(out)):
         raise DataError(f"{out} exists and is no golden set; it is left alone")
+    models = _load(model, function)
+    typed = models["typed"]
+    samples = open_samples(inputs, typed.description.inputs)
+    count, items = _read(samples.head(MOST_LOOKED_AT), typed.description, max_examples)
+    made, chosen, notes = _smallest(models, items, count, max_examples, max_bytes, function or "")
+    files = {sha256: data for item in chosen for sha256, data in item.files.items()}
+    size = sum(map(len, files.values())) + len(made.to_bytes())
+    if len(chosen) < min(len(samples), max_examples):
+        notes = (*notes, f"{len(chosen)} of {len(samples)} inputs fit into {max_bytes} bytes")
+    if size > MAX_SET_BYTES or len(made.to_bytes()) > MAX_DOCUMENT_BYTES:
+        raise DataError(
+            f"one input makes a golden set of {size} bytes, and a device reads at most {MAX_SET_BYTES}, "
+            f"{MAX_DOCUMENT_BYTES} of them in {FILE}",
+            hint="name a smaller input",
+        )
+    parse_golden(made.to_bytes())  # what no device could read is not written
+    write_set(made, files, out)
+    return Made(made, size, len(samples), notes)
+
+
+def check_inputs(inputs: str | Path) -> None:
+    """Raise DataError for a folder that holds nothing, or links to what lies elsewhere."""
+    folder = Path(inputs)
+    if not folder.is_dir():
+        return  # open_samples says what else there may be
+    root = folder.resolve()
+    found = False
+    for pattern in ("*", "*/*"):
+        for path in folder.glob(pattern):
+            if path.name[0] == "." or path.suffix.lower() not in (*SUFFIXES, ".npz") or not path.is_file():
+                continue
+            found = True
+            if not path.resolve().is_relative_to(root):
+                raise DataError(f"{path} is a link that leads out of {folder}, and would be published")
+    if not found:
+        raise DataError(
+            f"{folder}: at least one picture or .npz expected, got none",
+            hint="put one or more inputs there that everyone who gets the model may see",
+        )
+
+
+def spread(count: int, of: int) -> list[int]:
+    """`count` places of `of`, evenly spread."""
+    return [i * of // count for i in range(count)] if count < of else list(range(of))
+
+
+def write_set(golden: GoldenSet, files: dict[str, bytes], out: Path) -> None:
+    """Write a set whose files, by SHA-256, are these; it replaces an older one whole."""
     partial = out.with_name(f".{out.name}-{uuid.uuid4().hex}.partial")
     partial.mkdir(parents=True)
     try:
-        examples, spread = [], 0.0
-        for number, path in enumerate(pictures(inputs), start=1):
-            picture = _prepared(about, path)
-            data = _png(picture)
-            label, shares = typed.answer(picture)
-            _, others = exact.answer(picture)
-            spread = max(spread, *(abs(shares[name] - others[name]) for name in shares))
-            name = f"{number:04}.png"
-            (partial / name).write_bytes(data)
-            examples.append(GoldenInput(name, sha256_bytes(data), label, _largest(shares)))
-        made = GoldenSet(
-            model=about.digest,
-            tolerance=min(max(TOLERANCE_FLOOR, SPREAD_MARGIN * spread), MAX_TOLERANCE),
-            input_name=about.input.name,
-            width=about.input.width,
-            height=about.input.height,
-            color=about.color,
-            examples=tuple(examples),
-        )
-        text = json.dumps(made.to_json(), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
-        (partial / FILE).write_text(text + "\n", "utf-8")
+        for name, sha256 in golden.files.items():
+            (partial / name).write_bytes(files[sha256])
+        (partial / FILE).write_bytes(golden.to_bytes())
         if out.exists():
             shutil.rmtree(out)
         partial.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-    return made
 
 
-def pictures(folder: Path) -> list[Path]:
-    """The pictures of a folder and of its subfolders, sorted. Raises `DataError` for none or too many."""
-    if not folder.is_dir():
-        raise DataError(f"{folder}: a folder of pictures expected, got no folder")
-    found = [
-        path
-        for pattern in ("*", "*/*")
-        for path in folder.glob(pattern)
-        if path.suffix.lower() in SUFFIXES and path.is_file() and path.name[0] != "."
-    ]
-    root = folder.resolve()
-    for path in found:
-        if not path.resolve().is_relative_to(root):
-            raise DataError(f"{path} is a link that leads out of {folder}, and would be published")
-    if not found:
-        raise DataError(
-            f"{folder}: at least one picture expected, got none",
-            hint="put one or more pictures there that everyone who gets the model may see",
-        )
-    if len(found) > MAX_EXAMPLES:
-        raise DataError(
-            f"{folder}: at most {MAX_EXAMPLES} pictures expected, got {len(found)}",
-            hint="a golden set travels to every device; a few pictures are enough",
-        )
-    return sorted(found)
+def _load(model: Path, function: str | None) -> dict[str, Model]:
+    """The model in each numeric mode; one that cannot be forced to round everything goes without."""
+    from coremlops.runtime import load
+
+    loaded = {"typed": load(model, function_name=function)}
+    for mode in MODES:
+        try:
+            loaded[mode] = load(model, function_name=function, precision=mode)
+        except ModelError:
+            if mode == "float32":
+                raise
+    return loaded
 
 
-def _prepared(about: Classifier, path: Path) -> Image.Image:
-    """Pixels alone: a new picture that carries nothing else of the file."""
-    import numpy as np
-    from PIL import Image
-
-    from coremlops.runtime import prepare_image
-
-    picture = prepare_image(
-        open_picture(path), about.input.width, about.input.height, about.image_option, about.color
-    )
-    return Image.fromarray(np.asarray(picture))
-
-
-def _png(picture: Image.Image) -> bytes:
-    stream = io.BytesIO()
-    picture.save(stream, "PNG")
-    return stream.getvalue()
+def _read(samples: Any, about: ModelDescription, max_examples: int) -> tuple[int, dict[int, Item]]:
+    """How many there are, and those that a choice may take, by place."""
+    count = len(samples)
+    if about.states:
+        wanted = set(range(min(count, max_examples)))
+    else:
+        wanted = {place for most in range(1, min(count, max_examples) + 1) for place in spread(most, count)}
+    items = {}
+    for place, sample in enumerate(samples):
+        if place in wanted:
+            items[place] = _item(sample, about)
+    return count, items
 
 
-def _largest(shares: dict[str, float]) -> MappingProxyType[str, float]:
-    if len(shares) > MAX_PROBABILITIES:
-        kept = sorted(shares, key=shares.__getitem__, reverse=True)[:TOP_LABELS]
-        shares = {label: shares[label] for label in kept}
-    return MappingProxyType(shares)
+def _item(sample: Sample, about: ModelDescription) -> Item:
+    given, files, fed = {}, {}, feed(sample, about)
+    for feature in about.inputs:
+        if feature.name not in fed:
+            continue
+        try:
+            check_word(feature.name)
+        except ValueError:
+            raise InputError(f"an input whose name prints expected, got {feature.name!r:.80}") from None
+        given[feature.name], data = encode(feature, fed[feature.name])
+        if given[feature.name].sha256:
+            files[given[feature.name].sha256] = data
+        else:  # What the set says is what a device feeds.
+            value = given[feature.name].value
+            fed[feature.name] = list(value) if isinstance(value, tuple) else value
+    return Item(given, files, fed)
+
+
+def _smallest(
+    models: dict[str, Model],
+    items: dict[int, Item],
+    count: int,
+    max_examples: int,
+    max_bytes: int,
+    function: str,
+) -> tuple[GoldenSet, list[Item], tuple[str, ...]]:
+    """The set with as many inputs as fit, at least one."""
+    stateful = bool(models["typed"].description.states)
+    known: dict[int, dict[str, Any]] = {}
+    for most in range(min(count, max_examples), 0, -1):
+        places = list(range(most)) if stateful else spread(most, count)
+        files = {sha256: len(data) for place in places for sha256, data in items[place].files.items()}
+        if most > 1 and sum(files.values()) > max_bytes:
+            continue
+        chosen = [items[place] for place in places]
+        answers = _answers(models, places, chosen, known, stateful=stateful)
+        made, notes = _assemble(models["typed"], chosen, answers, function, stateful=stateful)
+        if most == 1 or sum(files.values()) + len(made.to_bytes()) <= max_bytes:
+            return made, chosen, notes
+    raise AssertionError("one input always returns")
+
+
+def _answers(
+    models: dict[str, Model],
+    places: Sequence[int],
+    chosen: Sequence[Item],
+    known: dict[int, dict[str, Any]],
+    *,
+    stateful: bool,
+) -> dict[str, list[dict[str, Any]]]:
+    """Each mode's outputs, call by call. `known` keeps them by place."""
+    for place, item in zip(places, chosen, strict=True):
+        if place not in known and not stateful:
+            known[place] = {mode: answer(each, [[item.fed]])[0][0][0] for mode, each in models.items()}
+    if stateful and not known:  # of the longest run, whose beginning is that of every shorter one
+        fed = [[item.fed for item in chosen]]
+        runs = {mode: answer(each, fed)[0][0] for mode, each in models.items()}
+        known.update({place: {mode: runs[mode][i] for mode in runs} for i, place in enumerate(places)})
+    return {mode: [known[place][mode] for place in places] for mode in models}
+
+
+def _assemble(
+    typed: Model,
+    chosen: Sequence[Item],
+    answers: dict[str, list[dict[str, Any]]],
+    function: str,
+    *,
+    stateful: bool,
+) -> tuple[GoldenSet, tuple[str, ...]]:
+    about = typed.description
+    promised = []
+    for number, outputs in enumerate(answers["typed"]):
+        call = {}
+        for name, value in outputs.items():
+            try:
+                call[check_word(name)] = expected(value, f"{typed.digest}/{number}/{name}")
+            except (Unlike, ValueError) as error:
+                raise InputError(f"output {name!r:.80} cannot be in a golden set: {error}") from None
+        promised.append(call)
+    found, decided, notes = limits(promised, answers, about)
+    names = itertools.count(1)
+    files: dict[str, str] = {}
+    calls = []
+    for item, outputs in zip(chosen, decided, strict=True):
+        given = {
+            name: _named(value, files, names) if value.sha256 else value for name, value in item.given.items()
+        }
+        calls.append(Call(given, outputs))
+    examples = (tuple(calls),) if stateful else tuple((call,) for call in calls)
+    label = about.predicted_label if about.labels and about.predicted_label in decided[0] else ""
+    return GoldenSet(typed.digest, function, label, found, examples), notes
+
+
+def _named(value: Given, files: dict[str, str], numbers: Iterator[int]) -> Given:
+    """With a file name; the same content has the same."""
+    suffix = "png" if value.type == "picture" else "bin"
+    if value.sha256 not in files:
+        files[value.sha256] = f"{next(numbers):04}.{suffix}"
+    return replace(value, file=files[value.sha256])
 
 
 def _is_ours(folder: Path) -> bool:

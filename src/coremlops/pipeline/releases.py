@@ -27,6 +27,7 @@ from coremlops.collection import (
 from coremlops.errors import CoremlopsError, GoldenError, RepositoryError, UsageError
 from coremlops.model import ModelAsset, ModelDescription, model_digest
 from coremlops.pipeline.components.proven import check_report
+from coremlops.pipeline.publishable import check_publishable
 from coremlops.pipeline.shipping import Shipping
 from coremlops.release.terms import Form, Terms
 from coremlops.tracking.address import shown, sqlite_file
@@ -65,7 +66,7 @@ class Receipt:
 
 def publish(
     model: Path,
-    golden: Path,
+    golden: Path | None,
     where: Shipping,
     *,
     channel: str = "staging",
@@ -75,8 +76,9 @@ def publish(
 ) -> Receipt:
     """Publish a model with its golden set to a channel.
 
-    `golden`: a golden set (with `golden.json`), or a folder of pictures to make one from by executing the
-    model. Either is checked here as every device will check it. `report`: a `report.json` that must be ok and
+    `golden`: a golden set (with `golden.json`), or inputs to make one from by executing the model, which are
+    published to every device; see `golden.make`. Either is checked here as every device will check it.
+    `report`: a `report.json` that must be ok and
     speak of this very model; the release channel takes no model without. `terms`: for whom, how many, from
     when. Raises `UsageError` for a missing report, `GateError` for one that says no, `RepositoryError`,
     `GoldenError` and others for what cannot be published.
@@ -85,6 +87,12 @@ def publish(
         raise UsageError(
             "the release channel takes no model without a report that proves it",
             hint="give the --report of `coremlops verify`, or publish to staging and promote",
+        )
+    if golden is None:
+        raise UsageError(
+            "a model travels with a golden set, and no inputs are named for one",
+            hint="--golden FOLDER: a few pictures, or an .npz with arrays by input name, that everyone who "
+            "gets the model may see; nothing is taken from training data by itself",
         )
     repository = _open(where)
     digest = model_digest(model)
@@ -95,15 +103,19 @@ def publish(
         # Nothing to make a golden set for; publishing again renews what is about to expire.
         repository.renew_online()
         return _receipt("present", repository.index(channel), known, where)
-    from coremlops.golden import check, make
+    from coremlops.golden import check as judge
+    from coremlops.golden import make
 
     with tempfile.TemporaryDirectory(prefix="coremlops-golden-") as scratch:
         made = Path(scratch) / "golden"
         if (golden / "golden.json").is_file():
             _copy_named(golden, made, digest)
         else:
+            check_publishable(golden)
             make(model, golden, made)
-        check(model, made)  # a set that the model does not answer would make every device refuse it
+        judged = judge(model, made)  # a set that the model does not answer would make every device refuse it
+        if not judged.ok:
+            raise GoldenError(judged.reason)
         before = repository.index(channel)
         form = Form(model, made, requires=requirements(ModelAsset.open(model).description))
         entry = repository.publish([form], channel, terms=terms, again=again)
@@ -118,9 +130,10 @@ def check(golden: Path | None, where: Shipping, channel: str) -> None:
     """
     _open(where).require_keys(channel)
     if golden is not None and not (golden / "golden.json").is_file():
-        from coremlops.golden.making import pictures
+        from coremlops.golden import check_inputs
 
-        pictures(golden)
+        check_publishable(golden)
+        check_inputs(golden)
 
 
 def promote(
@@ -246,7 +259,7 @@ def _copy_named(golden: Path, made: Path, digest: str) -> None:
             hint="give the pictures instead, and the set is made from them",
         )
     made.mkdir()
-    for name in ("golden.json", *(item.file for item in promised.examples)):
+    for name in ("golden.json", *promised.files):
         if (golden / name).is_symlink() or not (golden / name).is_file():
             raise GoldenError(f"{golden / name}: a file expected, got none", hint="golden.json names it")
         try:

@@ -72,6 +72,11 @@ class Model:
         return found.whole if isinstance(found, Cached) else found
 
     @property
+    def cached(self) -> bool:
+        """Whether the engine's own graph of the model was on disk already, so that loading was quick."""
+        return isinstance(getattr(self._part, "lowered", None), Cached)
+
+    @property
     def inner_names(self) -> tuple[str, ...]:
         """What `predict(intermediates=...)` can give, in the model's order; see there."""
         from coremlops.runtime.pipeline import PipelinePart

@@ -258,7 +258,7 @@ def test_what_is_missing_for_any_model_is_said_before_one_is_made(bench: Bench) 
     key.with_suffix(".away").rename(key)
     for picture in bench.golden.iterdir():
         picture.unlink()
-    with pytest.raises(DataError, match="at least one picture expected, got none"):
+    with pytest.raises(DataError, match=r"at least one picture or \.npz expected, got none"):
         check()
     bench.params["repository"] = str(bench.project / "elsewhere")
     with pytest.raises(RepositoryError, match="elsewhere"):
