@@ -6,13 +6,16 @@ import base64
 import json
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
+from coremlops.client import Device, Limits
 from coremlops.collection import Halts, Index, Manifest, Profile, Rule, bucket, choose, document
 from coremlops.errors import CoremlopsError
 
 Request = Mapping[str, Any]
 Answer = dict[str, Any]
+QUICK = Limits(connect_s=5, read_s=5, retries=0)
 
 
 def read(request: Request) -> Answer:
@@ -57,11 +60,35 @@ def chosen(request: Request) -> Answer:
     }
 
 
+def install(request: Request) -> Answer:
+    Device.install(
+        *(request["folder"], request["url"], request["collection"], request["channel"]),
+        Path(request["root"]),
+        limits=QUICK,
+    )
+    return {"ok": True}
+
+
+def update(request: Request) -> Answer:
+    """The golden set is executed here, so `verdict` is not needed."""
+    result = Device(request["folder"], limits=QUICK).update()
+    return {"outcome": result.outcome, "version": result.version, "reason": result.reason}
+
+
+def restart(request: Request) -> Answer:
+    """What is active after the app was started again, with no network."""
+    active = Device(request["folder"]).status().active
+    return {"version": active.version if active is not None else None}
+
+
 VERBS: Mapping[str, Callable[[Request], Answer]] = {
     "bucket": bucket_of,
     "choose": chosen,
+    "install": install,
     "read": read,
+    "restart": restart,
     "rule": rule,
+    "update": update,
 }
 
 

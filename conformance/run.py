@@ -12,10 +12,13 @@ import base64
 import json
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from serving import REPOSITORY, Serving, serving
 
 VECTORS = Path(__file__).resolve().parent / "vectors"
 
@@ -94,9 +97,33 @@ def encoded(data: bytes) -> str:
     return base64.b64encode(data).decode("ascii")
 
 
-def run(client: Client, vector: Mapping[str, Any]) -> str:
+def run(client: Client, vector: Mapping[str, Any], served: Serving) -> str:
     """Drive one vector; what went wrong, or nothing."""
-    return problem(vector["expected"], client.ask(filled(vector["request"])))
+    if "steps" not in vector:
+        return problem(vector["expected"], client.ask(filled(vector["request"])))
+    with tempfile.TemporaryDirectory() as folder:
+        device = {"folder": f"{folder}/device", "collection": "tiny", "channel": "release"}
+        begin = device | {"do": "install", "url": served.url, "root": str(REPOSITORY / "root.json")}
+        wrong = problem({"ok": True}, client.ask(begin))
+        for place, step in enumerate(vector["steps"], start=1):
+            served.change(step["serve"], step.get("fault"))
+            wrong = wrong or problem(
+                step["expected"], client.ask(device | {"verdict": "pass"} | step["request"])
+            )
+            wrong = wrong or sent(served, step)
+            if wrong:
+                return f"step {place}: {wrong}"
+    return ""
+
+
+def sent(served: Serving, step: Mapping[str, Any]) -> str:
+    """What went over the wire that should not have."""
+    limits = dict.fromkeys(step.get("unsent", ()), 0) | step.get("sent_at_most", {})
+    for name, most in limits.items():
+        got = served.sent.get(served.path(name), 0)
+        if got > most:
+            return f"{got} bytes of {name} were sent, at most {most} were needed"
+    return ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -106,7 +133,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("client", nargs="+", metavar="CLIENT", help="the command, after --")
     options = parser.parse_args(arguments)
     client = Client(options.client)
-    outcomes = [Outcome(name, run(client, vector)) for name, vector in vectors(options.only)]
+    with serving() as served:
+        outcomes = [Outcome(name, run(client, vector, served)) for name, vector in vectors(options.only)]
     client.close()
     failed = [each for each in outcomes if each.problem]
     if options.json:
