@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from coremlops.cli import main
+from coremlops.cli import main, parser_for
 from coremlops.release import Repository
 from coremlops.release.terms import Form
 from tests.release.conftest import golden as golden
@@ -295,3 +296,17 @@ def test_a_change_made_by_nobody_who_has_a_key_is_not_signed_by_root(offline: Ma
     path.write_text(json.dumps(value | {"roots": [json.dumps(each) for each in roots]}))
     offline("vault", "repo", "sign", change, code=1)
     assert "has no signature of a key that is trusted now" in offline.err
+
+
+def test_the_commands_of_the_page_about_keys_are_commands() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "keys.md").read_text()
+    commands = [
+        shlex.split(line, comments=True)
+        for line in text.splitlines()
+        if line.strip().startswith("coremlops repo")
+    ]
+    assert len(commands) > 8
+    for _, group, *words in commands:
+        parser_for(group).parse_args(words)
+    for words in re.findall(r"`repo ([^`]+)`", text):
+        parser_for("repo").parse_args(shlex.split(words))

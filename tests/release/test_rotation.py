@@ -207,7 +207,7 @@ def test_what_cannot_be_rotated_makes_no_key(published: Repository, rotation: An
 
 
 @pytest.mark.parametrize(
-    "names", [("timestamp", "snapshot"), ("targets",), ("root",), ("release", "staging")]
+    "names", [("timestamp", "snapshot"), ("targets",), ("root",), ("staging", "snapshot", "timestamp")]
 )
 def test_a_crash_at_every_write_of_a_rotation_is_followed_by_devices_and_completed(
     published: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]

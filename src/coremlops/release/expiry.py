@@ -42,7 +42,7 @@ class Expiry:
 
     def lifetime(self, role: str) -> timedelta:
         """The lifetime of a role, a collection's own roles and their bins included."""
-        role = _BIN.sub("-members", role)
+        role = without_bin(role)
         for kind in ("release", "halt", "staging", "members"):
             if role.endswith(f"-{kind}"):
                 role = kind
@@ -57,6 +57,11 @@ class Expiry:
             "timestamp": self.timestamp_days,
         }
         return timedelta(days=days[role])
+
+
+def without_bin(role: str) -> str:
+    """The role that a hash bin belongs to; another role as it is."""
+    return _BIN.sub("-members", role)
 
 
 def due_before(lifetime: timedelta) -> timedelta:

@@ -13,7 +13,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import stat
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +20,7 @@ from pathlib import Path
 from securesystemslib.signer import CryptoSigner, Signer
 
 from coremlops.errors import RepositoryError
+from coremlops.release.privacy import refuse_shared, refuse_work_tree
 from coremlops.release.signers import MAX_KEY_BYTES, environment_signers, pem_signer, uri_document, uri_signer
 
 # key name -> its folder
@@ -168,8 +168,8 @@ class KeyFolder:
                 hint=f"it belongs to {_HOLDER_WORDS[holder]}: run this where that key is",
             )
         for folder in (self.config / "keys", self.folder, path.parent):
-            _refuse_shared(folder, 0o700)
-        _refuse_shared(path, 0o600)
+            refuse_shared(folder, 0o700)
+        refuse_shared(path, 0o600)
         with path.open("rb") as file:
             data = file.read(MAX_KEY_BYTES)
         return uri_signer(data, name, str(path)) if path.suffix == ".uri" else pem_signer(data, str(path))
@@ -242,8 +242,6 @@ def _new(name: str, uri: str | None = None) -> tuple[Signer, bytes, str]:
     if uri is None:
         signer = CryptoSigner.generate_ed25519()
         return signer, signer.private_bytes, ".pem"
-    if uri.startswith("file2:"):
-        refuse_work_tree(Path(uri.removeprefix("file2:")).absolute())
     data = uri_document(uri, name)
     return uri_signer(data, name, uri), data, ".uri"
 
@@ -256,33 +254,8 @@ def _write_new(path: Path, data: bytes) -> None:
         os.fsync(file.fileno())
 
 
-def refuse_work_tree(folder: Path) -> None:
-    """Raise `RepositoryError` when a folder lies inside a Git work tree: keys there get committed one day.
-
-    Links are followed first: what counts is where the bytes are.
-    """
-    resolved = folder.resolve()
-    for above in (resolved, *resolved.parents):
-        if (above / ".git").exists():
-            raise RepositoryError(
-                f"keys would lie inside the Git work tree {above}: {folder}",
-                hint="set COREMLOPS_CONFIG to a folder outside any work tree",
-            )
-
-
 def _private_folder(folder: Path) -> None:
     try:
         folder.mkdir(mode=0o700)
     except FileExistsError:
-        _refuse_shared(folder, 0o700)
-
-
-def _refuse_shared(path: Path, mode: int) -> None:
-    status = path.stat()
-    if stat.S_IMODE(status.st_mode) & 0o077:
-        raise RepositoryError(
-            f"others may read {path}: mode {stat.S_IMODE(status.st_mode):04o}, expected {mode:04o}",
-            hint=f"chmod {mode:o} {path}",
-        )
-    if status.st_uid not in (os.geteuid(), 0):
-        raise RepositoryError(f"{path} belongs to another user (uid {status.st_uid})")
+        refuse_shared(folder, 0o700)

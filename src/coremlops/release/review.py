@@ -13,9 +13,8 @@ from coremlops.collection import Index, document
 from coremlops.errors import RepositoryError
 from coremlops.release.change import Change, Lack
 from coremlops.release.delegation import check_delegations
-from coremlops.release.expiry import Expiry
+from coremlops.release.expiry import Expiry, without_bin
 from coremlops.release.roles import Roles
-from coremlops.release.signing import TOP_LEVEL
 from coremlops.release.targets import file_of, read_target
 
 _MARGIN = timedelta(days=1)
@@ -55,11 +54,11 @@ def review(roles: Roles, change: Change, *, expiry: Expiry, now: datetime) -> Re
 def check(roles: Roles, change: Change, *, expiry: Expiry, now: datetime) -> None:
     """Raise `RepositoryError` for a change that is stale, or that nobody may sign."""
     for role, version in change.base.items():
-        known = roles.version(role)
-        if known != version:
+        now_at = roles.version(role)
+        if now_at != version:
             raise RepositoryError(
                 f"change {change.id} is stale: it was made from {role} version {version}, "
-                f"the repository is at {known}",
+                f"the repository is at {now_at}",
                 hint=f"make it again, and drop this one: coremlops repo sign --drop {change.id}",
             )
     if set(change.base) != {*change.roles, *(["root"] if change.roots else [])}:
@@ -71,9 +70,12 @@ def check(roles: Roles, change: Change, *, expiry: Expiry, now: datetime) -> Non
         _check_end("root", root, expiry, now)
         if not root.signed.consistent_snapshot:
             raise RepositoryError(f"change {change.id}: a root without consistent snapshots")
+    known = {"targets"}
+    delegations = roles.targets("targets").signed.delegations
+    known.update(delegations.roles or () if delegations is not None else ())
     for role, metadata in change.roles.items():
-        if role in TOP_LEVEL and role != "targets":
-            raise RepositoryError(f"change {change.id}: {role} is signed by the machine that commits")
+        if without_bin(role) not in known:
+            raise RepositoryError(f"change {change.id}: no command changes a role {role!r:.80}")
         _check_end(role, metadata, expiry, now)
         check_delegations(role, metadata.signed)
         if metadata.signed.version != change.base[role] + 1:

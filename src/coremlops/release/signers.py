@@ -27,6 +27,7 @@ from securesystemslib.signer import (
 
 from coremlops.collection import document
 from coremlops.errors import RepositoryError
+from coremlops.release.privacy import refuse_shared, refuse_work_tree
 
 MAX_KEY_BYTES = 16_384
 
@@ -90,6 +91,7 @@ def uri_signer(data: bytes, name: str, where: str) -> Signer:
         public = fields.raw("public")
         if not isinstance(public, dict):
             fields.refuse("public", "an object")
+        _refuse_open(fields.text("uri"))
         key = Key.from_dict(fields.text("keyid"), dict(public))
         return Signer.from_priv_key_uri(fields.text("uri"), key, secrets_for(name))
     except RepositoryError:
@@ -130,6 +132,7 @@ def _azure(rest: str, secrets: Secrets) -> tuple[str, Key]:
 
 def _file(rest: str, secrets: Secrets) -> tuple[str, Key]:
     path = Path(rest).absolute()
+    _refuse_open(f"file2:{path}")
     public: SSlibKey = pem_signer(path.read_bytes(), str(path)).public_key
     return f"file2:{path}", public
 
@@ -142,6 +145,14 @@ _IMPORTS: Mapping[str, Callable[[str, Secrets], tuple[str, Key]]] = {
     "hv": lambda rest, secrets: VaultSigner.import_(rest),
     "file2": _file,
 }
+
+
+def _refuse_open(uri: str) -> None:
+    """Raise `RepositoryError` when what `file2:` names may be read by others, or be committed one day."""
+    if uri.startswith("file2:"):
+        path = Path(uri.removeprefix("file2:"))
+        refuse_work_tree(path)
+        refuse_shared(path, 0o600)
 
 
 def _words(error: Exception) -> str:
