@@ -9,9 +9,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from coremlops.client import Device, Limits
 from coremlops.collection import Halts, Index, Manifest, Profile, Rule, bucket, choose, document
 from coremlops.errors import CoremlopsError
+from coremlops.golden.checking import judge
+from coremlops.golden.document import parse_golden
 
 Request = Mapping[str, Any]
 Answer = dict[str, Any]
@@ -60,6 +64,25 @@ def chosen(request: Request) -> Answer:
     }
 
 
+def judged(request: Request) -> Answer:
+    """Whether answers keep a golden set, without a model."""
+    promised = parse_golden(base64.b64decode(request["golden"]))
+    answers = [
+        [{name: value_of(each) for name, each in call.items()} for call in calls]
+        for calls in request["answers"]
+    ]
+    return {"ok": not any(finding.reason for finding in judge(promised, answers).values())}
+
+
+def value_of(said: Any) -> Any:
+    """A model's answer, as the vector writes it down."""
+    if isinstance(said, dict) and "dictionary" in said:
+        return dict(said["dictionary"])
+    if isinstance(said, dict):
+        return np.array([float(each) for each in said["values"]]).astype(said["dtype"]).reshape(said["shape"])
+    return said
+
+
 def install(request: Request) -> Answer:
     Device.install(
         *(request["folder"], request["url"], request["collection"], request["channel"]),
@@ -85,6 +108,7 @@ VERBS: Mapping[str, Callable[[Request], Answer]] = {
     "bucket": bucket_of,
     "choose": chosen,
     "install": install,
+    "judge": judged,
     "read": read,
     "restart": restart,
     "rule": rule,
