@@ -28,7 +28,7 @@ class Server:
 
     `change`: gives other bytes for a path. `cut`: path suffix -> the connection is cut after so many bytes.
     `endless`: path suffixes that never end. `hidden`: path suffixes that are answered with 404.
-    `redirect`: path suffix -> where its answer leads to.
+    `redirect`: path suffix -> where its answer leads to. `status`: path suffix -> an error that is answered.
     """
 
     folder: Path
@@ -38,6 +38,7 @@ class Server:
     endless: set[str] = field(default_factory=set)
     hidden: set[str] = field(default_factory=set)
     redirect: dict[str, str] = field(default_factory=dict)
+    status: dict[str, int] = field(default_factory=dict)
     log: list[Request] = field(default_factory=list)
     url: str = ""
 
@@ -87,9 +88,12 @@ def answer(handler: BaseHTTPRequestHandler, server: Server) -> None:
         handler.end_headers()
         return
     file = server.folder / path.lstrip("/")
-    if not file.is_file() or any(path.endswith(suffix) for suffix in server.hidden):
-        entry.status = 404
-        handler.send_response(404)
+    error = next((code for suffix, code in server.status.items() if path.endswith(suffix)), None)
+    if error is None and (not file.is_file() or any(path.endswith(suffix) for suffix in server.hidden)):
+        error = 404
+    if error is not None:
+        entry.status = error
+        handler.send_response(error)
         handler.send_header("Content-Length", "0")
         handler.end_headers()
         return

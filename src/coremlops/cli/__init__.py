@@ -39,6 +39,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "repo": ("groups", "make and inspect the signed repository"),
     "device": ("groups", "be a device: update, predict, status"),
 }
+# Commands for programs, in no overview: name -> one line.
+HIDDEN: dict[str, str] = {"tuf-client": "be a plain TUF client, for TUF's conformance suite to drive"}
 
 EXIT_CODES = "0 done, 1 failed, 2 usage, 3 a gate or a monitor says no, 130 interrupted"
 
@@ -63,7 +65,7 @@ def parser_for(name: str) -> argparse.ArgumentParser:
     module = importlib.import_module(f"coremlops.cli.{name.replace('-', '_')}")
     parser = _Parser(
         prog=f"coremlops {name}",
-        description=COMMANDS[name][1],
+        description=HIDDEN[name] if name in HIDDEN else COMMANDS[name][1],
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     module.configure(parser)
@@ -88,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if head.command is None:
         top.print_help()
         return 0
-    if head.command not in COMMANDS:
+    if head.command not in COMMANDS and head.command not in HIDDEN:
         from difflib import get_close_matches
 
         near = get_close_matches(head.command, COMMANDS, n=1)

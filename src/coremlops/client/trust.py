@@ -65,6 +65,40 @@ def words(error: TufError | DownloadError) -> str:
     return f"{kind}: {str(error) or type(error).__name__:.300}"
 
 
+class _Updater(Updater):
+    """python-tuf's client, in which a role is trusted for the delegator that led to it and for no other.
+
+    tuf 7.0.1 remembers every (delegator, role) that it verified, yet one file a role: after a lookup through
+    another delegator to a role of the same name, the first one's lookups would read the second one's file.
+    """
+
+    def _load_targets(self, role: str, parent_role: str) -> Targets:
+        targets = super()._load_targets(role, parent_role)
+        verified = self._trusted_set._trusted_delegations
+        verified -= {pair for pair in verified if pair[1] == role and pair[0] != parent_role}
+        return targets
+
+
+def updater(
+    metadata: Path, url: str, root: bytes, web: Web, *, targets_url: str, targets: Path | None = None
+) -> Updater:
+    """TUF's client with a device's limits and transport; nothing is asked of the network yet.
+
+    `metadata`: the folder of what is trusted. `url`, `targets_url`: where metadata and targets are.
+    `root`: trusted from the start. `targets`: where targets go that are given no path of their own.
+    Raises tuf's `RepositoryError` for a root that its own keys did not sign, `OSError`.
+    """
+    return _Updater(
+        str(metadata),
+        url,
+        None if targets is None else str(targets),
+        targets_url,
+        web,
+        UpdaterConfig(max_root_rotations=64, max_delegations=8),
+        bootstrap=root,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Trusted:
     """A refreshed view of the repository; every question is answered from signed metadata.
@@ -81,16 +115,10 @@ class Trusted:
         """Start from the embedded root in `folder` and bring all top-level metadata up to date."""
         metadata = folder / "metadata"
         metadata.mkdir(exist_ok=True)
-        updater = Updater(
-            str(metadata),
-            f"{url}/metadata/",
-            target_base_url=f"{url}/targets/",
-            fetcher=web,
-            config=UpdaterConfig(max_root_rotations=64, max_delegations=8),
-            bootstrap=(folder / "root.json").read_bytes(),
-        )
-        updater.refresh()
-        return Trusted(updater, folder, url)
+        root = (folder / "root.json").read_bytes()
+        client = updater(metadata, f"{url}/metadata/", root, web, targets_url=f"{url}/targets/")
+        client.refresh()
+        return Trusted(client, folder, url)
 
     def collections(self) -> tuple[str, ...]:
         """The collections that the repository's `targets` role delegates, in its order."""
