@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "compress": ("model", "make a model's weights smaller, all alike or by a recipe"),
     "lint": ("model", "find what will not load, and what is a risk, before a model ships"),
     "verify": ("model", "prove a Core ML model against its source"),
+    "golden": ("groups", "the inputs and answers that devices check: make, check, widen"),
     "release": ("groups", "publish, promote, roll back and list versions"),
     "repo": ("groups", "make and inspect the signed repository"),
     "device": ("groups", "be a device: update, predict, status"),

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from coremlops.golden.checking import Judgement, OutputError, check
     from coremlops.golden.document import GoldenSet, read_golden
     from coremlops.golden.making import Made, check_inputs, make
+    from coremlops.golden.widening import widen
 
 _HOME = {
     "GoldenSet": "document",
@@ -25,6 +26,7 @@ _HOME = {
     "check_inputs": "making",
     "make": "making",
     "read_golden": "document",
+    "widen": "widening",
 }
 
 __all__ = [
@@ -36,6 +38,7 @@ __all__ = [
     "check_inputs",
     "make",
     "read_golden",
+    "widen",
 ]
 
 

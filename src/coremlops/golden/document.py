@@ -24,6 +24,8 @@ MAX_CALLS = 64
 MAX_FEATURES = 512
 MAX_DECISIONS = 32
 MEASURES = ("numbers", "equal", "none")
+# What a set is made of unless somebody says otherwise.
+DEFAULT_EXAMPLES, DEFAULT_BYTES = 8, 256 << 10
 # A set whose tolerances are wider would pass models that answer anything.
 CEILING = 0.25
 LARGEST_CEILING = 1.25

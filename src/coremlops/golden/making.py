@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coremlops.errors import DataError, InputError, ModelError
+from coremlops.files import replace_folder
 from coremlops.golden.checking import answer
 from coremlops.golden.document import (
+    DEFAULT_BYTES,
+    DEFAULT_EXAMPLES,
     FILE,
     MAX_CALLS,
     MAX_DOCUMENT_BYTES,
@@ -31,8 +34,6 @@ if TYPE_CHECKING:
     from coremlops.model import ModelDescription
     from coremlops.runtime import Model
 
-MAX_EXAMPLES = 8
-MAX_BYTES = 256 << 10
 # Of more inputs than these, the first are looked at.
 MOST_LOOKED_AT = 1000
 
@@ -63,8 +64,8 @@ def make(
     out: Path,
     *,
     function: str | None = None,
-    max_examples: int = MAX_EXAMPLES,
-    max_bytes: int = MAX_BYTES,
+    max_examples: int = DEFAULT_EXAMPLES,
+    max_bytes: int = DEFAULT_BYTES,
 ) -> Made:
     """Write a golden set to the folder `out`: `golden.json`, a PNG a picture and a file a tensor.
 
@@ -84,7 +85,7 @@ def make(
             f"1 to {MAX_CALLS} examples in at most {MAX_SET_BYTES} bytes expected, "
             f"got {max_examples} in {max_bytes}"
         )
-    if out.is_symlink() or (out.exists() and not _is_ours(out)):
+    if out.is_symlink() or (out.exists() and not is_ours(out)):
         raise DataError(f"{out} exists and is no golden set; it is left alone")
     models = _load(model, function)
     typed = models["typed"]
@@ -140,9 +141,7 @@ def write_set(golden: GoldenSet, files: dict[str, bytes], out: Path) -> None:
         for name, sha256 in golden.files.items():
             (partial / name).write_bytes(files[sha256])
         (partial / FILE).write_bytes(golden.to_bytes())
-        if out.exists():
-            shutil.rmtree(out)
-        partial.rename(out)
+        replace_folder(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -276,5 +275,6 @@ def _named(value: Given, files: dict[str, str], numbers: Iterator[int]) -> Given
     return replace(value, file=files[value.sha256])
 
 
-def _is_ours(folder: Path) -> bool:
+def is_ours(folder: Path) -> bool:
+    """Whether a golden set, or nothing, would be replaced there."""
     return folder.is_dir() and (not any(folder.iterdir()) or (folder / FILE).is_file())

@@ -118,7 +118,7 @@ def publish(
             raise GoldenError(judged.reason)
         before = repository.index(channel)
         form = Form(model, made, requires=requirements(ModelAsset.open(model).description))
-        entry = repository.publish([form], channel, terms=terms, again=again)
+        entry = repository.publish([form], channel, terms=terms, again=again, detail=_decisions(made))
     after = repository.index(channel)
     return _receipt("present" if before == after else "done", after, entry, where)
 
@@ -266,6 +266,18 @@ def _copy_named(golden: Path, made: Path, digest: str) -> None:
             shutil.copyfile(golden / name, made / name)
         except OSError as error:
             raise GoldenError(f"{golden / name} cannot be read: {error.strerror}") from None
+
+
+def _decisions(golden: Path) -> dict[str, Any]:
+    """What the audit log says of tolerances that somebody widened: the newest decision."""
+    from coremlops.golden import read_golden
+
+    decisions = read_golden(golden).decisions
+    if not decisions:
+        return {}
+    newest = decisions[-1]
+    words = {"at": newest.at, "by": newest.by, "basis": newest.basis[:200], "reason": newest.reason[:200]}
+    return {"widened": {**words, "outputs": [name for name, _, _ in newest.changes[:32]]}}
 
 
 def mirror(where: Shipping, collection: str, channel: str, digest: str) -> tuple[bool, str]:

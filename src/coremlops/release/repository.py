@@ -7,9 +7,10 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from tuf.api.metadata import TargetFile
 
@@ -135,6 +136,7 @@ class Repository:
         *,
         terms: Terms | None = None,
         again: bool = False,
+        detail: Mapping[str, Any] | None = None,
     ) -> Entry:
         """Offer a version in a channel, before all older ones, and return its entry.
 
@@ -142,7 +144,7 @@ class Repository:
         when. Forms whose digests are those of the channel's newest or current version are published already:
         nothing happens, also after a rollback, which a repeated pipeline run must not undo. `again` says
         otherwise: it returns to the newest version, or makes a new one when a file (of the golden set, say)
-        differs.
+        differs. `detail`: what the audit log says beside, short.
         Raises `RepositoryError`.
         """
         check_channel(channel)
@@ -157,7 +159,7 @@ class Repository:
             if known is not None and (not again or known == index.current):
                 self._renew(roles, all_due=False)
                 return known
-            act = Act("publish", self.collection, channel)
+            act = Act("publish", self.collection, channel, detail=detail or {})
             if known is not None:
                 return self._offer(roles, index, terms.applied(known), act)
             roles.require_keys(_signing(self.collection, channel))
