@@ -72,7 +72,9 @@ def machines(
     found = Machines(tmp_path, monkeypatch, capsys)
     monkeypatch.chdir(tmp_path)
     options = ("--threshold", "release=2", "--keys", "release=3", "--threshold", "halt=2")
-    found("first", "repo", "init", "repository", *options)
+    said = found("first", "repo", "init", "repository", *options)
+    files = "release.pem, release-2.pem, release-3.pem"
+    assert f"  release: 2 of 3 must sign; carry them to their machines: {files}\n" in said
     found.move("release/release-2.pem", "second")
     found.move("release/release-3.pem", "third")
     found.move("halt/halt-2.pem", "second")

@@ -8,12 +8,14 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from tuf.api.metadata import DelegatedRole, Delegations
+from securesystemslib.signer import CryptoSigner, Key
+from tuf.api.metadata import DelegatedRole, Delegations, Metadata, Root, TargetFile, Targets
 
 from coremlops.errors import PendingError, RepositoryError
 from coremlops.release import Repository
-from coremlops.release.change import Change, load, save
+from coremlops.release.change import Change, load, named_files, save
 from coremlops.release.keys import KeyPlan
+from coremlops.release.rotation import Rotation
 from coremlops.release.terms import Form
 from tests.release.conftest import Clock
 
@@ -56,6 +58,17 @@ def test_it_can_be_signed(waiting: Repository) -> None:
     assert waiting.pending() == ()
 
 
+def test_the_files_that_it_names_are_not_to_be_collected(waiting: Repository) -> None:
+    (waiting.folder / "pending" / "0123456789ab.json").write_bytes(b"{")
+    named = named_files(waiting.folder)
+    assert {each.rpartition(".")[0].rpartition(".")[2] for each in named} == {"index", "history"}
+    assert all((waiting.folder / "targets" / each).is_file() for each in named)
+    committed = {
+        f"faces/release/{path.name}" for path in (waiting.folder / "targets/faces/release").iterdir()
+    }
+    assert named < committed
+
+
 def lives_long(change: Change) -> None:
     change.roles["faces-release"].signed.expires += timedelta(days=900)
 
@@ -83,9 +96,18 @@ def delegates(change: Change) -> None:
     change.roles["faces-release"].signed.delegations = Delegations({}, {"mine": role})
 
 
+def names_many_files(change: Change) -> None:
+    targets = change.roles["faces-release"].signed.targets
+    known = next(iter(targets.values()))
+    for number in range(100):
+        path = f"faces/release/a{number}"
+        targets[path] = TargetFile(known.length, known.hashes, path)
+
+
 @pytest.mark.parametrize(
     ("alter", "said"),
     [
+        (names_many_files, "faces/release/a0, which is not whole"),
         (lives_long, "would live until .*, at most 365 days from now are signed"),
         (skips, "faces-release is to be version 2"),
         (adds_a_role, "faces-evil"),
@@ -111,3 +133,112 @@ def test_a_change_that_has_grown_too_old_is_not_signed(waiting: Repository, cloc
         waiting.sign(waiting.waiting()[0])
     waiting.drop(waiting.waiting()[0])
     assert waiting.pending() == ()
+
+
+@pytest.fixture
+def rotating(repository: Repository, tmp_path: Path) -> Repository:
+    """A new timestamp key, which waits for root's; root's key is here again."""
+    away = tmp_path / "root.pem"
+    repository.keys.path("root").rename(away)
+    with pytest.raises(PendingError, match="root has 0 of 1 signatures"):
+        Repository.open(repository.folder, clock=repository.clock).rotate(Rotation(("timestamp",)))
+    away.rename(repository.keys.path("root"))
+    return Repository.open(repository.folder, clock=repository.clock)
+
+
+def altered_roots(repository: Repository, alter: Callable[[Root, Root, Key], None]) -> str:
+    """The rotation, altered by whoever has the old timestamp key, with a root key of theirs."""
+    change = load(repository.folder, repository.waiting()[0])
+    repository.drop(change.id)
+    thief = CryptoSigner.generate_ed25519()
+    bridge, final = change.roots
+    alter(bridge.signed, final.signed, thief.public_key)
+    for metadata in change.roots:
+        metadata.sign(repository.keys.signers("timestamp")[0])
+    save(repository.folder, change)
+    return change.id
+
+
+def trusts_in_between(bridge: Root, final: Root, key: Key) -> None:
+    bridge.add_key(key, "root")
+
+
+def wants_fewer_in_between(bridge: Root, final: Root, key: Key) -> None:
+    final.roles["root"].threshold = 2
+    final.add_key(key, "root")
+
+
+def trusts_for_another_role(bridge: Root, final: Root, key: Key) -> None:
+    bridge.add_key(key, "targets")
+
+
+def borrows_an_id(bridge: Root, final: Root, key: Key) -> None:
+    for root in (bridge, final):
+        keyid = root.roles["targets"].keyids[0]
+        root.keys[keyid] = Key.from_dict(keyid, key.to_dict())
+
+
+def names_no_key(bridge: Root, final: Root, key: Key) -> None:
+    final.roles["targets"].keyids.append("0" * 64)
+
+
+def skips_a_root(bridge: Root, final: Root, key: Key) -> None:
+    final.version += 1
+
+
+@pytest.mark.parametrize(
+    ("alter", "said"),
+    [
+        (trusts_in_between, "its first root trusts other root keys than its last"),
+        (wants_fewer_in_between, "its first root trusts other root keys than its last"),
+        (trusts_for_another_role, "its first root trusts other targets keys than its last"),
+        (borrows_an_id, "root names a key under an id that is not its own"),
+        (names_no_key, "root: targets has a key's id without the key"),
+        (skips_a_root, r"roots \[2, 3\] expected"),
+    ],
+)
+def test_roots_that_hide_what_they_trust_are_not_signed(
+    rotating: Repository, alter: Callable[[Root, Root, Key], None], said: str
+) -> None:
+    change = altered_roots(rotating, alter)
+    with pytest.raises(RepositoryError, match=said):
+        rotating.sign(change)
+    assert len(list((rotating.folder / "metadata").glob("*.root.json"))) == 1
+    assert said.replace("\\", "") in rotating.pending()[0].refused
+
+
+def test_the_rotation_itself_is_signed(rotating: Repository) -> None:
+    rotating.sign(rotating.waiting()[0])
+    assert len(list((rotating.folder / "metadata").glob("*.root.json"))) == 3
+
+
+def test_targets_that_name_a_file_themselves_are_refused(repository: Repository) -> None:
+    """A device would take their word before that of the channel's role."""
+    path = repository.folder / "metadata" / "1.targets.json"
+    metadata: Metadata[Targets] = Metadata.from_file(str(path))
+    metadata.signed.targets["faces/release/index.json"] = TargetFile(1, {"sha256": "0" * 64}, "x")
+    metadata.sign(repository.keys.signers("targets")[0])
+    metadata.to_file(str(path))
+    with pytest.raises(RepositoryError, match="targets may name no file itself"):
+        repository.status()
+
+
+def test_rubbish_in_the_folder_of_pending_changes_stops_nobody(
+    waiting: Repository, models: Models, golden: Path
+) -> None:
+    folder = waiting.folder / "pending"
+    (folder / "0123456789ab.json").write_bytes(b"{")
+    (folder / "0123456789ac.json").write_bytes(b"[" * 100_000)
+    (folder / "what.json").write_text("no id")
+    assert waiting.publish([Form(models[1], golden)]).version == 2
+    found = {review.id: review.refused for review in waiting.pending()}
+    assert len(found) == 3
+    assert "no strict JSON" in found["0123456789ab"]
+    assert [refused for refused in found.values() if not refused] == [""]
+
+
+def test_what_a_terminal_would_obey_is_not_shown(waiting: Repository) -> None:
+    change = load(waiting.folder, waiting.waiting()[0])
+    change.actor = "root\x1b[2K\rgood\u202e"
+    save(waiting.folder, change)
+    assert waiting.pending()[0].actor == "root\ufffd[2K\ufffdgood\ufffd"

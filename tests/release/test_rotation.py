@@ -189,6 +189,23 @@ def test_more_keys_and_a_higher_threshold_and_back(published: Repository, tmp_pa
     assert len(root.signed.keys) == 4
 
 
+def test_a_key_that_is_trusted_already_is_no_new_key(published: Repository) -> None:
+    before = key_files(published)
+    uri = f"file2:{published.keys.path('halt')}"
+    with pytest.raises(RepositoryError, match=r"halt: the key .* is trusted already"):
+        fresh(published).rotate(Rotation(("halt",), uris={"halt": uri}))
+    assert key_files(published) == before
+
+
+def test_a_key_in_the_environment_is_not_replaced_by_a_file_there(
+    published: Repository, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a build machine the file would be gone with the job, and with it the key."""
+    monkeypatch.setenv("COREMLOPS_KEY_TIMESTAMP", published.keys.path("timestamp").read_text())
+    with pytest.raises(RepositoryError, match="the timestamp key is in the environment"):
+        fresh(published).rotate(Rotation(("timestamp",)))
+
+
 @pytest.mark.parametrize(
     ("rotation", "said"),
     [

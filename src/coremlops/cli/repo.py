@@ -90,6 +90,11 @@ def _init(args: argparse.Namespace, repository: Repository) -> int:
     print(f"  root/     take these two offline: they are needed again in a year ({keys.folder / 'root'})")
     print("  release/  give this one to whoever decides about releases")
     print("  online/   stay on the machine that publishes")
+    for name, paths in ((name, keys.paths(name)) for name in keys.present()):
+        if len(paths) > 1:
+            need = next(each.threshold for each in repository.status() if each.key == name)
+            files = ", ".join(path.name for path in paths)
+            print(f"  {name}: {need} of {len(paths)} must sign; carry them to their machines: {files}")
     print(f"root:  {repository.root_file}  (goes into the app: devices trust what it names)")
     return 0
 

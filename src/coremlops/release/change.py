@@ -6,6 +6,7 @@ repository may put one there, so a change is believed as far as its signatures g
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from coremlops.digest import sha256_bytes
 from coremlops.errors import PendingError, RepositoryError
 from coremlops.files import write_atomic
 from coremlops.release.audit import Act
+from coremlops.release.targets import file_of
 
 FOLDER = "pending"
 MAX_CHANGE_BYTES = 100_000_000
@@ -143,6 +145,17 @@ def load(folder: Path, change_id: str) -> Change:
 def pending_ids(folder: Path) -> tuple[str, ...]:
     """The ids of the changes that wait in a repository."""
     return tuple(sorted(each.stem for each in (folder / FOLDER).glob("*.json") if _ID.fullmatch(each.stem)))
+
+
+def named_files(folder: Path) -> frozenset[str]:
+    """The files below `targets/` that waiting changes name: not to be collected yet."""
+    found = set()
+    for change_id in pending_ids(folder):
+        with contextlib.suppress(RepositoryError, OSError):
+            for metadata in load(folder, change_id).roles.values():
+                targets = metadata.signed.targets.values()
+                found |= {file_of(each.path, each.hashes.get("sha256", "")) for each in targets}
+    return frozenset(found)
 
 
 def drop(folder: Path, change_id: str) -> None:

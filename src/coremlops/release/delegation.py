@@ -16,8 +16,11 @@ def check_delegations(role: str, targets: Targets) -> None:
     """Raise `RepositoryError` unless the roles that `role` delegates to are disjoint.
 
     `targets` delegates by path patterns, each role ending the search; a collection's members to hash bins,
-    which are disjoint by what they are; no other role delegates.
+    which are disjoint by what they are; no other role delegates. `targets` names no file itself: a device
+    would take its word before that of the role whose path it is.
     """
+    if role == "targets" and targets.targets:
+        raise RepositoryError(f"targets may name no file itself, it names {min(targets.targets)!r:.100}")
     delegations = targets.delegations
     if delegations is None:
         return

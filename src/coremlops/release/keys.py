@@ -20,6 +20,7 @@ from pathlib import Path
 from securesystemslib.signer import CryptoSigner, Signer
 
 from coremlops.errors import RepositoryError
+from coremlops.files import sync_folder
 from coremlops.release.privacy import refuse_shared, refuse_work_tree
 from coremlops.release.signers import MAX_KEY_BYTES, environment_signers, pem_signer, uri_document, uri_signer
 
@@ -129,6 +130,11 @@ class KeyFolder:
 
         Nobody trusts it before metadata names it.
         """
+        if environment_signers(name):
+            raise RepositoryError(
+                f"the {name} key is in the environment, where no new one can be put",
+                hint="run this where keys lie in files, and set the environment to the new one",
+            )
         refuse_work_tree(self.path(name))
         self.config.mkdir(parents=True, exist_ok=True)
         for folder in (self.config / "keys", self.folder, self.path(name).parent):
@@ -252,6 +258,7 @@ def _write_new(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+    sync_folder(path.parent)
 
 
 def _private_folder(folder: Path) -> None:

@@ -46,9 +46,10 @@ from coremlops.release.expiry import Clock, Expiry, utc_now
 from coremlops.release.keys import KeyFolder, KeyPlan, config_folder, create_keys
 from coremlops.release.members import Members
 from coremlops.release.payload import Payload, read_payload
-from coremlops.release.review import Review, check, review
+from coremlops.release.review import Review, review, unreadable
 from coremlops.release.roles import Roles, RoleStatus
 from coremlops.release.rotation import Rotated, Rotation, retire_untrusted, rotate
+from coremlops.release.screen import check
 from coremlops.release.signing import first_files
 from coremlops.release.targets import as_target, file_of, read_target, store_member
 from coremlops.release.terms import Form, Terms, check_forms, new_salt
@@ -306,11 +307,16 @@ class Repository:
 
     def pending(self) -> tuple[Review, ...]:
         """The changes that wait for signatures, those that are stale included."""
-        roles = self._roles()
-        return tuple(
-            review(self._roles(), load(self.folder, each), expiry=roles.expiry, now=self.clock())
-            for each in pending_ids(self.folder)
-        )
+        found = []
+        for change_id in pending_ids(self.folder):
+            roles = self._roles()
+            try:
+                change = load(self.folder, change_id)
+            except RepositoryError as error:
+                found.append(unreadable(change_id, error, now=self.clock()))
+            else:
+                found.append(review(roles, change, expiry=roles.expiry, now=self.clock()))
+        return tuple(found)
 
     def waiting(self) -> tuple[str, ...]:
         """The ids of those changes."""

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 
-from securesystemslib.exceptions import UnverifiedSignatureError, VerificationError
-from tuf.api.metadata import Key, Metadata, Role, Root, TargetFile, Targets
+from tuf.api.metadata import Key, Role, TargetFile, Targets
 
 from coremlops.collection import Index, document
 from coremlops.errors import RepositoryError
 from coremlops.release.change import Change, Lack
-from coremlops.release.delegation import check_delegations
-from coremlops.release.expiry import Expiry, without_bin
+from coremlops.release.expiry import Expiry
 from coremlops.release.roles import Roles
-from coremlops.release.targets import file_of, read_target
+from coremlops.release.screen import check
+from coremlops.release.targets import read_target
 
-_MARGIN = timedelta(days=1)
-_MOST_LINES = 40
+_MOST_FILES = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,71 +40,52 @@ def review(roles: Roles, change: Change, *, expiry: Expiry, now: datetime) -> Re
     refused = ""
     try:
         check(roles, change, expiry=expiry, now=now)
-        lines = list(differences(roles, change))
+        lines = differences(roles, change)
         lacks = roles.lacks(change)
     except RepositoryError as error:
         refused = error.message
-    if len(lines) > _MOST_LINES:
-        lines = [*lines[:_MOST_LINES], f"and {len(lines) - _MOST_LINES} more"]
-    return Review(change.id, change.describe(), change.actor, change.at, lacks, tuple(lines), refused)
+    shown = tuple(_plain(line) for line in lines)
+    return Review(
+        change.id, _plain(change.describe()), _plain(change.actor), change.at, lacks, shown, _plain(refused)
+    )
 
 
-def check(roles: Roles, change: Change, *, expiry: Expiry, now: datetime) -> None:
-    """Raise `RepositoryError` for a change that is stale, or that nobody may sign."""
-    for role, version in change.base.items():
-        now_at = roles.version(role)
-        if now_at != version:
-            raise RepositoryError(
-                f"change {change.id} is stale: it was made from {role} version {version}, "
-                f"the repository is at {now_at}",
-                hint=f"make it again, and drop this one: coremlops repo sign --drop {change.id}",
-            )
-    if set(change.base) != {*change.roles, *(["root"] if change.roots else [])}:
-        raise RepositoryError(f"change {change.id} does not say what it was made from")
-    versions = [roles.root.signed.version + 1 + place for place in range(len(change.roots))]
-    if [each.signed.version for each in change.roots] != versions:
-        raise RepositoryError(f"change {change.id}: roots {versions} expected")
-    for root in change.roots:
-        _check_end("root", root, expiry, now)
-        if not root.signed.consistent_snapshot:
-            raise RepositoryError(f"change {change.id}: a root without consistent snapshots")
-    known = {"targets"}
-    delegations = roles.targets("targets").signed.delegations
-    known.update(delegations.roles or () if delegations is not None else ())
-    for role, metadata in change.roles.items():
-        if without_bin(role) not in known:
-            raise RepositoryError(f"change {change.id}: no command changes a role {role!r:.80}")
-        _check_end(role, metadata, expiry, now)
-        check_delegations(role, metadata.signed)
-        if metadata.signed.version != change.base[role] + 1:
-            raise RepositoryError(f"change {change.id}: {role} is to be version {change.base[role] + 1}")
-        _check_files(roles, role, metadata.signed, is_new=not change.base[role])
-    if not any(_vouched(roles, change)):
-        raise RepositoryError(f"change {change.id} has no signature of a key that is trusted now")
+def unreadable(change_id: str, error: RepositoryError, *, now: datetime) -> Review:
+    """The review of a file that is no change."""
+    return Review(change_id, "damaged", "nobody knows whom", now, (), (), _plain(error.message))
 
 
-def differences(roles: Roles, change: Change) -> Iterator[str]:
-    """What a change would change, a line each."""
-    root = roles.root.signed
+def differences(roles: Roles, change: Change) -> list[str]:
+    """What a change would change, a line each; keys first, since whoever asks may add any number of files."""
+    keys: list[str] = []
+    files: list[str] = []
+    before = roles.root.signed
     for after in change.roots[-1:]:
         for name, role in after.signed.roles.items():
-            yield from _keys(name, root.roles[name], role, root.keys | after.signed.keys)
-        yield f"root: version {after.signed.version}, until {document.time_text(after.signed.expires)}"
+            keys += _keys(name, before.roles[name], role, before.keys | after.signed.keys)
+        keys.append(f"root: version {after.signed.version}, until {document.time_text(after.signed.expires)}")
     for name, metadata in change.roles.items():
-        before = roles.targets(name).signed if change.base[name] else None
+        was = roles.targets(name).signed if change.base[name] else Targets(1)
+        keys += _delegated(name, was, metadata.signed)
         end = document.time_text(metadata.signed.expires)
-        yield f"{name}: version {metadata.signed.version}, until {end}"
-        old = before.targets if before is not None else {}
-        for path in sorted(old.keys() | metadata.signed.targets.keys()):
-            one, other = old.get(path), metadata.signed.targets.get(path)
-            if one != other:
-                mark = "new" if one is None else "gone" if other is None else "changed"
-                yield f"{name}: {mark} {path}{_offers(roles, other)}"
-        yield from _delegated(name, before, metadata.signed)
+        keys.append(f"{name}: version {metadata.signed.version}, until {end}")
+        files += _files(roles, name, was, metadata.signed)
+    more = [f"and {len(files) - _MOST_FILES} more files"] if len(files) > _MOST_FILES else []
+    return [*keys, *files[:_MOST_FILES], *more]
 
 
-def _delegated(name: str, before: Targets | None, after: Targets) -> Iterator[str]:
-    was = before.delegations if before is not None else None
+def _files(roles: Roles, name: str, before: Targets, after: Targets) -> list[str]:
+    lines = []
+    for path in sorted(before.targets.keys() | after.targets.keys()):
+        one, other = before.targets.get(path), after.targets.get(path)
+        if one != other:
+            mark = "new" if one is None else "gone" if other is None else "changed"
+            lines.append(f"{name}: {mark} {path}{_offers(roles, other)}")
+    return lines
+
+
+def _delegated(name: str, before: Targets, after: Targets) -> Iterator[str]:
+    was = before.delegations
     now = after.delegations
     keys = (was.keys if was else {}) | (now.keys if now else {})
     old: dict[str, Role] = dict(was.roles or {}) if was else {}
@@ -136,32 +115,6 @@ def _keys(name: str, old: Role, new: Role, keys: dict[str, Key]) -> Iterator[str
         yield f"{name}: {new.threshold} signatures instead of {old.threshold}"
 
 
-def _vouched(roles: Roles, change: Change) -> Iterator[bool]:
-    """For each signature of a change by a key that is trusted before it: whether it is good."""
-    delegations = roles.targets("targets").signed.delegations
-    known = roles.root.signed.keys | (delegations.keys if delegations is not None else {})
-    everything: list[Metadata[Root] | Metadata[Targets]] = [*change.roots, *change.roles.values()]
-    for metadata in everything:
-        for keyid in metadata.signatures.keys() & known.keys():
-            try:
-                known[keyid].verify_signature(metadata.signatures[keyid], metadata.signed_bytes)
-            except (UnverifiedSignatureError, VerificationError):
-                yield False
-            else:
-                yield True
-
-
-def _check_files(roles: Roles, role: str, after: Targets, *, is_new: bool) -> None:
-    """Raise `RepositoryError` unless each file that is named for the first time is whole."""
-    known = {} if is_new else roles.targets(role).signed.targets
-    for path, target in after.targets.items():
-        if known.get(path) == target:
-            continue
-        file = roles.folder / "targets" / file_of(path, target.hashes.get("sha256", ""))
-        if not file.is_file() or file.stat().st_size != target.length:
-            raise RepositoryError(f"{role} would name {path}, which is not whole in the repository: {file}")
-
-
 def _offers(roles: Roles, target: TargetFile | None) -> str:
     """What an index would offer; nothing for another file."""
     if target is None or not target.path.endswith("/index.json"):
@@ -176,13 +129,6 @@ def _offers(roles: Roles, target: TargetFile | None) -> str:
     return f": offers {', then '.join(offers) or 'nothing'}"
 
 
-def _check_end(
-    role: str, metadata: Metadata[Root] | Metadata[Targets], expiry: Expiry, now: datetime
-) -> None:
-    end = metadata.signed.expires
-    if not now < end <= now + expiry.lifetime(role) + _MARGIN:
-        raise RepositoryError(
-            f"{role} would live until {document.time_text(end)}, "
-            f"at most {expiry.lifetime(role).days} days from now are signed",
-            hint="make the change again",
-        )
+def _plain(text: str) -> str:
+    """Without what a terminal would obey: the text is whoever's who made the change."""
+    return "".join(each if each.isprintable() else "\ufffd" for each in text)[:2000]

@@ -200,7 +200,8 @@ class Roles:
         if lacks:
             raise left_pending(change, lacks)
         self._write(change)
-        drop(self.folder, change.id)
+        if pending_ids(self.folder):
+            drop(self.folder, change.id)
 
     def sign(self, change: Change) -> None:
         """Add the signatures that this machine can give."""
@@ -239,7 +240,10 @@ class Roles:
         """
         resumed = False
         for change_id in pending_ids(self.folder):
-            change = load(self.folder, change_id)
+            try:
+                change = load(self.folder, change_id)
+            except RepositoryError:
+                continue  # Anybody may leave a file there; `repo sign` says what is wrong with it.
             if len(change.roots) != 2 or change.roots[0].signed_bytes != self.root.signed_bytes:
                 continue
             done = {name: self.version(name) == each.signed.version for name, each in change.roles.items()}

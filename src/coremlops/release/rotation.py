@@ -91,13 +91,17 @@ def rotate(roles: Roles, keys: KeyFolder, rotation: Rotation) -> dict[str, tuple
                 signer, path = keys.add(name, rotation.uris.get(name) if place == 0 else None)
                 added[name].append(signer)
                 files[signer.public_key.keyid] = path
+                if signer.public_key.keyid in trusted(roles, name).keyids:
+                    raise RepositoryError(
+                        f"{name}: the key {signer.public_key.keyid[:16]} is trusted already"
+                    )
         change = make(roles, swaps, added)
         vouch(change, keys, swaps)
         roles.finish(change)
     except PendingError:
         raise
     except BaseException:
-        if not files.keys() & roles.public_keys().keys():
+        if change is None or not files.keys() & roles.public_keys().keys():
             for path in files.values():
                 path.unlink()
             for name in added:
