@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone, tzinfo
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Self
 
 import pytest
 
@@ -101,3 +104,19 @@ def world(tmp_path: Path, made: tuple[Version, Version], monkeypatch: pytest.Mon
         assert (result.outcome, result.version) == ("updated", 1), result.reason
         server.log.clear()
         yield World(tmp_path, repository, server, device, *made)
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Move the clock of the update workflow (5.2, its fixed start time) by days."""
+    import tuf.ngclient._internal.trusted_metadata_set as trusted
+
+    def move(days: float) -> None:
+        class Later(datetime):
+            @classmethod
+            def now(cls, tz: tzinfo | None = None) -> Self:
+                return super().now(tz) + timedelta(days=days)
+
+        monkeypatch.setattr(trusted, "datetime", SimpleNamespace(datetime=Later, timezone=timezone))
+
+    return move

@@ -5,12 +5,9 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone, tzinfo
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Self
 from urllib.parse import unquote
 
 import pytest
@@ -110,19 +107,3 @@ def client(tmp_path: Path, server: Server, repository: TufRepository) -> Client:
     client.folder.mkdir()
     assert client.init() == 0
     return client
-
-
-@pytest.fixture
-def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Move the clock of the update workflow (5.2, its fixed start time) by days."""
-    import tuf.ngclient._internal.trusted_metadata_set as trusted
-
-    def move(days: float) -> None:
-        class Later(datetime):
-            @classmethod
-            def now(cls, tz: tzinfo | None = None) -> Self:
-                return super().now(tz) + timedelta(days=days)
-
-        monkeypatch.setattr(trusted, "datetime", SimpleNamespace(datetime=Later, timezone=timezone))
-
-    return move
