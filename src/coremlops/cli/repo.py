@@ -33,6 +33,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     renew.add_argument("--clock-checked", action="store_true", help="the clock is right, however it looks")
     signing.init_options(init)
     sign, rotate = signing.configure(commands)
+    serving = commands.add_parser(
+        "serve",
+        help="serve it over HTTP, with the headers that caches need",
+        description="TLS is left to a proxy in front. No request is logged.",
+    )
+    serving.epilog = "example: coremlops repo serve repository --port 8080"
+    serving.add_argument("folder", type=Path, nargs="?", help="default: the project's, or ./repository")
+    serving.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    serving.add_argument(
+        "--port", type=int, default=8000, help="port to listen on; 0: any that is free (default: %(default)s)"
+    )
+    serving.add_argument("--workers", type=int, default=1, help="processes (default: %(default)s)")
     for sub in (init, status, renew):
         sub.add_argument("folder", type=Path, nargs="?", help="default: the project's, or ./repository")
     for sub in (sign, rotate):
@@ -45,6 +57,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do what was asked; 3 when `status` finds a role that is due or has expired."""
+    if args.repo_command == "serve":
+        from coremlops.server.app import serve
+
+        folder = args.folder or _project().repository
+        return serve(folder, host=args.host, port=args.port, workers=args.workers)
     from coremlops.release import Repository
 
     if args.repo_command == "init":
