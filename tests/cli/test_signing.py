@@ -6,6 +6,7 @@ import json
 import re
 import shlex
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import pytest
 from coremlops.cli import main, parser_for
 from coremlops.release import Repository
 from coremlops.release.terms import Form
+from tests.cli.test_refused import later as later
 from tests.release.conftest import golden as golden
 from tests.release.models import write_model
 
@@ -298,6 +300,22 @@ def test_a_change_made_by_nobody_who_has_a_key_is_not_signed_by_root(offline: Ma
     path.write_text(json.dumps(value | {"roots": [json.dumps(each) for each in roots]}))
     offline("vault", "repo", "sign", change, code=1)
     assert "has no signature of a key that is trusted now" in offline.err
+
+
+def test_what_several_must_renew_is_named_and_renewed(machines: Machines, later: Callable[..., None]) -> None:
+    later(days=340)
+    machines("first", "repo", "renew")
+    machines("first", "repo", "status", code=3)
+    assert (
+        "run `coremlops repo renew --role faces-release` where a release key is; 2 must sign" in machines.err
+    )
+    machines("first", "repo", "renew", "--role", "root", "--role", "targets")
+    machines("first", "repo", "renew", "--role", "faces-release", "--role", "faces-halt", code=3)
+    change = machines.pending()
+    machines("second", "repo", "sign", change, code=3)
+    machines("first", "repo", "sign", change)
+    machines("first", "repo", "status")
+    assert machines.err == ""
 
 
 def test_the_commands_of_the_page_about_keys_are_commands() -> None:

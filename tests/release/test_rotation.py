@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from coremlops.release import Repository
 from coremlops.release.keys import HOLDERS
 from coremlops.release.rotation import Rotation
 from coremlops.release.terms import Form
-from tests.release.test_crash import Crash, crash_at
 
 Models = tuple[Path, Path, Path]
 URL = "https://here.invalid/"
@@ -223,11 +223,36 @@ def test_what_cannot_be_rotated_makes_no_key(published: Repository, rotation: An
     assert key_files(published) == before
 
 
+def killed(work: Callable[[], object], call: str, count: int) -> bool:
+    """Do it in a process that dies at the `count`-th call of `os.<call>`, as by kill -9; whether it died."""
+    child = os.fork()
+    if child == 0:
+        real, calls = getattr(os, call), 0
+
+        def dying(*args: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == count:
+                os._exit(9)
+            return real(*args)
+
+        try:
+            setattr(os, call, dying)
+            work()
+            os._exit(0)
+        finally:
+            os._exit(1)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    assert code in (0, 9)
+    return code == 9
+
+
+@pytest.mark.parametrize("call", ["replace", pytest.param("fsync", marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     "names", [("timestamp", "snapshot"), ("targets",), ("root",), ("staging", "snapshot", "timestamp")]
 )
-def test_a_crash_at_every_write_of_a_rotation_is_followed_by_devices_and_completed(
-    published: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: tuple[str, ...]
+def test_a_kill_at_every_write_of_a_rotation_is_followed_by_devices_and_completed(
+    published: Repository, tmp_path: Path, names: tuple[str, ...], call: str
 ) -> None:
     saved = tmp_path / "saved"
     shutil.copytree(published.folder, saved / "repository")
@@ -238,14 +263,8 @@ def test_a_crash_at_every_write_of_a_rotation_is_followed_by_devices_and_complet
             shutil.copytree(saved / name, folder)
         phone = Phone(published, tmp_path / f"phone{count}")
         before = phone.refresh()
-        with monkeypatch.context() as patch:
-            crash_at(patch, "replace", count)
-            try:
-                fresh(published).rotate(Rotation(names))
-            except Crash:
-                pass
-            else:
-                break
+        if not killed(lambda: fresh(published).rotate(Rotation(names)), call, count):
+            break
         phone.refresh()
         fresh(published).renew()  # repairs, whatever it finds
         phone.refresh()

@@ -163,6 +163,9 @@ def _warn(role: RoleStatus) -> None:
     what = "expired, and devices take nothing new from it" if role.expired else "is due to be signed anew"
     if role.role == "root":
         how = "run `coremlops repo renew --role root` where the root key is"
+    elif role.threshold > 1 and not role.key_present:
+        where = f"where a {role.key} key is; {role.threshold} must sign"
+        how = f"run `coremlops repo renew --role {role.role}` {where}"
     elif role.key_present:
         how = "run `coremlops repo renew`"
     else:

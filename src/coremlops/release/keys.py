@@ -20,7 +20,7 @@ from pathlib import Path
 from securesystemslib.signer import CryptoSigner, Signer
 
 from coremlops.errors import RepositoryError
-from coremlops.files import sync_folder
+from coremlops.files import write_atomic
 from coremlops.release.privacy import refuse_shared, refuse_work_tree
 from coremlops.release.signers import MAX_KEY_BYTES, environment_signers, pem_signer, uri_document, uri_signer
 
@@ -253,12 +253,10 @@ def _new(name: str, uri: str | None = None) -> tuple[Signer, bytes, str]:
 
 
 def _write_new(path: Path, data: bytes) -> None:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
-    with os.fdopen(os.open(path, flags, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    sync_folder(path.parent)
+    """Whole or not at all: half a key would stop every command that looks for one."""
+    if os.path.lexists(path):
+        raise RepositoryError(f"{path} exists already")
+    write_atomic(path, data, mode=0o600)
 
 
 def _private_folder(folder: Path) -> None:
