@@ -59,7 +59,7 @@ def test_a_tensor(tmp_path: Path) -> None:
     }  # fmt: skip
     assert (tmp_path / "golden" / "0001.bin").read_bytes() == X[0].astype("<f4").tobytes()
     reason = lies(path, tmp_path, "y", "values", [0, 0, 0, 0, 0, 0])
-    assert reason.startswith("example 3: y: a relative error of at most 0.01 expected, got ")
+    assert reason.startswith("example 3: y: a relative error of at most 0.03 expected, got ")
 
 
 def test_a_state_makes_the_inputs_the_calls_of_one_example(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_a_tolerance_follows_the_rounding_of_the_file(tmp_path: Path) -> None:
     made, _ = judged(path, npz(tmp_path, x=X * 100), tmp_path)
     limit = made.golden.limits[0]
     assert 0 < limit.spread < 1e-3
-    assert (limit.tolerance, limit.largest) == (0.01, 0.05)
+    assert (limit.tolerance, limit.largest) == (0.03, 0.15)
 
 
 def test_what_overflows_in_float16_is_judged_as_declared(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from PIL import Image
 import coremlops
 from coremlops import golden
 from coremlops.golden.checking import Judgement, answer, judge
+from coremlops.golden.measures import observe
 from coremlops.model import model_digest
 from tests.golden.test_golden import change
 from tests.handmade import array_feature
@@ -114,13 +115,14 @@ def perturbed(made: tuple[Path, Path], how: Callable[[Array], Array]) -> list[st
     """The outputs that fail when a device's numbers differ so."""
     promised = golden.read_golden(made[1])
     loaded = coremlops.load(made[0])
-    pictures = [[{"image": Image.open(made[1] / call.inputs["image"].file)} for call in calls]
-                for calls in promised.examples]  # fmt: skip
-    answers = answer(loaded, pictures)[0]
-    for (outputs,) in answers:
+    answers = []
+    for (call,) in promised.examples:
+        picture = Image.open(made[1] / call.inputs["image"].file)
+        ((outputs, _),) = answer(loaded, [{"image": picture}])
         outputs["hidden"] = how(outputs["hidden"])
         keys, values = list(outputs["scores"]), how(np.array([*outputs["scores"].values()]))
         outputs["scores"] = dict(zip(keys, values.tolist(), strict=True))
+        answers.append([observe(call.outputs, outputs)])
     return [name for name, finding in judge(promised, answers).items() if finding.reason]
 
 

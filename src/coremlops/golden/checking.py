@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from coremlops.errors import GoldenError, InputError
 from coremlops.golden.document import MAX_SET_BYTES, Call, GoldenSet, Limit, read_golden
 from coremlops.golden.encoding import decode
-from coremlops.golden.measures import WORST, Unlike, differences, seen, unequal
+from coremlops.golden.measures import WORST, Seen, Unlike, differences, observe, unequal
 from coremlops.model import ModelAsset
 
 if TYPE_CHECKING:
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from coremlops.runtime import Model
 
 LEAST_RUNS, RUN_S = 3, 0.5
+Observed: TypeAlias = Mapping[str, Seen | Unlike]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,9 +83,15 @@ def check(model: Path, golden: Path, *, precision: str = "typed", engine: str = 
     begin = time.perf_counter()
     loaded = load(model, precision=precision, engine=engine, function_name=promised.function or None)
     load_s = time.perf_counter() - begin
-    examples = _fed(promised, loaded, golden)
+    feed = _feeder(promised, loaded, golden)
+    answers: list[list[Observed]] = []
+    times: list[float] = []
     try:
-        answers, times = answer(loaded, examples)
+        for calls in promised.examples:
+            answers.append([])
+            for call, (outputs, took_s) in zip(calls, answer(loaded, map(feed, calls)), strict=True):
+                answers[-1].append(observe(call.outputs, outputs))
+                times.append(took_s)
     except InputError as error:
         raise GoldenError(f"the set's inputs do not fit the model: {error.message}") from None
     findings = judge(promised, answers)
@@ -93,29 +101,22 @@ def check(model: Path, golden: Path, *, precision: str = "typed", engine: str = 
         ok=wrong is None,
         outputs=tuple(finding.error for finding in findings.values()),
         agreement=agreement(promised, answers),
-        examples=len(examples),
-        calls=sum(map(len, examples)),
+        examples=len(promised.examples),
+        calls=len(times),
         load_s=load_s,
         load_cached_s=load_s if loaded.cached else None,
-        latency_s=_median(loaded, examples, times),
+        latency_s=_median(loaded, feed(promised.examples[0][0]), times),
         reason=wrong.reason if wrong else "",
     )
 
 
-def answer(
-    loaded: Model, examples: list[list[dict[str, Any]]]
-) -> tuple[list[list[dict[str, Any]]], list[float]]:
-    """The outputs of each call of each example, each from a fresh state, and how long a call took in s."""
-    answers: list[list[dict[str, Any]]] = []
-    times = []
-    for calls in examples:
-        state = loaded.make_state() if loaded.description.states else None
-        answers.append([])
-        for inputs in calls:
-            begin = time.perf_counter()
-            answers[-1].append(loaded.predict(inputs, state=state))
-            times.append(time.perf_counter() - begin)
-    return answers, times
+def answer(loaded: Model, calls: Iterable[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], float]]:
+    """The outputs of each call of one example, from a fresh state, and how long it took in s."""
+    state = loaded.make_state() if loaded.description.states else None
+    for inputs in calls:
+        begin = time.perf_counter()
+        outputs = loaded.predict(inputs, state=state)
+        yield outputs, time.perf_counter() - begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,41 +127,37 @@ class Finding:
     reason: str = ""
 
 
-def judge(promised: GoldenSet, answers: list[list[dict[str, Any]]]) -> dict[str, Finding]:
+def judge(promised: GoldenSet, answers: Sequence[Sequence[Observed]]) -> dict[str, Finding]:
     """Compare answers to a set, output by output."""
     return {limit.name: _finding(limit, promised, answers) for limit in promised.limits}
 
 
-def agreement(promised: GoldenSet, answers: list[list[dict[str, Any]]]) -> float | None:
+def agreement(promised: GoldenSet, answers: Sequence[Sequence[Observed]]) -> float | None:
     """The share of calls whose label is the expected one, of those that are decided."""
-    pairs = [
-        (call.outputs[promised.label], given.get(promised.label))
-        for calls, found in zip(promised.examples, answers, strict=True)
-        for call, given in zip(calls, found, strict=True)
-        if promised.label
-    ]
-    hits = [expected.values == (given,) for expected, given in pairs if expected.decided]
+    hits = []
+    for calls, found in zip(promised.examples, answers, strict=True):
+        for call, given in zip(calls, found, strict=True):
+            if promised.label and call.outputs[promised.label].decided:
+                got = given[promised.label]
+                hits.append(isinstance(got, Seen) and got.values == call.outputs[promised.label].values)
     return sum(hits) / len(hits) if hits else None
 
 
-def _fed(promised: GoldenSet, loaded: Model, folder: Path) -> list[list[dict[str, Any]]]:
-    """The inputs of every call as `predict` takes them."""
+def _feeder(promised: GoldenSet, loaded: Model, folder: Path) -> Callable[[Call], dict[str, Any]]:
+    """What gives the inputs of a call as `predict` takes them, read when they are wanted."""
     features = {feature.name: feature for feature in loaded.description.inputs}
-    files = set(promised.files)
-    total = sum((folder / name).stat().st_size for name in files if (folder / name).is_file())
-    if total > MAX_SET_BYTES:
-        raise GoldenError(f"at most {MAX_SET_BYTES} bytes of inputs expected, got {total}")
-
-    def fed(call: Call) -> dict[str, Any]:
-        unknown = sorted(set(call.inputs) - set(features))
-        if unknown:
-            raise GoldenError(f"inputs {', '.join(features):.200} expected, got {unknown[0]!r}")
-        return {name: decode(given, features[name], folder) for name, given in call.inputs.items()}
-
-    return [[fed(call) for call in calls] for calls in promised.examples]
+    sizes = [(folder / name).stat().st_size for name in promised.files if (folder / name).is_file()]
+    if sum(sizes) > MAX_SET_BYTES:
+        raise GoldenError(f"at most {MAX_SET_BYTES} bytes of inputs expected, got {sum(sizes)}")
+    for calls in promised.examples:
+        for call in calls:
+            unknown = sorted(set(call.inputs) - set(features))
+            if unknown:
+                raise GoldenError(f"inputs {', '.join(features):.200} expected, got {unknown[0]!r}")
+    return lambda call: {name: decode(given, features[name], folder) for name, given in call.inputs.items()}
 
 
-def _median(loaded: Model, examples: list[list[dict[str, Any]]], times: list[float]) -> float:
+def _median(loaded: Model, inputs: dict[str, Any], times: list[float]) -> float:
     """Without the first prediction, which is slower; a few more where the set has few."""
     times = list(times)
     begin = time.perf_counter()
@@ -169,23 +166,19 @@ def _median(loaded: Model, examples: list[list[dict[str, Any]]], times: list[flo
         and not loaded.description.states
         and time.perf_counter() - begin + times[-1] < RUN_S
     ):
-        times += answer(loaded, [examples[0][:1]])[1]
+        times += [took_s for _, took_s in answer(loaded, [inputs])]
     return statistics.median(times[1:] or times)
 
 
-def _finding(limit: Limit, promised: GoldenSet, answers: list[list[dict[str, Any]]]) -> Finding:
+def _finding(limit: Limit, promised: GoldenSet, answers: Sequence[Sequence[Observed]]) -> Finding:
     error = OutputError(limit.name, 0.0, limit.tolerance, True, limit.measure)
     reason, different, total = "", 0, 0
     for place, (calls, found) in enumerate(zip(promised.examples, answers, strict=True), start=1):
         for number, (call, given) in enumerate(zip(calls, found, strict=True), start=1):
             where = f"example {place}" + (f", call {number}" if len(calls) > 1 else "") + f": {limit.name}"
-            expected = call.outputs[limit.name]
-            try:
-                if limit.name not in given:
-                    raise Unlike("a value expected, got none")
-                got = seen(expected, given[limit.name])
-            except Unlike as unlike:
-                reason = reason or f"{where}: {unlike}"
+            expected, got = call.outputs[limit.name], given[limit.name]
+            if isinstance(got, Unlike):
+                reason = reason or f"{where}: {got}"
                 error = replace(error, error=WORST, ok=False)
                 continue
             if limit.measure == "numbers":
@@ -207,7 +200,7 @@ def _finding(limit: Limit, promised: GoldenSet, answers: list[list[dict[str, Any
     return Finding(error, reason)
 
 
-def _numbers(error: OutputError, limit: Limit, expected: Expected, got: Any) -> tuple[OutputError, str]:
+def _numbers(error: OutputError, limit: Limit, expected: Expected, got: Seen) -> tuple[OutputError, str]:
     """The worse of what is known and this call, and what is wrong with it."""
     rms, largest = (min(each / limit.scale, WORST) for each in differences(expected, got))
     both = max(rms, largest * limit.tolerance / limit.largest) if limit.largest else rms

@@ -11,11 +11,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from coremlops.errors import DataError
 from coremlops.golden.document import CEILING, LARGEST_CEILING, Limit
-from coremlops.golden.measures import Unlike, differences, magnitude, seen, unequal
+from coremlops.golden.measures import Seen, Unlike, differences, magnitude, unequal
 from coremlops.golden.values import Expected
 
 if TYPE_CHECKING:
@@ -23,31 +23,39 @@ if TYPE_CHECKING:
 
 MODES = ("float32", "float16")
 MARGIN = 8.0
-FLOOR, LARGEST_FLOOR = 0.01, 0.05
+FLOOR, LARGEST_FLOOR = 0.03, 0.15
+# Trees, linear models and other classic ones compute in double, there as here.
+EXACT_FLOOR, EXACT_LARGEST_FLOOR = 0.001, 0.005
 # Of elements that must be equal: a few of many may differ, none of less than 50.
 SHARE_FLOOR = 0.02
 # An output that varies by more between modes would be let through with anything.
 UNSTABLE = CEILING / 2
 
-Answers = Mapping[str, Sequence[Mapping[str, Any]]]
+Answers = Mapping[str, Sequence[Mapping[str, Seen | Unlike]]]
 
 
 def limits(
-    promised: Sequence[Mapping[str, Expected]], answers: Answers, about: ModelDescription
+    promised: Sequence[Mapping[str, Expected]],
+    answers: Answers,
+    about: ModelDescription,
+    *,
+    exact: bool = False,
 ) -> tuple[tuple[Limit, ...], list[dict[str, Expected]], tuple[str, ...]]:
     """Each output's limit, the promises with what is decided in them, and what a person should know.
 
-    `answers`: by mode, call by call. Raises DataError when no output can be compared.
+    `answers`: of the other modes, call by call. `exact`: a model that computes in double everywhere.
+    Raises DataError when no output can be compared.
     """
     found, notes = [], []
     decided = [dict(call) for call in promised]
     for name in promised[0]:
         calls = [call[name] for call in promised]
-        limit, note = _limit(name, calls, {mode: _others(name, answers[mode]) for mode in answers})
+        others = {mode: [outputs[name] for outputs in answers[mode]] for mode in answers}
+        limit, note = _limit(name, calls, others, exact=exact)
         if calls[0].type in ("text", "integer"):
             for place, call in enumerate(decided):
-                values = [answers[mode][place].get(name) for mode in answers]
-                call[name] = replace(calls[place], decided=all(value == values[0] for value in values))
+                agreed = all(_same(calls[place], seen[place]) for seen in others.values())
+                call[name] = replace(calls[place], decided=agreed)
         found.append(limit)
         notes += [f"{name}: {note}"] if note else []
     _undecide(decided, found, about)
@@ -60,12 +68,8 @@ def limits(
     return tuple(found), decided, tuple(notes)
 
 
-def _others(name: str, calls: Sequence[Mapping[str, Any]]) -> list[Any]:
-    return [outputs.get(name) for outputs in calls]
-
-
 def _limit(
-    name: str, promised: Sequence[Expected], answers: Mapping[str, Sequence[Any]]
+    name: str, promised: Sequence[Expected], answers: Mapping[str, Sequence[Seen | Unlike]], *, exact: bool
 ) -> tuple[Limit, str]:
     """The first measure by which the modes agree well enough."""
     kind, dtype = promised[0].type, promised[0].dtype
@@ -78,11 +82,16 @@ def _limit(
             return Limit(name, "equal", _digits(tolerance), spread=_digits(share)), ""
         if kind != "tensor":
             return Limit(name, "none"), f"{share:.0%} of its values differ between modes; it is not compared"
-    return _numbers(name, promised, answers)
+    return _numbers(
+        name, promised, answers, (EXACT_FLOOR, EXACT_LARGEST_FLOOR) if exact else (FLOOR, LARGEST_FLOOR)
+    )
 
 
 def _numbers(
-    name: str, promised: Sequence[Expected], answers: Mapping[str, Sequence[Any]]
+    name: str,
+    promised: Sequence[Expected],
+    answers: Mapping[str, Sequence[Seen | Unlike]],
+    floors: tuple[float, float],
 ) -> tuple[Limit, str]:
     scale = magnitude(promised)
     rms = largest = 0.0
@@ -99,33 +108,37 @@ def _numbers(
     return Limit(
         name,
         "numbers",
-        tolerance=_digits(min(max(FLOOR, MARGIN * rms), CEILING)),
-        largest=_digits(min(max(LARGEST_FLOOR, MARGIN * largest), LARGEST_CEILING)),
+        tolerance=_digits(min(max(floors[0], MARGIN * rms), CEILING)),
+        largest=_digits(min(max(floors[1], MARGIN * largest), LARGEST_CEILING)),
         scale=scale,
         spread=_digits(rms),
         largest_spread=_digits(largest),
     ), note
 
 
-def _spread(promised: Sequence[Expected], calls: Sequence[Any], scale: float) -> tuple[float, float]:
+def _spread(
+    promised: Sequence[Expected], calls: Sequence[Seen | Unlike], scale: float
+) -> tuple[float, float]:
     worst = 0.0, 0.0
-    for expected, value in zip(promised, calls, strict=True):
-        try:
-            each = differences(expected, seen(expected, value))
-        except Unlike:
+    for expected, got in zip(promised, calls, strict=True):
+        if isinstance(got, Unlike):
             return math.inf, math.inf
+        each = differences(expected, got)
         worst = max(worst[0], each[0] / scale), max(worst[1], each[1] / scale)
     return worst
 
 
-def _share(promised: Sequence[Expected], calls: Sequence[Any]) -> float:
+def _same(expected: Expected, got: Seen | Unlike) -> bool:
+    return isinstance(got, Seen) and got.values == expected.values
+
+
+def _share(promised: Sequence[Expected], calls: Sequence[Seen | Unlike]) -> float:
     """Of all elements over all calls, those that differ."""
     different = 0
-    for expected, value in zip(promised, calls, strict=True):
-        try:
-            different += unequal(expected, seen(expected, value))
-        except Unlike:
+    for expected, got in zip(promised, calls, strict=True):
+        if isinstance(got, Unlike):
             return 1.0
+        different += unequal(expected, got)
     return different / max(1, sum(len(expected.values) for expected in promised))
 
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from coremlops.dialects.classic import CLASSIC_KINDS
 from coremlops.errors import DataError, InputError, ModelError
 from coremlops.files import replace_folder
-from coremlops.golden.checking import answer
+from coremlops.golden.checking import Observed, answer
 from coremlops.golden.document import (
     DEFAULT_BYTES,
     DEFAULT_EXAMPLES,
@@ -26,9 +27,9 @@ from coremlops.golden.document import (
 )
 from coremlops.golden.encoding import encode
 from coremlops.golden.limits import MODES, limits
-from coremlops.golden.measures import Unlike, expected
-from coremlops.golden.values import Given, check_word
-from coremlops.source import SUFFIXES, Sample, feed, open_samples
+from coremlops.golden.measures import Unlike, expected, observe
+from coremlops.golden.values import Expected, Given, check_word
+from coremlops.source import SUFFIXES, Sample, Samples, feed, open_samples
 
 if TYPE_CHECKING:
     from coremlops.model import ModelDescription
@@ -87,13 +88,21 @@ def make(
         )
     if out.is_symlink() or (out.exists() and not is_ours(out)):
         raise DataError(f"{out} exists and is no golden set; it is left alone")
-    models = _load(model, function)
-    typed = models["typed"]
+    typed = _load(model, function, "typed")
     samples = open_samples(inputs, typed.description.inputs)
-    count, items = _read(samples.head(MOST_LOOKED_AT), typed.description, max_examples)
-    made, chosen, notes = _smallest(models, items, count, max_examples, max_bytes, function or "")
-    files = {sha256: data for item in chosen for sha256, data in item.files.items()}
-    size = sum(map(len, files.values())) + len(made.to_bytes())
+    items = _read(samples.head(MOST_LOOKED_AT), typed.description, max_examples)
+    stateful = bool(typed.description.states)
+    most = len(items)
+    while most > 1 and sum(map(len, _files(_some(items, most, stateful)).values())) > max_bytes:
+        most -= 1
+    items = _some(items, most, stateful)
+    answered = _answered(model, typed, function, items)
+    for most in range(len(items), 0, -1):
+        chosen, calls = _some(items, most, stateful), _some(answered, most, stateful)
+        made, notes = _assemble(typed, chosen, calls, function or "")
+        size = sum(map(len, _files(chosen).values())) + len(made.to_bytes())
+        if size <= max_bytes:
+            break
     if len(chosen) < min(len(samples), max_examples):
         notes = (*notes, f"{len(chosen)} of {len(samples)} inputs fit into {max_bytes} bytes")
     if size > MAX_SET_BYTES or len(made.to_bytes()) > MAX_DOCUMENT_BYTES:
@@ -103,7 +112,7 @@ def make(
             hint="name a smaller input",
         )
     parse_golden(made.to_bytes())  # what no device could read is not written
-    write_set(made, files, out)
+    write_set(made, _files(chosen), out)
     return Made(made, size, len(samples), notes)
 
 
@@ -146,32 +155,18 @@ def write_set(golden: GoldenSet, files: dict[str, bytes], out: Path) -> None:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _load(model: Path, function: str | None) -> dict[str, Model]:
-    """The model in each numeric mode; one that cannot be forced to round everything goes without."""
+def _load(model: Path, function: str | None, precision: str) -> Model:
     from coremlops.runtime import load
 
-    loaded = {"typed": load(model, function_name=function)}
-    for mode in MODES:
-        try:
-            loaded[mode] = load(model, function_name=function, precision=mode)
-        except ModelError:
-            if mode == "float32":
-                raise
-    return loaded
+    return load(model, function_name=function, precision=precision)
 
 
-def _read(samples: Any, about: ModelDescription, max_examples: int) -> tuple[int, dict[int, Item]]:
-    """How many there are, and those that a choice may take, by place."""
+def _read(samples: Samples, about: ModelDescription, max_examples: int) -> list[Item]:
+    """The inputs that a set may hold; of a model with states the first ones, which are calls in order."""
     count = len(samples)
-    if about.states:
-        wanted = set(range(min(count, max_examples)))
-    else:
-        wanted = {place for most in range(1, min(count, max_examples) + 1) for place in spread(most, count)}
-    items = {}
-    for place, sample in enumerate(samples):
-        if place in wanted:
-            items[place] = _item(sample, about)
-    return count, items
+    places = range(min(count, max_examples)) if about.states else spread(max_examples, count)
+    wanted = set(places)
+    return [_item(sample, about) for place, sample in enumerate(samples) if place in wanted]
 
 
 def _item(sample: Sample, about: ModelDescription) -> Item:
@@ -192,68 +187,59 @@ def _item(sample: Sample, about: ModelDescription) -> Item:
     return Item(given, files, fed)
 
 
-def _smallest(
-    models: dict[str, Model],
-    items: dict[int, Item],
-    count: int,
-    max_examples: int,
-    max_bytes: int,
-    function: str,
-) -> tuple[GoldenSet, list[Item], tuple[str, ...]]:
-    """The set with as many inputs as fit, at least one."""
-    stateful = bool(models["typed"].description.states)
-    known: dict[int, dict[str, Any]] = {}
-    for most in range(min(count, max_examples), 0, -1):
-        places = list(range(most)) if stateful else spread(most, count)
-        files = {sha256: len(data) for place in places for sha256, data in items[place].files.items()}
-        if most > 1 and sum(files.values()) > max_bytes:
+def _some(things: Sequence[Any], count: int, stateful: bool) -> list[Any]:
+    """The first `count` of calls in order; of others, evenly spread ones."""
+    return list(things[:count]) if stateful else [things[place] for place in spread(count, len(things))]
+
+
+def _files(items: Sequence[Item]) -> dict[str, bytes]:
+    return {sha256: data for item in items for sha256, data in item.files.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """What the model must give in one call, and what was seen of the answers in the other modes."""
+
+    expected: dict[str, Expected]
+    seen: dict[str, Observed]
+
+
+def _answered(model: Path, typed: Model, function: str | None, items: Sequence[Item]) -> list[Answered]:
+    """Each call in every numeric mode; a model that cannot be forced into one goes without it."""
+    found = []
+    for number, outputs in enumerate(_outputs(typed, items)):
+        promised = {}
+        for name, value in outputs.items():
+            try:
+                promised[check_word(name)] = expected(value, f"{typed.digest}/{number}/{name}")
+            except (Unlike, ValueError) as error:
+                raise InputError(f"output {name!r:.80} cannot be in a golden set: {error}") from None
+        found.append(Answered(promised, {}))
+    for mode in MODES:
+        try:
+            loaded = _load(model, function, mode)
+        except ModelError:
             continue
-        chosen = [items[place] for place in places]
-        answers = _answers(models, places, chosen, known, stateful=stateful)
-        made, notes = _assemble(models["typed"], chosen, answers, function, stateful=stateful)
-        if most == 1 or sum(files.values()) + len(made.to_bytes()) <= max_bytes:
-            return made, chosen, notes
-    raise AssertionError("one input always returns")
+        for call, outputs in zip(found, _outputs(loaded, items), strict=True):
+            call.seen[mode] = observe(call.expected, outputs)
+    return found
 
 
-def _answers(
-    models: dict[str, Model],
-    places: Sequence[int],
-    chosen: Sequence[Item],
-    known: dict[int, dict[str, Any]],
-    *,
-    stateful: bool,
-) -> dict[str, list[dict[str, Any]]]:
-    """Each mode's outputs, call by call. `known` keeps them by place."""
-    for place, item in zip(places, chosen, strict=True):
-        if place not in known and not stateful:
-            known[place] = {mode: answer(each, [[item.fed]])[0][0][0] for mode, each in models.items()}
-    if stateful and not known:  # of the longest run, whose beginning is that of every shorter one
-        fed = [[item.fed for item in chosen]]
-        runs = {mode: answer(each, fed)[0][0] for mode, each in models.items()}
-        known.update({place: {mode: runs[mode][i] for mode in runs} for i, place in enumerate(places)})
-    return {mode: [known[place][mode] for place in places] for mode in models}
+def _outputs(loaded: Model, items: Sequence[Item]) -> Iterator[dict[str, Any]]:
+    """Call by call: from one state where the model has states, else each from nothing."""
+    fed = [item.fed for item in items]
+    for calls in [fed] if loaded.description.states else [[each] for each in fed]:
+        for outputs, _ in answer(loaded, calls):
+            yield outputs
 
 
 def _assemble(
-    typed: Model,
-    chosen: Sequence[Item],
-    answers: dict[str, list[dict[str, Any]]],
-    function: str,
-    *,
-    stateful: bool,
+    typed: Model, chosen: Sequence[Item], answered: Sequence[Answered], function: str
 ) -> tuple[GoldenSet, tuple[str, ...]]:
     about = typed.description
-    promised = []
-    for number, outputs in enumerate(answers["typed"]):
-        call = {}
-        for name, value in outputs.items():
-            try:
-                call[check_word(name)] = expected(value, f"{typed.digest}/{number}/{name}")
-            except (Unlike, ValueError) as error:
-                raise InputError(f"output {name!r:.80} cannot be in a golden set: {error}") from None
-        promised.append(call)
-    found, decided, notes = limits(promised, answers, about)
+    modes = {mode: [call.seen[mode] for call in answered] for mode in answered[0].seen}
+    exact = typed.kind in CLASSIC_KINDS
+    found, decided, notes = limits([call.expected for call in answered], modes, about, exact=exact)
     names = itertools.count(1)
     files: dict[str, str] = {}
     calls = []
@@ -262,7 +248,7 @@ def _assemble(
             name: _named(value, files, names) if value.sha256 else value for name, value in item.given.items()
         }
         calls.append(Call(given, outputs))
-    examples = (tuple(calls),) if stateful else tuple((call,) for call in calls)
+    examples = (tuple(calls),) if about.states else tuple((call,) for call in calls)
     label = about.predicted_label if about.labels and about.predicted_label in decided[0] else ""
     return GoldenSet(typed.digest, function, label, found, examples), notes
 

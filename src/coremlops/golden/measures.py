@@ -88,6 +88,19 @@ def seen(promised: Expected, value: Any) -> Seen:
     return Seen(found.values)
 
 
+def observe(promised: Mapping[str, Expected], answer: Mapping[str, Any]) -> dict[str, Seen | Unlike]:
+    """What is compared of a whole answer, which may be much larger; an output that does not fit says why."""
+    found: dict[str, Seen | Unlike] = {}
+    for name, each in promised.items():
+        try:
+            if name not in answer:
+                raise Unlike("a value expected, got none")
+            found[name] = seen(each, answer[name])
+        except Unlike as unlike:
+            found[name] = unlike
+    return found
+
+
 def differences(promised: Expected, got: Seen) -> tuple[float, float]:
     """(root mean square, largest) of the differences of numbers, in the output's own unit.
 
@@ -99,8 +112,9 @@ def differences(promised: Expected, got: Seen) -> tuple[float, float]:
     special = ~np.isfinite(before)
     if not (np.array_equal(special, ~np.isfinite(after)) and _same(before[special], after[special])):
         return math.inf, math.inf
-    gaps = np.abs(after[~special] - before[~special])
-    rms = math.sqrt(float(np.mean(gaps**2))) if gaps.size else 0.0
+    with np.errstate(over="ignore"):
+        gaps = np.abs(after[~special] - before[~special])
+        rms = math.sqrt(float(np.mean(gaps**2))) if gaps.size else 0.0
     if promised.rms is not None and got.rms is not None:
         if promised.finite and not got.finite:
             return math.inf, math.inf

@@ -72,6 +72,11 @@ class Model:
         return found.whole if isinstance(found, Cached) else found
 
     @property
+    def kind(self) -> str:
+        """The format's word for what is in the file: `mlProgram`, `neuralNetwork`, `glmRegressor`, ..."""
+        return self._asset.kind
+
+    @property
     def cached(self) -> bool:
         """Whether the engine's own graph of the model was on disk already, so that loading was quick."""
         return isinstance(getattr(self._part, "lowered", None), Cached)
