@@ -25,10 +25,11 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
+def write_atomic(path: Path, data: bytes, *, mode: int = 0o644, lasting: bool = True) -> None:
     """Put `data` at `path` so that a reader, or a crash, sees the old content or the new, whole.
 
     The temporary name ends in `.tmp` beside the file; a crash can leave one behind, which is harmless.
+    Without `lasting` the caller makes the new name durable, with `sync_folder`, once for several files.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
     try:
@@ -44,7 +45,8 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644) -> None:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    sync_folder(path.parent)
+    if lasting:
+        sync_folder(path.parent)
 
 
 def replace_folder(new: Path, target: Path) -> None:

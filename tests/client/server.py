@@ -14,12 +14,14 @@ Change = Callable[[str, bytes], bytes]
 
 @dataclass
 class Request:
-    """One answer: the path, the Range header, the status, and the bytes of the body that were sent."""
+    """One answer: the path, the Range header, the status, the bytes of the body that were sent, and whether
+    they were gzip."""
 
     path: str
     range: str | None
     status: int
     sent: int
+    packed: bool = False
 
 
 @dataclass
@@ -29,6 +31,7 @@ class Server:
     `change`: gives other bytes for a path. `cut`: path suffix -> the connection is cut after so many bytes.
     `endless`: path suffixes that never end. `hidden`: path suffixes that are answered with 404.
     `redirect`: path suffix -> where its answer leads to. `status`: path suffix -> an error that is answered.
+    `gzip`: whether it sends the `.gz` beside a file to whoever takes it.
     """
 
     folder: Path
@@ -39,6 +42,7 @@ class Server:
     hidden: set[str] = field(default_factory=set)
     redirect: dict[str, str] = field(default_factory=dict)
     status: dict[str, int] = field(default_factory=dict)
+    gzip: bool = False
     log: list[Request] = field(default_factory=list)
     url: str = ""
 
@@ -97,7 +101,10 @@ def answer(handler: BaseHTTPRequestHandler, server: Server) -> None:
         handler.send_header("Content-Length", "0")
         handler.end_headers()
         return
-    data = file.read_bytes()
+    beside = file.with_name(f"{file.name}.gz")
+    taken = "gzip" in handler.headers.get("Accept-Encoding", "")
+    entry.packed = server.gzip and taken and beside.is_file()
+    data = (beside if entry.packed else file).read_bytes()
     if server.change is not None:
         data = server.change(path, data)
     total = len(data)
@@ -108,6 +115,8 @@ def answer(handler: BaseHTTPRequestHandler, server: Server) -> None:
     endless = any(path.endswith(suffix) for suffix in server.endless)
     body = b"" if entry.status == 416 else data[start:]
     handler.send_response(entry.status)
+    if entry.packed:
+        handler.send_header("Content-Encoding", "gzip")
     if entry.status == 206:
         handler.send_header("Content-Range", f"bytes {start}-{total - 1}/{total}")
     if endless:

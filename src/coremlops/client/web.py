@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+import zlib
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -19,6 +21,7 @@ import coremlops
 from coremlops.errors import UsageError
 
 PIECE_BYTES = 1 << 18
+SLACK_BYTES = 1 << 16  # more than this over what it inflates to is no gzip of a document
 _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 
 
@@ -83,14 +86,17 @@ class Web(FetcherInterface):
         self._pools: dict[str, urllib3.PoolManager] = {}
 
     def _fetch(self, url: str) -> Iterator[bytes]:
-        """For python-tuf: metadata, always from the beginning."""
-        return self.read(url)[1]
+        """For python-tuf: metadata and small documents, whole; gzip is welcome on the wire."""
+        return self._open(url, 0, "gzip")[1]
 
     def read(self, url: str, offset: int = 0) -> tuple[int, Iterator[bytes]]:
         """See `Reader.read`."""
+        return self._open(url, offset, "identity")
+
+    def _open(self, url: str, offset: int, encoding: str) -> tuple[int, Iterator[bytes]]:
         if urlsplit(url).scheme == "file":
             return offset, _file(Path(unquote(urlsplit(url).path)), offset)
-        headers = {"Accept-Encoding": "identity", "User-Agent": f"coremlops/{coremlops.__version__}"}
+        headers = {"Accept-Encoding": encoding, "User-Agent": f"coremlops/{coremlops.__version__}"}
         if offset:
             headers["Range"] = f"bytes={offset}-"
         try:
@@ -113,9 +119,11 @@ class Web(FetcherInterface):
         except DownloadError:
             response.close()
             raise
-        return start, self._pieces(url, response)
+        pieces = self._pieces(url, response)
+        coded = response.headers.get("Content-Encoding", "identity").lower()
+        return start, _inflated(url, pieces) if coded == encoding == "gzip" else pieces
 
-    def _pieces(self, url: str, response: urllib3.BaseHTTPResponse) -> Iterator[bytes]:
+    def _pieces(self, url: str, response: urllib3.BaseHTTPResponse) -> Generator[bytes]:
         limits, begun, received = self._limits, self._clock(), 0
         try:
             # read1 hands over what has come: a slow sender cannot hide behind a large piece.
@@ -150,6 +158,31 @@ def _start(status: int, content_range: str | None, offset: int) -> int:
     if match is None or int(match[1]) != offset:
         raise DownloadError(f"asked for bytes from {offset}, the server sends {content_range!r:.80}")
     return offset
+
+
+def _inflated(url: str, pieces: Generator[bytes]) -> Iterator[bytes]:
+    """What a gzip body holds, in small pieces: whoever reads stops at the length that it allows, so what a
+    bomb would become is never made."""
+    stream = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    came = made = 0
+    with contextlib.closing(pieces):
+        for piece in pieces:
+            came += len(piece)
+            rest = piece
+            while rest and not stream.eof:
+                try:
+                    out = stream.decompress(rest, PIECE_BYTES)
+                except zlib.error as error:
+                    raise DownloadError(f"{url}: damaged gzip: {error}") from error
+                made, rest = made + len(out), stream.unconsumed_tail
+                if out:
+                    yield out
+            if rest or stream.unused_data:
+                raise DownloadError(f"{url}: more follows the end of its gzip body")
+            if came > made + SLACK_BYTES:
+                raise DownloadError(f"{url}: {came} bytes of gzip became only {made}")
+    if not stream.eof:
+        raise DownloadError(f"{url}: the gzip body ends early, after {came} bytes")
 
 
 def _file(path: Path, offset: int) -> Iterator[bytes]:

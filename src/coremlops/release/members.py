@@ -7,14 +7,19 @@ publisher signs only the bins that changed.
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from tuf.api.metadata import Delegations, Metadata, SuccinctRoles, TargetFile, Targets
 
 from coremlops.collection import members_role
 from coremlops.release.roles import Roles
 
+# A device that is new reads the snapshot, which names every bin, and a bin a member: about ten targets a bin
+# is the least of both together (benchmarks/release/bytes.py).
 FLAT = 64  # targets in one role before it is split
-FULL = 24  # targets a bin, on average, before all are split further
-SPLIT = 6  # targets a bin after a split, on average
+FULL = 14  # targets a bin, on average, before all are split further
+SPLIT = 10  # at most so many a bin after a split, on average
+SAMPLE = 32  # bins that tell how full they are
 MOST_BITS = 14
 
 
@@ -55,15 +60,16 @@ class Members:
     def grow(self) -> None:
         """Split into bins, or into more, when the roles that are about to be signed became too full.
 
-        The bins are told by those that changed: paths are hashes, so all are about as full.
+        The bins are told by those that changed, and if these seem full by a sample: paths are hashes, so all
+        are about as full.
         """
-        bins = self._bins
-        sizes = [
-            len(self._roles.targets(role).signed.targets) for role in self.changed if role in self.roles()
-        ]
-        if not sizes or sum(sizes) <= (FLAT if bins is None else FULL) * len(sizes):
+        bins, roles = self._bins, self.roles()
+        full = FLAT if bins is None else FULL
+        if not self._fuller(self.changed, full):
             return
-        everything = [target for role in self.roles() for target in self._targets(role).values()]
+        if not self._fuller({*self.changed, *roles[:: len(roles) // SAMPLE or 1]}, full):
+            return
+        everything = [target for role in roles for target in self._targets(role).values()]
         wanted = max(2, (len(everything) // SPLIT).bit_length())
         bits = min(wanted, MOST_BITS)
         if bins is not None and bits <= bins.bit_length:
@@ -85,6 +91,10 @@ class Members:
                 target
             )
         self.changed = {self._role, *succinct.get_roles()}
+
+    def _fuller(self, roles: Collection[str], most: int) -> bool:
+        """Whether these roles have more than `most` targets on average."""
+        return sum(len(self._targets(role)) for role in roles) > most * len(roles)
 
     @property
     def _bins(self) -> SuccinctRoles | None:

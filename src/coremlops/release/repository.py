@@ -7,12 +7,10 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-
-from tuf.api.metadata import TargetFile
 
 from coremlops.collection import (
     ALL,
@@ -28,30 +26,25 @@ from coremlops.collection import (
     channel_role,
     check_channel,
     check_collection,
-    halt_path,
     halt_role,
-    history_path,
-    index_path,
-    member_path,
     members_role,
     next_version,
 )
-from coremlops.digest import sha256_bytes
 from coremlops.errors import RepositoryError
-from coremlops.files import TEMPORARY_SUFFIX, exclusive_lock, write_atomic
+from coremlops.files import TEMPORARY_SUFFIX, exclusive_lock
 from coremlops.model import model_digest
 from coremlops.release.audit import Act
 from coremlops.release.change import drop, load, pending_ids
+from coremlops.release.contents import Contents
 from coremlops.release.expiry import Clock, Expiry, utc_now
 from coremlops.release.keys import KeyFolder, KeyPlan, config_folder, create_keys
-from coremlops.release.members import Members
 from coremlops.release.payload import Payload, read_payload
 from coremlops.release.review import Review, review, unreadable
 from coremlops.release.roles import Roles, RoleStatus
 from coremlops.release.rotation import Rotated, Rotation, retire_untrusted, rotate
 from coremlops.release.screen import check
 from coremlops.release.signing import first_files
-from coremlops.release.targets import as_target, file_of, read_target, store_member
+from coremlops.release.targets import write_served
 from coremlops.release.terms import Form, Terms, check_forms, new_salt
 
 IDENTITY = "coremlops.json"
@@ -107,7 +100,7 @@ class Repository:
             with _disk(f"{folder} cannot be written"):
                 for name, data in files.items():
                     (growing / name).parent.mkdir(parents=True, exist_ok=True)
-                    write_atomic(growing / name, data)
+                    write_served(growing / name, data)
                 os.replace(growing, folder)  # noqa: PTH105 - a folder appears whole or not at all
         except BaseException:
             shutil.rmtree(growing, ignore_errors=True)
@@ -154,39 +147,38 @@ class Repository:
             payloads = [read_payload(form.model, form.golden, most_bytes=self.most_bytes) for form in forms]
         digests = [model_digest(form.model) for form in forms]
         check_forms(forms, terms)
-        with self._change() as roles:
-            index = self._index(roles, channel)
-            known = self._known(roles, index, digests, payloads, again=again)
+        with self._change() as contents:
+            index = contents.index(channel)
+            known = self._known(contents, index, digests, payloads, again=again)
             if known is not None and (not again or known == index.current):
-                self._renew(roles, all_due=False)
+                self._renew(contents.roles, all_due=False)
                 return known
             act = Act("publish", self.collection, channel, detail=detail or {})
             if known is not None:
-                return self._offer(roles, index, terms.applied(known), act)
-            roles.require_keys(_signing(self.collection, channel))
-            version = next_version(self._index(roles, each) for each in CHANNELS)
-            members = Members(roles, self.collection)
+                return self._offer(contents, index, terms.applied(known), act)
+            contents.roles.require_keys(_signing(self.collection, channel))
+            version = next_version(contents.index(each) for each in CHANNELS)
             variants = []
             for form, digest, payload in zip(forms, digests, payloads, strict=True):
                 manifest = Manifest(
                     self.collection, version, form.name, digest, payload.kind, payload.members
                 )
-                sha256 = self._store(members, manifest, payload)
+                sha256 = contents.store(manifest, payload, most_bytes=self.most_bytes)
                 variants.append(
                     Variant(form.name, payload.kind, digest, sha256, manifest.length, form.requires)
                 )
-            members.grow()
+            contents.members.grow()
             entry = terms.applied(Entry(version, self.clock(), tuple(variants)))
-            return self._offer(roles, index, entry, act, members.changed)
+            return self._offer(contents, index, entry, act)
 
     def offer_embedded(self, channel: str, *, terms: Terms | None = None) -> Entry:
         """Offer "use the model that the app carries" as a version of its own. Raises `RepositoryError`."""
         check_channel(channel)
-        with self._change() as roles:
-            index = self._index(roles, channel)
-            version = next_version(self._index(roles, each) for each in CHANNELS)
+        with self._change() as contents:
+            index = contents.index(channel)
+            version = next_version(contents.index(each) for each in CHANNELS)
             entry = (terms or Terms()).applied(Entry(version, self.clock(), embedded=True))
-            return self._offer(roles, index, entry, Act("embedded", self.collection, channel))
+            return self._offer(contents, index, entry, Act("embedded", self.collection, channel))
 
     def promote(
         self,
@@ -202,30 +194,30 @@ class Repository:
         key of `to`. A version that `to` rolled back from returns only when it is named.
         Raises `RepositoryError`.
         """
-        with self._change() as roles:
-            source = self._index(roles, check_channel(from_))
-            target = self._index(roles, check_channel(to))
-            entry = source.current if version is None else self._history(roles, from_).find(version)
+        with self._change() as contents:
+            source = contents.index(check_channel(from_))
+            target = contents.index(check_channel(to))
+            entry = source.current if version is None else contents.history(from_).find(version)
             if entry is None:
                 what = "no version yet" if version is None else f"no version {version}"
                 raise RepositoryError(f"{from_} has {what}", hint="see `coremlops release list`")
             current = target.current
             if current is not None and current.version == entry.version and terms is None:
-                self._renew(roles, all_due=False)
+                self._renew(contents.roles, all_due=False)
                 return current
-            before = self._history(roles, to).find(entry.version)
+            before = contents.history(to).find(entry.version)
             if version is None and before is not None and target.find(entry.version) is None:
                 raise RepositoryError(
                     f"{to} was rolled back from version {entry.version}",
                     hint=f"to return to it, name it: coremlops release promote --version {entry.version}",
                 )
-            roles.require_keys([channel_role(self.collection, to), "snapshot", "timestamp"])
-            self._check_whole(roles, entry)
+            contents.roles.require_keys([channel_role(self.collection, to), "snapshot", "timestamp"])
+            contents.check_whole(entry)
             entry = replace(
                 (terms or Terms()).applied(entry) if terms else entry,
-                resumed=self._halts(roles, to).count(entry.version),
+                resumed=contents.halts(to).count(entry.version),
             )
-            return self._offer(roles, target, entry, Act("promote", self.collection, to))
+            return self._offer(contents, target, entry, Act("promote", self.collection, to))
 
     def rollback(self, channel: str, to_version: int | None = None) -> Entry:
         """Make an older version the newest on offer again, by newer metadata, and return its entry.
@@ -233,11 +225,11 @@ class Repository:
         It is offered to every device that its rule and variants take. `to_version`: the one before the
         current unless given. Raises `RepositoryError`.
         """
-        with self._change() as roles:
-            index = self._index(roles, check_channel(channel))
+        with self._change() as contents:
+            index = contents.index(check_channel(channel))
             if index.current is None:
                 raise RepositoryError(f"{channel} has no version yet")
-            history = self._history(roles, channel)
+            history = contents.history(channel)
             now = index.current.version
             entry = history.before(now) if to_version is None else history.find(to_version)
             if entry is None:
@@ -251,14 +243,14 @@ class Repository:
                     hint="to go forward: `coremlops release publish --again` or `promote --version`",
                 )
             if entry.version == now:
-                self._renew(roles, all_due=False)
+                self._renew(contents.roles, all_due=False)
                 return index.current
-            roles.require_keys([channel_role(self.collection, channel), "snapshot", "timestamp"])
-            self._check_whole(roles, entry)
+            contents.roles.require_keys([channel_role(self.collection, channel), "snapshot", "timestamp"])
+            contents.check_whole(entry)
             entry = replace(
-                entry, rollout=None, start=None, resumed=self._halts(roles, channel).count(entry.version)
+                entry, rollout=None, start=None, resumed=contents.halts(channel).count(entry.version)
             )
-            return self._offer(roles, index, entry, Act("rollback", self.collection, channel))
+            return self._offer(contents, index, entry, Act("rollback", self.collection, channel))
 
     def rollout(
         self, channel: str, basis_points: int, version: int | None = None, *, lower: bool = False
@@ -268,8 +260,8 @@ class Repository:
         `version`: the current one unless given. Raises `RepositoryError`, for a smaller share unless `lower`
         says that it is meant.
         """
-        with self._change() as roles:
-            index = self._index(roles, check_channel(channel))
+        with self._change() as contents:
+            index = contents.index(check_channel(channel))
             entry = self._offered(index, version)
             before = ALL if entry.rollout is None else entry.rollout.basis_points
             if basis_points < before and not lower:
@@ -278,31 +270,31 @@ class Repository:
                     hint="--lower takes it from some of them, which go back to the version before",
                 )
             salt = entry.rollout.salt if entry.rollout is not None else new_salt()
-            halts = self._halts(roles, channel)
+            halts = contents.halts(channel)
             changed = replace(
                 entry,
                 rollout=None if basis_points >= ALL else Rollout(basis_points, salt),
                 resumed=halts.count(entry.version),
             )
             if changed == entry:
-                self._renew(roles, all_due=False)
+                self._renew(contents.roles, all_due=False)
                 return entry
             act = Act("rollout", self.collection, channel, entry.version, {"basis_points": basis_points})
-            return self._offer(roles, index, changed, act, keep=True)
+            return self._offer(contents, index, changed, act, keep=True)
 
     def halt(self, channel: str, version: int | None = None) -> Entry:
         """Let no further device take a version; those that run it keep it. Needs the halt key alone, with
         those of snapshot and timestamp. Returns its entry. Raises `RepositoryError`."""
-        with self._change() as roles:
-            entry = self._offered(self._index(roles, check_channel(channel)), version)
-            halts = self._halts(roles, channel)
+        with self._change() as contents:
+            entry = self._offered(contents.index(check_channel(channel)), version)
+            halts = contents.halts(channel)
             if halts.halted(entry):
-                self._renew(roles, all_due=False)
+                self._renew(contents.roles, all_due=False)
                 return entry
             role = halt_role(self.collection)
-            roles.require_keys([role, "snapshot", "timestamp"])
-            self._write(roles, role, halt_path(self.collection, channel), halts.halting(entry).to_bytes())
-            roles.commit([role], Act("halt", self.collection, channel, entry.version))
+            contents.roles.require_keys([role, "snapshot", "timestamp"])
+            contents.put_halts(halts.halting(entry))
+            contents.roles.commit([role], Act("halt", self.collection, channel, entry.version))
             return entry
 
     def pending(self) -> tuple[Review, ...]:
@@ -328,7 +320,8 @@ class Repository:
         Raises `PendingError` while it wants more, `RepositoryError` for a change that is stale or that nobody
         may sign, and when no key that it waits for is here.
         """
-        with self._change() as roles:
+        with self._change() as contents:
+            roles = contents.roles
             retire_untrusted(roles, self.keys)  # of a rotation that another machine committed
             change = load(self.folder, change_id)
             check(roles, change, expiry=roles.expiry, now=self.clock())
@@ -351,8 +344,8 @@ class Repository:
         Raises `PendingError` when the change waits for signatures from elsewhere, `RepositoryError` when it
         cannot be.
         """
-        with self._change() as roles:
-            made = rotate(roles, self.keys, rotation)
+        with self._change() as contents:
+            made = rotate(contents.roles, self.keys, rotation)
         return Rotated(made, retire_untrusted(self._roles(), self.keys))
 
     def drop(self, change_id: str) -> None:
@@ -366,24 +359,24 @@ class Repository:
         `names`: of roles that are signed anew, due or not, root too; raises `RepositoryError` when a key is
         missing, `PendingError` when too few are here.
         """
-        with self._change() as roles:
+        with self._change() as contents:
             if not names:
-                return self._renew(roles, all_due=True)
-            roles.renew(names, Act("renew", self.collection, detail={"roles": list(names)}))
+                return self._renew(contents.roles, all_due=True)
+            contents.roles.renew(names, Act("renew", self.collection, detail={"roles": list(names)}))
             return tuple(names)
 
     def renew_online(self) -> tuple[str, ...]:
         """Sign snapshot and timestamp anew if they are due and their keys are here; return those roles."""
         if not any(each.due for each in self.status() if each.role in ("snapshot", "timestamp")):
             return ()
-        with self._change() as roles:
-            return self._renew(roles, all_due=False)
+        with self._change() as contents:
+            return self._renew(contents.roles, all_due=False)
 
     def published(self, channel: str, models: Sequence[str]) -> Entry | None:
         """The channel's newest or current version, if these are its models' digests."""
-        roles = self._roles()
-        index = self._index(roles, check_channel(channel))
-        latest = self._history(roles, channel).find(index.last_version) if index.last_version else None
+        contents = self._contents()
+        index = contents.index(check_channel(channel))
+        latest = contents.history(channel).find(index.last_version) if index.last_version else None
         return next((each for each in (latest, index.current) if each and each.models == tuple(models)), None)
 
     def require_keys(self, channel: str) -> None:
@@ -392,20 +385,20 @@ class Repository:
 
     def index(self, channel: str) -> Index:
         """A channel as it stands."""
-        return self._index(self._roles(), check_channel(channel))
+        return self._contents().index(check_channel(channel))
 
     def history(self, channel: str) -> History:
         """Every version that a channel had."""
-        return self._history(self._roles(), check_channel(channel))
+        return self._contents().history(check_channel(channel))
 
     def halts(self, channel: str) -> Halts:
         """What is halted in a channel."""
-        return self._halts(self._roles(), check_channel(channel))
+        return self._contents().halts(check_channel(channel))
 
     def list(self) -> tuple[Index, ...]:
         """Both channels as they stand."""
-        roles = self._roles()
-        return tuple(self._index(roles, channel) for channel in CHANNELS)
+        contents = self._contents()
+        return tuple(contents.index(channel) for channel in CHANNELS)
 
     def status(self) -> tuple[RoleStatus, ...]:
         """Every role with its version and its end, in the order of trust."""
@@ -414,7 +407,7 @@ class Repository:
     def manifest(self, entry: Entry, variant: str | None = None) -> Manifest:
         """The manifest of a version's first variant, or of a named one."""
         chosen = entry.variants[0] if variant is None else entry.variant(variant)
-        return self._manifest(Members(self._roles(), self.collection), entry, chosen)
+        return self._contents().manifest(entry, chosen)
 
     def audit(self) -> int:
         """How many lines the audit log has, when it is whole. Raises `RepositoryError`."""
@@ -426,18 +419,17 @@ class Repository:
         """The newest root: what a device is given to start from."""
         return self.folder / "metadata" / f"{self._roles().root.signed.version}.root.json"
 
-    @property
-    def _targets(self) -> Path:
-        return self.folder / "targets"
-
     def _roles(self) -> Roles:
         roles = Roles(self.folder, self.keys, clock=self.clock, expiry=self.expiry)
         roles.clock_checked = self.clock_checked
         return roles
 
+    def _contents(self) -> Contents:
+        return Contents(self._roles(), self.folder, self.collection)
+
     @contextlib.contextmanager
-    def _change(self) -> Iterator[Roles]:
-        """The committed roles, while no other publisher changes them."""
+    def _change(self) -> Iterator[Contents]:
+        """The committed contents, while no other publisher changes them."""
         with _disk(f"{self.folder} cannot be changed"), contextlib.ExitStack() as stack:
             try:
                 stack.enter_context(exclusive_lock(self.folder / ".lock", wait_s=self.lock_wait_s))
@@ -448,32 +440,11 @@ class Repository:
             for pattern in ("metadata/.*", f"targets/{self.collection}/*/.*"):
                 for leftover in self.folder.glob(f"{pattern}{TEMPORARY_SUFFIX}"):
                     leftover.unlink(missing_ok=True)
-            roles = self._roles()
-            roles.log.repair(roles.timestamp.signed.version)
-            if roles.resume():
-                roles = self._roles()
-            yield roles
-
-    def _document(self, roles: Roles, role: str, path: str) -> bytes:
-        target = roles.targets(role).signed.targets.get(path)
-        if target is None:
-            raise RepositoryError(f"{self.folder} has no {path}")
-        return read_target(self._targets, target)
-
-    def _index(self, roles: Roles, channel: str) -> Index:
-        name = self.collection
-        data = self._document(roles, channel_role(name, channel), index_path(name, channel))
-        return Index.from_bytes(data, collection=name, channel=channel)
-
-    def _history(self, roles: Roles, channel: str) -> History:
-        name = self.collection
-        data = self._document(roles, channel_role(name, channel), history_path(name, channel))
-        return History.from_bytes(data, collection=name, channel=channel)
-
-    def _halts(self, roles: Roles, channel: str) -> Halts:
-        name = self.collection
-        data = self._document(roles, halt_role(name), halt_path(name, channel))
-        return Halts.from_bytes(data, collection=name, channel=channel)
+            contents = self._contents()
+            contents.roles.log.repair(contents.roles.timestamp.signed.version)
+            if contents.roles.resume():
+                contents = self._contents()
+            yield contents
 
     def _offered(self, index: Index, version: int | None) -> Entry:
         """The current entry, or the one on offer with this version."""
@@ -483,40 +454,9 @@ class Repository:
             raise RepositoryError(f"{index.channel} has {what}", hint="see `coremlops release list`")
         return entry
 
-    def _manifest(self, members: Members, entry: Entry, variant: Variant) -> Manifest:
-        target = members.get(member_path(self.collection, variant.manifest))
-        if target is None:
-            raise RepositoryError(
-                f"version {entry.version}, {variant.name}, has no manifest in {self.folder}"
-            )
-        return Manifest.from_bytes(read_target(self._targets, target))
-
-    def _check_whole(self, roles: Roles, entry: Entry) -> None:
-        """Raise `RepositoryError` unless a version's manifests are its own and all its files are here.
-
-        Whoever signs a channel's index vouches for what it names; another key may have written the entry.
-        """
-        members = Members(roles, self.collection)
-        for variant in entry.variants:
-            manifest = self._manifest(members, entry, variant)
-            named = (manifest.collection, manifest.version, manifest.variant, manifest.model)
-            if named != (self.collection, entry.version, variant.name, variant.model):
-                raise RepositoryError(
-                    f"the manifest of version {entry.version}, {variant.name} ({variant.model[:12]}), is of "
-                    f"{named[0]} version {named[1]}, {named[2]} ({named[3][:12]})"
-                )
-            for member in manifest.members:
-                path = member_path(self.collection, member.sha256)
-                file = self._targets / file_of(path, member.sha256)
-                if not (members.get(path) and file.is_file() and file.stat().st_size == member.length):
-                    raise RepositoryError(
-                        f"version {entry.version}: {member.path} is not whole in the repository: {file}",
-                        hint="publish that model again, or restore the repository's files",
-                    )
-
     def _known(
         self,
-        roles: Roles,
+        contents: Contents,
         index: Index,
         digests: Sequence[str],
         payloads: Sequence[Payload],
@@ -524,11 +464,10 @@ class Repository:
         again: bool,
     ) -> Entry | None:
         """The entry that has these models already, if publishing them would say nothing new."""
-        latest = self._history(roles, index.channel).find(index.last_version) if index.last_version else None
+        latest = contents.history(index.channel).find(index.last_version) if index.last_version else None
         if latest is not None and latest.models == tuple(digests):
-            members = Members(roles, self.collection)
             same = all(
-                self._manifest(members, latest, variant).members == payload.members
+                contents.manifest(latest, variant).members == payload.members
                 for variant, payload in zip(latest.variants, payloads, strict=True)
             )
             return latest if not again or same else None
@@ -537,46 +476,18 @@ class Repository:
             return current
         return None
 
-    def _store(self, members: Members, manifest: Manifest, payload: Payload) -> str:
-        """Put a variant's files and its manifest in place, and name them as targets; the manifest's
-        SHA-256."""
-        data = manifest.to_bytes()
-        Manifest.from_bytes(data, most_bytes=self.most_bytes)
-        for member, source in zip(payload.members, payload.sources, strict=True):
-            path = member_path(self.collection, member.sha256)
-            store_member(source, member, self._targets / file_of(path, member.sha256))
-            members.put(TargetFile(member.length, {"sha256": member.sha256}, path))
-        sha256 = sha256_bytes(data)
-        target, file = as_target(member_path(self.collection, sha256), data)
-        write_atomic(self._targets / file, data)
-        members.put(target)
-        return sha256
-
     def _offer(
-        self,
-        roles: Roles,
-        index: Index,
-        entry: Entry,
-        act: Act,
-        members: Iterable[str] = (),
-        *,
-        keep: bool = False,
+        self, contents: Contents, index: Index, entry: Entry, act: Act, *, keep: bool = False
     ) -> Entry:
         """Put an entry on offer, or with `keep` in place of the one of its version, and commit."""
         role = channel_role(self.collection, index.channel)
         after = index.replacing(entry) if keep else index.offering(entry)
-        history = self._history(roles, index.channel).having(entry)
-        self._write(roles, role, index_path(self.collection, index.channel), after.to_bytes())
-        self._write(roles, role, history_path(self.collection, index.channel), history.to_bytes())
+        contents.put_index(after, contents.history(index.channel).having(entry))
         detail = dict(act.detail) | {"manifests": [each.manifest for each in entry.variants]}
-        roles.commit([*members, role], replace(act, version=entry.version, detail=detail))
+        contents.roles.commit(
+            [*contents.members.changed, role], replace(act, version=entry.version, detail=detail)
+        )
         return entry
-
-    def _write(self, roles: Roles, role: str, path: str, data: bytes) -> None:
-        """Write a document and name it in its role; nothing is seen before the commit."""
-        target, file = as_target(path, data)
-        write_atomic(self._targets / file, data)
-        roles.targets(role).signed.targets[path] = target
 
     def _renew(self, roles: Roles, *, all_due: bool) -> tuple[str, ...]:
         """Sign anew what is due; without `all_due` only if snapshot or timestamp are. No key is no error."""

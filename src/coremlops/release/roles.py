@@ -19,7 +19,7 @@ from tuf.api.metadata import Key, Metadata, MetaFile, Root, Snapshot, T, Targets
 
 from coremlops.collection import CHANNELS, channel_role, document, halt_role, members_role
 from coremlops.errors import RepositoryError
-from coremlops.files import write_atomic
+from coremlops.files import sync_folder, write_atomic
 from coremlops.release.audit import FILE, Act, Log, actor
 from coremlops.release.change import Change, Lack, drop, left_pending, load, pending_ids, save
 from coremlops.release.delegation import check_delegations
@@ -36,6 +36,7 @@ from coremlops.release.signing import (
     sign,
     verify,
 )
+from coremlops.release.targets import write_served
 
 U = TypeVar("U", Root, Timestamp, Snapshot, Targets)
 _ROOT_FILE = re.compile(r"([1-9][0-9]{0,8})\.root\.json")
@@ -78,6 +79,7 @@ class Roles:
         self.expiry = expiry
         self._targets: dict[str, Metadata[Targets]] = {}
         self._over: dict[str, Metadata[Targets]] = {}  # roles of the change that is being made
+        self.written: set[Path] = set()  # folders of targets whose new names a commit makes durable
         self.root: Metadata[Root] = self._read_root()
         self._newest = self.root  # that change's last
         self.timestamp: Metadata[Timestamp] = self._read("timestamp.json", Timestamp, "timestamp")
@@ -195,6 +197,8 @@ class Roles:
         self.check_time(change)
         self.sign(change)
         lacks = self.lacks(change)
+        for folder in self.written:
+            sync_folder(folder)
         if lacks or len(change.roots) > 1:
             save(self.folder, change)
         if lacks:
@@ -310,7 +314,8 @@ class Roles:
         self.timestamp.signed.snapshot_meta = MetaFile(self.snapshot.signed.version)
         timestamp = self._sign(self.timestamp, "timestamp")
         for file, data in files:
-            write_atomic(self._metadata / file, data)
+            write_served(self._metadata / file, data)
+        sync_folder(self._metadata)
         self._log(change)
         write_atomic(self._metadata / "timestamp.json", timestamp)
         for root in after:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
 import os
 from pathlib import Path
@@ -12,8 +13,9 @@ from tuf.api.metadata import TargetFile
 from coremlops.collection import Member
 from coremlops.digest import sha256_bytes, sha256_file
 from coremlops.errors import RepositoryError
-from coremlops.files import TEMPORARY_SUFFIX, sync_folder
+from coremlops.files import TEMPORARY_SUFFIX, write_atomic
 
+GZIP_FROM_BYTES = 1024
 _PIECE_BYTES = 1 << 20
 
 
@@ -42,8 +44,24 @@ def read_target(folder: Path, target: TargetFile) -> bytes:
     return data
 
 
+def write_served(path: Path, data: bytes, *, packed: bool = True) -> None:
+    """Write a file that devices fetch, with its gzip beside it when it is `packed` and larger than 1 KB; the
+    names become durable with the caller's `sync_folder`.
+
+    Never `timestamp.json`: the two files do not change in one step, so both must have a name of their own for
+    each content.
+    """
+    beside = path.with_name(f"{path.name}.gz")
+    if packed and len(data) > GZIP_FROM_BYTES:
+        write_atomic(beside, gzip.compress(data, 9, mtime=0), lasting=False)
+    else:
+        beside.unlink(missing_ok=True)  # a crash's, under the same name
+    write_atomic(path, data, lasting=False)
+
+
 def store_member(source: Path, member: Member, destination: Path) -> bool:
-    """Put a member's file in place, whole or not at all; False when it is there already.
+    """Put a member's file in place, whole or not at all; False when it is there already. Its name becomes
+    durable with the caller's `sync_folder`.
 
     Raises `RepositoryError` when the source no longer has the content that was measured.
     """
@@ -67,5 +85,4 @@ def store_member(source: Path, member: Member, destination: Path) -> bool:
         with contextlib.suppress(OSError):
             temporary.unlink()
         raise
-    sync_folder(destination.parent)
     return True
