@@ -94,7 +94,7 @@ def check(model: Path, golden: Path, *, precision: str = "typed", engine: str = 
                 times.append(took_s)
     except InputError as error:
         raise GoldenError(f"the set's inputs do not fit the model: {error.message}") from None
-    findings = judge(promised, answers)
+    findings = _findings(promised, answers)
     wrong = next((finding for finding in findings.values() if finding.reason), None)
     return Judgement(
         model=digest,
@@ -127,8 +127,19 @@ class Finding:
     reason: str = ""
 
 
-def judge(promised: GoldenSet, answers: Sequence[Sequence[Observed]]) -> dict[str, Finding]:
-    """Compare answers to a set, output by output."""
+def judge(promised: GoldenSet, answers: Sequence[Sequence[Mapping[str, Any]]]) -> dict[str, Finding]:
+    """Compare answers, example by example and call by call, to a set, output by output."""
+    pairs = zip(promised.examples, answers, strict=True)
+    return _findings(
+        promised,
+        [
+            [observe(call.outputs, given) for call, given in zip(calls, found, strict=True)]
+            for calls, found in pairs
+        ],
+    )
+
+
+def _findings(promised: GoldenSet, answers: Sequence[Sequence[Observed]]) -> dict[str, Finding]:
     return {limit.name: _finding(limit, promised, answers) for limit in promised.limits}
 
 
