@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from securesystemslib.signer import CryptoSigner, Key
@@ -14,8 +16,12 @@ from tuf.api.metadata import DelegatedRole, Delegations, Metadata, Root, TargetF
 from coremlops.errors import PendingError, RepositoryError
 from coremlops.release import Repository
 from coremlops.release.change import Change, load, named_files, save
+from coremlops.release.expiry import Expiry
 from coremlops.release.keys import KeyPlan
+from coremlops.release.review import review
+from coremlops.release.roles import Roles
 from coremlops.release.rotation import Rotation
+from coremlops.release.screen import check
 from coremlops.release.terms import Form
 from tests.release.conftest import Clock
 
@@ -56,6 +62,27 @@ def test_it_can_be_signed(waiting: Repository) -> None:
     assert "faces-release: changed faces/release/index.json: offers version 1" in review.differences
     assert waiting.sign(review.id).id == review.id
     assert waiting.pending() == ()
+
+
+def test_a_publish_that_splits_the_members_into_bins_waits_and_is_committed(
+    tmp_path: Path, config: Path, models: Models, golden: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("coremlops.release.members.FLAT", 3)
+    made = Repository.init(tmp_path / "repository", plan=KeyPlan({"staging": 2}))
+    second = made.keys.folder / "online" / "staging-2.pem"
+    second.rename(tmp_path / "second.pem")
+    with pytest.raises(PendingError) as caught:
+        Repository.open(made.folder).publish([Form(models[0], golden)])
+    assert Repository.open(made.folder).index("staging").current is None
+    (tmp_path / "second.pem").rename(second)
+    repository = Repository.open(made.folder)
+    assert repository.pending()[0].refused == ""
+    assert any(each.startswith("its bins: a new key ") for each in repository.pending()[0].differences)
+    repository.sign(caught.value.change)
+    entry = Repository.open(made.folder).index("staging").current
+    assert entry is not None
+    assert Repository.open(made.folder).manifest(entry).version == 1
+    assert len(list((made.folder / "metadata").glob("1.faces-members*-*.json"))) >= 2
 
 
 def test_the_files_that_it_names_are_not_to_be_collected(waiting: Repository) -> None:
@@ -207,6 +234,25 @@ def test_roots_that_hide_what_they_trust_are_not_signed(
     assert said.replace("\\", "") in rotating.pending()[0].refused
 
 
+@pytest.mark.parametrize("how", ["another path", "no role"])
+def test_paths_do_not_change_hands_by_a_pending_change(repository: Repository, how: str) -> None:
+    repository.keys.path("timestamp").unlink()
+    with pytest.raises(PendingError) as caught:
+        Repository.open(repository.folder, clock=repository.clock).rotate(Rotation(("halt",)))
+    change = load(repository.folder, caught.value.change)
+    delegations = change.roles["targets"].signed.delegations
+    assert delegations is not None
+    assert delegations.roles is not None
+    if how == "no role":
+        del delegations.roles["faces-release"]
+    else:
+        delegations.roles["faces-halt"].paths = ["faces/halted/*"]
+    change.roles["targets"].sign(repository.keys.signers("targets")[0])
+    save(repository.folder, change)
+    with pytest.raises(RepositoryError, match="no command changes which role names which paths"):
+        repository.sign(change.id)
+
+
 def test_the_rotation_itself_is_signed(rotating: Repository) -> None:
     rotating.sign(rotating.waiting()[0])
     assert len(list((rotating.folder / "metadata").glob("*.root.json"))) == 3
@@ -242,3 +288,57 @@ def test_what_a_terminal_would_obey_is_not_shown(waiting: Repository) -> None:
     change.actor = "root\x1b[2K\rgood\u202e"
     save(waiting.folder, change)
     assert waiting.pending()[0].actor == "root\ufffd[2K\ufffdgood\ufffd"
+
+
+def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
+    yield path
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, each in items:
+        yield from _places(each, (*path, key))
+
+
+@pytest.mark.parametrize("part", ["file", "root", "role"])
+def test_no_altered_change_leads_to_anything_but_our_error(repository: Repository, part: str) -> None:
+    """Every value of a pending change, replaced by others of every type: refused, or harmless."""
+    repository.keys.path("snapshot").unlink()
+    with pytest.raises(PendingError) as caught:
+        Repository.open(repository.folder, clock=repository.clock).rotate(Rotation(("targets", "release")))
+    path = repository.folder / "pending" / f"{caught.value.change}.json"
+    whole = json.loads(path.read_text())
+    parts = {
+        "file": whole,
+        "root": json.loads(whole["roots"][1]),
+        "role": json.loads(whole["roles"]["targets"]),
+    }
+    before = sorted(each.name for each in (repository.folder / "metadata").iterdir())
+    for place in list(_places(parts[part]))[1:]:
+        value: Any
+        for value in (None, True, -1, 1.5, "", "\u202ex", "2026-13-01T00:00:00Z", [], {}, [{}], {"a": 1}):
+            altered = copy.deepcopy(parts[part])
+            target = altered
+            for key in place[:-1]:
+                target = target[key]
+            target[place[-1]] = value
+            if part == "root":
+                altered = whole | {"roots": [whole["roots"][0], json.dumps(altered)]}
+            elif part == "role":
+                altered = whole | {"roles": whole["roles"] | {"targets": json.dumps(altered)}}
+            roles = Roles(repository.folder, repository.keys, clock=repository.clock, expiry=Expiry())
+            try:
+                change = Change.from_bytes(json.dumps(altered).encode(), "x.json")
+                review(roles, change, expiry=Expiry(), now=repository.clock())
+                check(roles, change, expiry=Expiry(), now=repository.clock())
+                roles.sign(change)
+                roles.lacks(change)
+            except RepositoryError:
+                continue
+    assert sorted(each.name for each in (repository.folder / "metadata").iterdir()) == before
+
+
+def test_metadata_with_a_number_that_cannot_be_signed_is_our_error(repository: Repository) -> None:
+    path = repository.folder / "metadata" / "timestamp.json"
+    value = json.loads(path.read_text())
+    value["signed"]["x"] = 1.5
+    path.write_text(json.dumps(value))
+    with pytest.raises(RepositoryError, match="timestamp: not signed by the key that it should be"):
+        repository.status()

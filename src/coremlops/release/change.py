@@ -16,7 +16,7 @@ from typing import Any
 
 from tuf.api.exceptions import RepositoryError as TufError
 from tuf.api.metadata import Metadata, Root, Targets
-from tuf.api.serialization import DeserializationError
+from tuf.api.serialization import DeserializationError, SerializationError
 
 from coremlops.collection import document
 from coremlops.collection.document import Fields
@@ -183,8 +183,9 @@ def _mapping(fields: Fields, key: str) -> dict[str, Any]:
 
 def _metadata(value: object, kind: type[Any], what: str) -> Metadata[Any]:
     try:
-        metadata: Metadata[Any] = Metadata.from_bytes(str(value).encode())
-    except (DeserializationError, TufError, RecursionError) as error:
+        metadata: Metadata[Any] = Metadata.from_bytes(str(value).encode(errors="replace"))
+        metadata.signed_bytes  # noqa: B018 - a number that cannot be signed is found now, not later
+    except (DeserializationError, SerializationError, TufError, RecursionError) as error:
         raise RepositoryError(f"{what}: no TUF metadata: {error!s:.200}") from None
     if not isinstance(metadata.signed, kind):
         raise RepositoryError(f"{what}: expected {kind.__name__}, got {type(metadata.signed).__name__}")

@@ -53,6 +53,8 @@ def check(roles: Roles, change: Change, *, expiry: Expiry, now: datetime) -> Non
             raise RepositoryError(f"change {change.id}: no command changes a role {role!r:.80}")
         _check_end(role, metadata, expiry, now)
         check_delegations(role, metadata.signed)
+        if role == "targets" and _paths(metadata.signed) != _paths(roles.targets("targets").signed):
+            raise RepositoryError(f"change {change.id}: no command changes which role names which paths")
         below = metadata.signed.delegations
         if below is not None:
             named: dict[str, Role] = dict(below.roles or {})
@@ -64,6 +66,12 @@ def check(roles: Roles, change: Change, *, expiry: Expiry, now: datetime) -> Non
         _check_files(roles, role, metadata.signed, is_new=not change.base[role])
     if not any(_vouched(roles, change)):
         raise RepositoryError(f"change {change.id} has no signature of a key that is trusted now")
+
+
+def _paths(targets: Targets) -> dict[str, list[str]]:
+    delegations = targets.delegations
+    roles = (delegations.roles or {}) if delegations is not None else {}
+    return {name: list(role.paths or ()) for name, role in roles.items()}
 
 
 def _check_bridge(change: Change, before: Root) -> None:

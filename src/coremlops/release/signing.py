@@ -23,7 +23,7 @@ from tuf.api.metadata import (
     Targets,
     Timestamp,
 )
-from tuf.api.serialization import DeserializationError
+from tuf.api.serialization import DeserializationError, SerializationError
 
 from coremlops.collection import (
     CHANNELS,
@@ -116,7 +116,7 @@ def verify(delegator: Root | Targets, role: str, metadata: Metadata[Any]) -> Non
     """Raise `RepositoryError` unless `delegator`'s keys for `role` signed this metadata."""
     try:
         delegator.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
-    except (TufError, ValueError) as error:
+    except (TufError, SerializationError, ValueError) as error:
         raise RepositoryError(f"{role}: not signed by the key that it should be: {error!s:.200}") from None
 
 
