@@ -57,7 +57,7 @@ def test_errors_are_short_and_say_what_to_do(model: Path, capsys: pytest.Capture
     for words, code, expected in (
         (["make", "one.mlpackage", "empty", "--out", "set"], 1, "at least one picture or .npz expected"),
         (["make", "one.mlpackage", "nowhere", "--out", "set"], 1, "nothing there"),
-        (["make", "one.mlpackage", "pictures", "--out", "set", "--max-bytes", "0"], 1, "1 to 64 examples"),
+        (["make", "one.mlpackage", "pictures", "--out", "set", "--max-bytes", "0"], 1, "1 to 32 examples"),
         (["check", "one.mlpackage", "empty"], 1, "golden.json: a file expected, got none"),
         (["widen", "empty", "--out", "x", "--factor", "1", "--reason", "x"], 2, "a factor above 1"),
     ):

@@ -68,6 +68,18 @@ def test_publish_makes_the_golden_set_by_executing_the_model(
     assert releases.publish(model, pictures, where).action == "present"
 
 
+def test_what_a_person_should_know_of_the_set_is_in_the_receipt(
+    where: Shipping, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = write_model(tmp_path / "one.mlpackage")
+    assert releases.publish(model, pictures, where).notes == ()
+    monkeypatch.setattr(
+        "coremlops.golden.making.make.__kwdefaults__", {"max_bytes": 1, "max_examples": 8, "function": None}
+    )
+    found = releases.publish(write_model(tmp_path / "two.mlpackage", gain=0.03), pictures, where)
+    assert found.to_json()["notes"] == ("1 of 3 inputs fit into 1 bytes",)
+
+
 def test_publish_takes_a_golden_set_as_it_is(where: Shipping, pictures: Path, tmp_path: Path) -> None:
     model = write_model(tmp_path / "one.mlpackage")
     golden.make(model, pictures, tmp_path / "golden")

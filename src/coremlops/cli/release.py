@@ -188,6 +188,8 @@ def _where(args: argparse.Namespace) -> Shipping:
 def _report(args: argparse.Namespace, receipt: Receipt) -> int:
     if receipt.warning:
         print(f"warning: {receipt.warning}", file=sys.stderr)
+    for note in receipt.notes:
+        print(f"note: golden set: {note}", file=sys.stderr)
     if args.json:
         print(json.dumps(receipt.to_json()))
         return 0

@@ -18,8 +18,8 @@ from coremlops.golden.document import (
     DEFAULT_BYTES,
     DEFAULT_EXAMPLES,
     FILE,
-    MAX_CALLS,
     MAX_DOCUMENT_BYTES,
+    MAX_EXAMPLES,
     MAX_SET_BYTES,
     Call,
     GoldenSet,
@@ -81,9 +81,9 @@ def make(
     whose outputs are too unlike between numeric modes to be judged; InputError where they do not fit it.
     """
     check_inputs(inputs)
-    if not 1 <= max_examples <= MAX_CALLS or not 0 < max_bytes <= MAX_SET_BYTES:
+    if not 1 <= max_examples <= MAX_EXAMPLES or not 0 < max_bytes <= MAX_SET_BYTES:
         raise DataError(
-            f"1 to {MAX_CALLS} examples in at most {MAX_SET_BYTES} bytes expected, "
+            f"1 to {MAX_EXAMPLES} examples in at most {MAX_SET_BYTES} bytes expected, "
             f"got {max_examples} in {max_bytes}"
         )
     if out.is_symlink() or (out.exists() and not is_ours(out)):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -46,6 +46,7 @@ class Receipt:
     its first variant.
     `current`: the version that devices get; another one after a rollback. `alias`: whether MLflow's alias of
     the channel's name is at `current`; `warning` says why not, when there is an MLflow to mirror to.
+    `notes`: what a person should know of the golden set that was made.
     """
 
     action: str
@@ -58,6 +59,7 @@ class Receipt:
     rolled_back: bool
     alias: bool
     warning: str = ""
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The JSON object of `receipt.json` and `--json`."""
@@ -108,11 +110,12 @@ def publish(
 
     with tempfile.TemporaryDirectory(prefix="coremlops-golden-") as scratch:
         made = Path(scratch) / "golden"
+        notes: tuple[str, ...] = ()
         if (golden / "golden.json").is_file():
             _copy_named(golden, made, digest)
         else:
             check_publishable(golden)
-            make(model, golden, made)
+            notes = make(model, golden, made).notes
         judged = judge(model, made)  # a set that the model does not answer would make every device refuse it
         if not judged.ok:
             raise GoldenError(judged.reason)
@@ -120,7 +123,7 @@ def publish(
         form = Form(model, made, requires=requirements(ModelAsset.open(model).description))
         entry = repository.publish([form], channel, terms=terms, again=again, detail=_decisions(made))
     after = repository.index(channel)
-    return _receipt("present" if before == after else "done", after, entry, where)
+    return replace(_receipt("present" if before == after else "done", after, entry, where), notes=notes)
 
 
 def check(golden: Path | None, where: Shipping, channel: str) -> None:

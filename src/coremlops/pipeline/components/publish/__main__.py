@@ -41,6 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     if receipt.warning:
         print(f"warning: {receipt.warning}", file=sys.stderr)
+    for note in receipt.notes:
+        print(f"note: golden set: {note}", file=sys.stderr)
     args.downstream.mkdir(parents=True, exist_ok=True)
     (args.downstream / "receipt.json").write_text(json.dumps(receipt.to_json(), indent=2) + "\n", "utf-8")
     verb = "is now" if receipt.action == "done" else "was already"

@@ -64,6 +64,7 @@ def present(inputs: Mapping[str, Path], params: Mapping[str, str], project: Path
         "rolled_back": index.rolled_back,
         "alias": alias,
         "warning": "",
+        "notes": [],
     }
 
 
