@@ -60,6 +60,9 @@ class Machines:
             if path.is_file() and path.parent.name == "metadata"
         }
 
+    def waiting(self) -> set[str]:
+        return {path.stem for path in (self.repository / "pending").iterdir()}
+
     def pending(self) -> str:
         found = re.search(r"left pending as ([0-9a-f]{12})", self.err)
         assert found, self.err
@@ -119,10 +122,23 @@ def test_what_lacks_a_signature_waits_until_another_machine_gives_it(machines: M
 
 def test_the_same_key_twice_is_one_signature(machines: Machines) -> None:
     machines("first", "release", "promote", code=3)
-    change = machines.pending()
+    again = machines.json("first", "release", "promote", code=3)
+    assert again["action"] == "pending"
+    change = again["change"]
+    assert machines.waiting() == {change}, "asked for again: the same, not another"
+    machines("first", "release", "promote", "--version", "1", code=3)
+    assert len(machines.waiting()) == 2
     machines("first", "repo", "sign", change, code=1)
     assert "waits for a release key, and none that has not signed is here" in machines.err
     assert released(machines) is None
+
+
+def test_a_change_that_somebody_else_signed_is_not_replaced(machines: Machines) -> None:
+    machines("first", "release", "promote", code=3)
+    change = machines.pending()
+    machines("second", "repo", "sign", change, code=3)
+    machines("first", "release", "promote", code=3)
+    assert change in machines.waiting()
 
 
 def test_a_change_that_another_commit_overtook_is_refused(machines: Machines) -> None:

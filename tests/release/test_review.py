@@ -85,6 +85,18 @@ def test_a_publish_that_splits_the_members_into_bins_waits_and_is_committed(
     assert len(list((made.folder / "metadata").glob("1.faces-members*-*.json"))) >= 2
 
 
+def test_a_change_that_is_left_again_keeps_its_signatures(waiting: Repository) -> None:
+    """Nothing has moved, the clock included: it is the same change."""
+    change = load(waiting.folder, waiting.waiting()[0])
+    for signer in waiting.keys.signers("release"):
+        change.roles["faces-release"].sign(signer, append=True)
+    save(waiting.folder, change)
+    bare = load(waiting.folder, change.id)
+    bare.roles["faces-release"].signatures.clear()
+    save(waiting.folder, bare)
+    assert len(load(waiting.folder, change.id).roles["faces-release"].signatures) == 2
+
+
 def test_the_files_that_it_names_are_not_to_be_collected(waiting: Repository) -> None:
     (waiting.folder / "pending" / "0123456789ab.json").write_bytes(b"{")
     named = named_files(waiting.folder)

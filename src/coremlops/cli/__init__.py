@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from coremlops import __version__
-from coremlops.errors import CoremlopsError
+from coremlops.errors import CoremlopsError, PendingError
 
 # name -> (group, one line). The name is that of the module, with "-" for "_".
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -98,11 +98,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         hint = f"did you mean `coremlops {near[0]}`?" if near else "see `coremlops --help`"
         print(f"error: no command {head.command!r}; {hint}", file=sys.stderr)
         return 2
+    as_json = False
     try:
         args = parser_for(head.command).parse_args(arguments[1:])
+        as_json = getattr(args, "json", False) is True
         code: int = args.run(args)
         return code
     except CoremlopsError as error:
+        if as_json and isinstance(error, PendingError):
+            print(f'{{"action": "pending", "change": "{error.change}"}}')  # which is hex digits
         print(f"error: {error.message}", file=sys.stderr)
         if error.hint:
             print(f"  hint: {error.hint}", file=sys.stderr)

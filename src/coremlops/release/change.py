@@ -109,6 +109,24 @@ class Change:
         change.roles = {name: _metadata(each, Targets, what) for name, each in roles.items()}
         return change
 
+    def take_signatures(self, other: Change) -> None:
+        """Add the signatures of the same change, as it was left before."""
+        for ours, theirs in self._beside(other):
+            for keyid, signature in theirs.signatures.items():
+                ours.signatures.setdefault(keyid, signature)
+
+    def supersedes(self, other: Change) -> bool:
+        """Whether `other` does the same to the same, and nobody signed it who did not sign this."""
+        if (self.act, self.base) != (other.act, other.base) or self.roles.keys() != other.roles.keys():
+            return False
+        beside = self._beside(other)
+        return all(theirs.signatures.keys() <= ours.signatures.keys() for ours, theirs in beside)
+
+    def _beside(self, other: Change) -> list[tuple[Metadata[Any], Metadata[Any]]]:
+        ours: list[Metadata[Any]] = [*self.roots, *self.roles.values()]
+        theirs: list[Metadata[Any]] = [*other.roots, *(other.roles[name] for name in self.roles)]
+        return list(zip(ours, theirs, strict=False))
+
     def describe(self) -> str:
         """What it does, for one line: `promote 5 to release of faces`."""
         act = self.act
@@ -120,10 +138,23 @@ class Change:
 
 
 def save(folder: Path, change: Change) -> Path:
-    """Write a change's file into the repository `folder`, in place of one with fewer signatures."""
+    """Write a change's file into the repository `folder`, with the signatures that it had there.
+
+    The same asked for before, and signed by nobody else since, goes: a scheduler asks again and again.
+    """
     path = folder / FOLDER / f"{change.id}.json"
     path.parent.mkdir(exist_ok=True)
+    gone = []
+    for other_id in pending_ids(folder):
+        with contextlib.suppress(RepositoryError, OSError):
+            other = load(folder, other_id)
+            if other.id == change.id:
+                change.take_signatures(other)
+            elif change.supersedes(other):
+                gone.append(other.id)
     write_atomic(path, change.to_bytes())
+    for other_id in gone:
+        drop(folder, other_id)
     return path
 
 
