@@ -14,8 +14,10 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from tuf.api.exceptions import DownloadHTTPError
 
 from coremlops.client import Device, UpdateResult
+from coremlops.client.web import Web
 from coremlops.release import Repository
 from coremlops.release.expiry import utc_now
 from coremlops.release.terms import Form
@@ -320,6 +322,26 @@ def test_a_redirect_leads_to_no_file_of_the_device(world: World, tmp_path: Path,
     assert (result.outcome, result.version) == ("offline", 1)
     assert world.server.log[-1].status == 302
     world.assert_old_model_works()
+
+
+def test_endless_redirects(world: World) -> None:
+    world.publish_two()
+    world.server.redirect["timestamp.json"] = f"{world.server.url}/metadata/timestamp.json"
+    result = world.device.update()
+    assert (result.outcome, result.version) == ("offline", 1)
+    assert "too many redirects" in result.reason
+    assert len(world.server.log) < 10
+    world.assert_old_model_works()
+
+
+def test_a_name_with_a_slash_leads_to_no_other_folder(tmp_path: Path) -> None:
+    """A role called `../secret`, quoted in a file: URL."""
+    (tmp_path / "repository").mkdir()
+    (tmp_path / "secret.json").write_text("{}")
+    for quoted in ("..%2Fsecret.json", "..%2fsecret.json"):
+        with pytest.raises(DownloadHTTPError, match="no file can have this name") as caught:
+            Web().read(f"{(tmp_path / 'repository').as_uri()}/{quoted}")
+        assert caught.value.status_code == 404
 
 
 def test_a_manifest_that_names_another_digest(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -75,6 +75,7 @@ def test_a_key_counts_once(client: Client, repository: TufRepository, listed: in
     assert client.refresh() == 1
     assert "snapshot" not in client.trusted
     assert client.error.startswith("error: bad metadata")
+    assert client.trusted["root"] == (2 if listed == 1 else 1)
 
 
 def test_a_signature_twice_is_refused(client: Client, repository: TufRepository) -> None:
