@@ -94,7 +94,11 @@ def released(machines: Machines) -> int | None:
     return None if current is None else current.version
 
 
-def test_what_lacks_a_signature_waits_until_another_machine_gives_it(machines: Machines) -> None:
+def test_what_lacks_a_signature_waits_until_another_machine_gives_it(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    actor = "somebody who decides"
+    monkeypatch.setenv("COREMLOPS_ACTOR", actor)
     before = machines.files()
     machines("first", "release", "promote", code=3)
     assert "faces-release has 1 of 2 signatures" in machines.err
@@ -109,7 +113,9 @@ def test_what_lacks_a_signature_waits_until_another_machine_gives_it(machines: M
     # The second machine has no key of snapshot and timestamp: it signs, and the first commits.
     machines("second", "repo", "sign", change, code=3)
     assert "snapshot has 0 of 1 signatures" in machines.err
+    assert f"where further keys are (snapshot, timestamp): coremlops repo sign {change}" in machines.err
     assert machines.files() == before
+    monkeypatch.setenv("COREMLOPS_ACTOR", "the publisher")
     machines("first", "repo", "sign", change)
     assert released(machines) == 2
     assert json.loads(machines("first", "repo", "sign", "--json"))["pending"] == []
@@ -118,6 +124,7 @@ def test_what_lacks_a_signature_waits_until_another_machine_gives_it(machines: M
     assert repository.audit() == 3
     last = json.loads((machines.repository / "audit.jsonl").read_text().splitlines()[-1])["line"]
     assert len(last["keys"]["faces-release"]) == 2
+    assert (last["actor"], last["detail"]["asked_by"]) == ("the publisher", actor)
 
 
 def test_the_same_key_twice_is_one_signature(machines: Machines) -> None:
@@ -256,10 +263,12 @@ def test_an_offline_root_of_two_machines_gives_the_publisher_a_new_timestamp_key
     old = Repository.open(offline.repository, config=offline.folder / "first").keys.keyids("timestamp")[0]
     offline("first", "repo", "rotate", "timestamp", code=3)
     assert "root has 0 of 2 signatures" in offline.err
+    new = offline.err.split("new keys: timestamp ")[1].split()[0]
+    assert len(new) == 16
     change = offline.pending()
     listed = offline("vault", "repo", "sign")
     assert f"timestamp: no longer the key {old[:16]}" in listed
-    assert "timestamp: a new key " in listed
+    assert f"timestamp: a new key {new}" in listed
     offline("vault", "repo", "sign", change, code=3)
     assert "root has 1 of 2 signatures" in offline.err
     offline("vault2", "repo", "sign", change, code=3)

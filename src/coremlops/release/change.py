@@ -197,11 +197,12 @@ def drop(folder: Path, change_id: str) -> None:
 def left_pending(change: Change, lacks: tuple[Lack, ...]) -> PendingError:
     """What is said of a change that waits."""
     waits = ", ".join(f"{each.role} has {each.have} of {each.need} signatures" for each in lacks)
-    keys = " and ".join(dict.fromkeys(each.key for each in lacks))
+    keys = list(dict.fromkeys(each.key for each in lacks))
+    where = f"a further {keys[0]} key is" if len(keys) == 1 else f"further keys are ({', '.join(keys)})"
     return PendingError(
         f"left pending as {change.id}, devices see nothing of it: {waits}",
         change.id,
-        hint=f"where a further {keys} key is: coremlops repo sign {change.id}",
+        hint=f"where {where}: coremlops repo sign {change.id}",
     )
 
 

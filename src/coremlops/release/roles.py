@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -334,8 +334,11 @@ class Roles:
         versions = {name: each.signed.version for name, each in acting.items()}
         if change.roots:
             versions["root"] = change.roots[-1].signed.version
+        act, asked = change.act, change.actor
+        if asked != actor():
+            act = replace(act, detail=dict(act.detail) | {"asked_by": asked})
         self.log.append(
-            change.act,
+            act,
             at=self._clock(),
             roles=versions,
             keys=keys,

@@ -98,8 +98,10 @@ def rotate(roles: Roles, keys: KeyFolder, rotation: Rotation) -> dict[str, tuple
         change = make(roles, swaps, added)
         vouch(change, keys, swaps)
         roles.finish(change)
-    except PendingError:
-        raise
+    except PendingError as waits:
+        made = ", ".join(f"{name} {each.public_key.keyid[:16]}" for name in added for each in added[name])
+        said = f"{waits.message}; new keys: {made}" if made else waits.message
+        raise PendingError(said, waits.change, hint=waits.hint) from None
     except BaseException:
         if change is None or not files.keys() & roles.public_keys().keys():
             for path in files.values():
