@@ -95,9 +95,8 @@ class Web(FetcherInterface):
 
     def _open(self, url: str, offset: int, encoding: str) -> tuple[int, Iterator[bytes]]:
         if urlsplit(url).scheme == "file":
-            if (
-                "%2f" in url.lower()
-            ):  # A name with a slash in it, which a folder cannot hold: none is made of it.
+            # A quoted slash: a role called `../a` leads to no other folder.
+            if "%2f" in url.lower():
                 raise DownloadHTTPError(f"{url}: no file can have this name", 404)
             return offset, _file(Path(unquote(urlsplit(url).path)), offset)
         headers = {"Accept-Encoding": encoding, "User-Agent": f"coremlops/{coremlops.__version__}"}
