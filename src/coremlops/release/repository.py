@@ -335,7 +335,7 @@ class Repository:
                     hint=f"run this where one is; this machine's keys are in {self.keys.folder}",
                 )
             roles.finish(change)
-        retire_untrusted(self._roles(), self.keys)
+        self._retire()
         return found
 
     def rotate(self, rotation: Rotation) -> Rotated:
@@ -346,7 +346,7 @@ class Repository:
         """
         with self._change() as contents:
             made = rotate(contents.roles, self.keys, rotation)
-        return Rotated(made, retire_untrusted(self._roles(), self.keys))
+        return Rotated(made, self._retire())
 
     def drop(self, change_id: str) -> None:
         """Forget a pending change. Raises `RepositoryError` when there is none."""
@@ -427,6 +427,11 @@ class Repository:
     def _contents(self) -> Contents:
         return Contents(self._roles(), self.folder, self.collection)
 
+    def _retire(self) -> tuple[Path, ...]:
+        """Put aside the files of keys that no device trusts any more; where they are now."""
+        with _disk("the change is committed, but old keys cannot be put aside"):
+            return retire_untrusted(self._roles(), self.keys)
+
     @contextlib.contextmanager
     def _change(self) -> Iterator[Contents]:
         """The committed contents, while no other publisher changes them."""
@@ -437,7 +442,7 @@ class Repository:
                 raise RepositoryError(
                     f"another process is publishing to {self.folder}", hint="try again when it is done"
                 ) from None
-            for pattern in ("metadata/.*", f"targets/{self.collection}/*/.*"):
+            for pattern in ("metadata/.*", "pending/.*", f"targets/{self.collection}/*/.*"):
                 for leftover in self.folder.glob(f"{pattern}{TEMPORARY_SUFFIX}"):
                     leftover.unlink(missing_ok=True)
             contents = self._contents()
