@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from coremlops.cli import main
+from coremlops.model import model_digest
 from coremlops.release import Repository
 from tests.release.models import write_model, write_pictures
 
@@ -82,3 +85,31 @@ def test_publishing_a_wider_set_is_in_the_audit_log(
     assert newest["detail"]["widened"]["reason"] == "A12"
     assert newest["detail"]["widened"]["outputs"] == ["classLabel_probs"]
     assert "widened" not in json.loads(lines[-2])["line"]["detail"]
+
+
+def test_the_commands_of_the_page_run_as_they_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "golden.md").read_text()
+    blocks = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
+    commands = [shlex.split(line, comments=True) for block in blocks for line in block.splitlines()]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COREMLOPS_CONFIG", str(tmp_path / "config"))
+    digest = model_digest(write_model(tmp_path / "faces.mlpackage"))
+    write_pictures(tmp_path / "golden")
+    repository = Repository.init(tmp_path / "repository")
+    output = {"name": "classLabel_probs", "error": 0.04, "tolerance": 0.03, "ok": False}
+    (tmp_path / "phone.json").write_text(json.dumps({"model": digest, "outputs": [output]}))
+    assert [words[:2] for words in commands] == [
+        ["coremlops", "release"],
+        *[["coremlops", "golden"]] * 2,
+        ["coremlops", "release"],
+        ["coremlops", "golden"],
+        ["coremlops", "release"],
+    ]
+    for words in commands:
+        assert main(words[1:]) == 0, words
+        capsys.readouterr()
+    entry = repository.index("staging").current
+    assert entry is not None
+    assert entry.version == 2

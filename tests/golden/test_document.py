@@ -91,7 +91,7 @@ X, P = (*CALL, "inputs", "x"), (*CALL, "outputs", "p")
         (("outputs", 1, "tolerance"), 0.9, "'tolerance': expected a number from 0 to 0.25, got 0.9"),
         (("outputs", 1, "tolerance"), 10**400, "'tolerance': expected a number from 0 to inf, got 1000"),
         (("outputs", 1, "tolerance"), "0.1", "'tolerance': expected a number"),
-        (("outputs", 1, "largest"), 2, "'largest': expected a number from 0 to 1.25"),
+        (("outputs", 1, "largest"), 1e4, "'largest': expected a number from 0 to 1000"),
         (("outputs", 1, "scale"), 0, "'scale': expected a number above 0"),
         (("examples",), [], "'examples': expected 1 to 32 things"),
         (("examples",), [{}] * 33, "'examples': expected a list of at most 32"),

@@ -11,6 +11,7 @@ from PIL import Image
 
 from coremlops import golden
 from coremlops.errors import InputError
+from coremlops.golden.checking import judge
 from tests.classic_models import save
 from tests.golden.test_models import judged, lies, npz
 from tests.handmade import add_operation, array_feature, program_spec, write_package
@@ -110,6 +111,29 @@ def test_whole_numbers_out_must_be_equal(tmp_path: Path) -> None:
     golden_json.write_text(text)
     reason = lies(path, tmp_path, "y", "values", many)
     assert reason == "y: at most 0.02 of all values may differ, got 0.03333"
+
+
+def test_a_map_that_is_nearly_everywhere_zero(tmp_path: Path) -> None:
+    """Its few peaks are what it is about: they may move a little, and what is tiny may be flushed."""
+    spec, net = model()
+    array_feature(spec.description.input.add(), "x", (100, 100))
+    array_feature(spec.description.output.add(), "y", ())
+    add_layer(net, "activation", ["x"], ["y"], linear={"alpha": 2.0})
+    path = write(tmp_path / "net.mlmodel", spec)
+    rng = np.random.default_rng(5)
+    x = (rng.standard_normal((3, 100, 100)) * 1e-6).astype(np.float32)
+    for each in x:
+        each[tuple(rng.integers(0, 100, (2, 40)))] = rng.uniform(0.3, 1, 40)
+    made, _ = judged(path, npz(tmp_path, x=x), tmp_path)
+    answers = [[{"y": 2 * each}] for each in x]
+
+    def reason(how: Any) -> str:
+        return judge(made.golden, [[{"y": how(call["y"])}] for (call,) in answers])["y"].reason
+
+    assert reason(lambda y: np.where(abs(y) < 1e-4, 0, y * 1.01)) == ""
+    assert "relative error" in reason(lambda y: y * 1.1)
+    assert "relative error" in reason(lambda y: np.where(y > 0.1, 0, y))
+    assert reason(lambda y: np.where(y == y.max(), np.nan, y))
 
 
 def test_of_very_many_labels_the_most_probable_are_kept(tmp_path: Path) -> None:

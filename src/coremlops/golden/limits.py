@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 
 MODES = ("float32", "float16")
 MARGIN = 8.0
-FLOOR, LARGEST_FLOOR = 0.03, 0.15
+FLOOR, LARGEST_FLOOR = 0.03, 0.05
 # Trees, linear models and other classic ones compute in double, there as here.
-EXACT_FLOOR, EXACT_LARGEST_FLOOR = 0.001, 0.005
+EXACT_FLOOR, EXACT_LARGEST_FLOOR = 0.001, 0.002
 # Of elements that must be equal: a few of many may differ, none of less than 50.
 SHARE_FLOOR = 0.02
 # An output that varies by more between modes would be let through with anything.
@@ -93,7 +93,7 @@ def _numbers(
     answers: Mapping[str, Sequence[Seen | Unlike]],
     floors: tuple[float, float],
 ) -> tuple[Limit, str]:
-    scale = magnitude(promised)
+    scale, peak = magnitude(promised)
     rms = largest = 0.0
     note = ""
     for mode, calls in answers.items():
@@ -109,7 +109,7 @@ def _numbers(
         name,
         "numbers",
         tolerance=_digits(min(max(floors[0], MARGIN * rms), CEILING)),
-        largest=_digits(min(max(floors[1], MARGIN * largest), LARGEST_CEILING)),
+        largest=_digits(min(max(floors[1] * peak / scale, MARGIN * largest), LARGEST_CEILING)),
         scale=scale,
         spread=_digits(rms),
         largest_spread=_digits(largest),

@@ -127,12 +127,24 @@ def unequal(promised: Expected, got: Seen) -> int:
     return sum(1 for a, b in zip(promised.values, got.values, strict=True) if a != b)
 
 
-def magnitude(answers: Sequence[Expected]) -> float:
-    """The root mean square of all finite values of an output over a set; 1 where it is 0."""
-    values = np.asarray([float(value) for each in answers for value in each.values])
-    values = values[np.isfinite(values)]
-    found = math.sqrt(float(np.mean(values**2))) if values.size else 0.0
-    return _short(found) or 1.0
+def magnitude(answers: Sequence[Expected]) -> tuple[float, float]:
+    """(root mean square, largest size) of an output over a set, of what is finite; 1 where it is 0.
+
+    Of a sampled output the root mean square of all of it counts, and the largest is no less than that: in a
+    map that is nearly everywhere 0, no sample may show what it is about.
+    """
+    squares, largest = [], 0.0
+    for each in answers:
+        values = np.abs([float(value) for value in each.values])
+        values = values[np.isfinite(values)]
+        largest = max(largest, float(values.max(initial=0.0)))
+        with np.errstate(over="ignore"):
+            squares.append(
+                float(np.mean(values**2)) if each.rms is None and values.size else (each.rms or 0) ** 2
+            )
+    found = _short(math.sqrt(sum(squares) / len(squares)))
+    scale = found if 0 < found < math.inf else 1.0
+    return scale, max(largest, scale)
 
 
 def _exact(value: Any) -> Expected:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 from collections.abc import Iterator
@@ -44,7 +45,7 @@ def check_publishable(inputs: str | Path) -> None:
             if real.is_relative_to(source) or (source.is_relative_to(real) and source != real):
                 raise DataError(f"{inputs} is what the step {step} of {root} reads: {source}", hint=_HINT)
     known = {digest: file for root in projects for digest, file in _datasets(root)}
-    if known and (digest := _digest(folder)) in known:
+    if known and (digest := _digest(real)) in known:
         raise DataError(f"{inputs} holds the very files of the data set {known[digest]}", hint=_HINT)
 
 
@@ -83,9 +84,11 @@ def _datasets(root: Path) -> Iterator[tuple[str, Path]]:
             continue
 
 
-def _digest(folder: Path) -> str:
+def _digest(inputs: Path) -> str:
     """As `dataset.json` has it: over paths and contents; empty for a folder with very many files."""
-    files = [path for pattern in ("*", "*/*") for path in folder.glob(pattern) if path.is_file()]
+    folder = inputs if inputs.is_dir() else inputs.parent
+    patterns = ("*", "*/*") if inputs.is_dir() else (glob.escape(inputs.name),)
+    files = [path for pattern in patterns for path in folder.glob(pattern) if path.is_file()]
     if len(files) > _MOST_FILES:
         return ""
     return members_digest({path.relative_to(folder).as_posix(): sha256_file(path) for path in files})
