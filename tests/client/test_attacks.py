@@ -231,7 +231,10 @@ def test_a_failing_golden_set(world: World, tmp_path: Path) -> None:
         item["calls"][0]["outputs"]["classLabel"]["value"] = "blue"
     (wrong / "golden.json").write_text(json.dumps(promised))
     world.repository.publish([Form(world.two.model, wrong)])
-    assert_refused(world, world.device.update(), "expected 'blue', got")
+    result = world.device.update()
+    assert_refused(world, result, "expected 'blue', got")
+    assert result.judgement is not None
+    assert [each.name for each in result.judgement.outputs if not each.ok] == ["classLabel"]
     assert [each.version for each in world.device.status().refused] == [2]
 
     world.server.log.clear()

@@ -24,6 +24,9 @@ def test_an_update_activates_the_new_model_and_keeps_the_previous(world: World) 
     assert (result.outcome, result.version, result.digest) == ("updated", 2, world.two.digest)
     assert result.changed
     assert result.ok
+    assert result.judgement is not None
+    assert (result.judgement.ok, result.judgement.agreement) == (True, 1.0)
+    assert world.device.update().judgement is None  # nothing to judge: it has it
     state = world.device.status()
     assert state.previous is not None
     assert state.previous.model == world.one.digest

@@ -136,7 +136,8 @@ class Device:
                 result, state = offer.take()
             except Judged as judged:
                 state = judged.state
-                result = result_of("refused", state, judged.reason, judged.entry)
+                refused = result_of("refused", state, judged.reason, judged.entry)
+                result = replace(refused, judgement=judged.judgement)
             except DownloadLengthMismatchError as error:
                 result = result_of("refused", state, words(error))
             except DownloadError as error:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import coremlops
 from coremlops.client.download import Downloads, Wanted
@@ -17,6 +17,9 @@ from coremlops.client.trust import Trusted
 from coremlops.client.web import Web
 from coremlops.collection import EMBEDDED, KEEP, Entry, Manifest, Profile, Variant, choose
 from coremlops.errors import CoremlopsError, UpdateError, UsageError
+
+if TYPE_CHECKING:
+    from coremlops.golden import Judgement
 
 Progress = Callable[[str], None]
 
@@ -29,6 +32,7 @@ class UpdateResult:
     its versions is for this device), "embedded" (it is sent to the app's own model), "refused" or "offline".
     `offered`: the version that was chosen, if one was. `reason`: why it was refused or could not be reached,
     or why no version is for this device; empty otherwise. `received_bytes`: of members, over the wire.
+    `judgement`: what executing the golden set found; None when none was executed.
     """
 
     outcome: str
@@ -37,6 +41,7 @@ class UpdateResult:
     offered: int | None = None
     reason: str = ""
     received_bytes: int = 0
+    judgement: Judgement | None = None
 
     @property
     def changed(self) -> bool:
@@ -57,9 +62,9 @@ class UpdateResult:
 class Judged(Exception):
     """A version was looked at and found wanting: the refusal is remembered in `state`."""
 
-    def __init__(self, state: State, entry: Entry, reason: str) -> None:
+    def __init__(self, state: State, entry: Entry, reason: str, judgement: Judgement | None) -> None:
         super().__init__(reason)
-        self.state, self.entry, self.reason = state, entry, reason
+        self.state, self.entry, self.reason, self.judgement = state, entry, reason, judgement
 
 
 class Offer:
@@ -76,6 +81,7 @@ class Offer:
         self._progress = progress
         self._models = Models(folder / "models")
         self._downloads = Downloads(folder / "downloads", web)
+        self._judgement: Judgement | None = None
 
     def take(self) -> tuple[UpdateResult, State]:
         """Everything, in order; state.json is replaced as the last step of an activation."""
@@ -123,7 +129,8 @@ class Offer:
         state = state.activating(Installed.of(entry, variant))
         state.save(self._folder / "state.json")
         self._tidy(state)
-        return result("updated", state, entry=entry, received_bytes=received), state
+        done = result("updated", state, entry=entry, received_bytes=received)
+        return replace(done, judgement=self._judgement), state
 
     def _manifest(self, trusted: Trusted, entry: Entry, variant: Variant) -> tuple[Manifest, int]:
         collection = self._state.collection
@@ -168,7 +175,7 @@ class Offer:
         self._progress(f"version {manifest.version}: checking the golden set")
         try:
             self._models.check_digest(folder, manifest)
-            judgement = golden.check(folder / manifest.payload, folder / "golden")
+            self._judgement = golden.check(folder / manifest.payload, folder / "golden")
         except UsageError:
             raise  # Something is not installed here: no verdict on the model.
         except CoremlopsError as error:
@@ -177,14 +184,14 @@ class Offer:
             raise
         except Exception as error:  # An engine that fails on a model must not take the device with it.
             self._refuse(entry, variant, f"the model cannot be executed: {type(error).__name__}: {error}")
-        if not judgement.ok:
-            self._refuse(entry, variant, judgement.reason)
+        if not self._judgement.ok:
+            self._refuse(entry, variant, self._judgement.reason)
 
     def _refuse(self, entry: Entry, variant: Variant, reason: str) -> NoReturn:
         self._tidy(self._state)
         reason = short(reason)
         refused = Refused(entry.version, variant.manifest, reason, coremlops.__version__)
-        raise Judged(self._state.refusing(refused), entry, reason)
+        raise Judged(self._state.refusing(refused), entry, reason, self._judgement)
 
     def _tidy(self, state: State) -> None:
         """Only the active and the previous model stay, and no downloads. Failing to tidy up is no failure."""
