@@ -53,7 +53,7 @@ def targets(count: int) -> list[TargetFile]:
 def filled(folder: Path, count: int) -> Repository:
     """A repository with so many members signed, by its own commit."""
     repository = Repository.init(folder / "repository", config=folder / "config")
-    contents: Contents = repository._contents()
+    contents: Contents = repository.contents()
     for target in targets(count):
         contents.members.put(target)
     contents.members.grow()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from dataclasses import asdict, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coremlops.cli import signing
+from coremlops.errors import UsageError
 
 if TYPE_CHECKING:
     from coremlops.pipeline.shipping import Shipping
@@ -45,13 +48,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--port", type=int, default=8000, help="port to listen on; 0: any that is free (default: %(default)s)"
     )
     serving.add_argument("--workers", type=int, default=1, help="processes (default: %(default)s)")
-    for sub in (init, status, renew):
+    verify = commands.add_parser(
+        "verify",
+        help="audit all of it: signatures, every file, the log; exit 3 when something is wrong",
+    )
+    verify.epilog = "example: coremlops repo verify --json"
+    gc = commands.add_parser("gc", help="remove files that no live metadata names")
+    gc.epilog = "example: coremlops repo gc --grace 30d --dry-run"
+    gc.add_argument(
+        "--grace",
+        default="30d",
+        metavar="TIME",
+        help="keep what was current within that time: 12h, 30d (default: %(default)s)",
+    )
+    gc.add_argument("--dry-run", action="store_true", help="say what would go, remove nothing")
+    for sub in (init, status, renew, verify, gc):
         sub.add_argument("folder", type=Path, nargs="?", help="default: the project's, or ./repository")
     for sub in (sign, rotate):
         sub.add_argument(
             "--repository", type=Path, dest="folder", help="default: the project's, or ./repository"
         )
-    for sub in (init, status, renew, sign, rotate):
+    for sub in (init, status, renew, sign, rotate, verify, gc):
         sub.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -80,6 +97,10 @@ def run(args: argparse.Namespace) -> int:
         return signing.sign(args, repository)
     if args.repo_command == "rotate":
         return signing.rotate(args, repository)
+    if args.repo_command == "verify":
+        return _verify(args, repository)
+    if args.repo_command == "gc":
+        return _collect(args, repository)
     return _status(args, repository)
 
 
@@ -157,6 +178,55 @@ def _status(args: argparse.Namespace, repository: Repository) -> int:
     for each in due:
         _warn(each)
     return 3 if due else 0
+
+
+def _verify(args: argparse.Namespace, repository: Repository) -> int:
+    from coremlops.release.upkeep import audit
+
+    found = audit(repository, _say if sys.stderr.isatty() else lambda line: None)
+    if args.json:
+        print(json.dumps({"ok": not found.problems, "repository": str(repository.folder)} | asdict(found)))
+    else:
+        size = _size(found.bytes)
+        print(f"{found.roles} roles, {found.targets} targets of {size}, {found.versions} versions")
+        print(f"{found.lines} changes in the log, each signed")
+        if found.unneeded:
+            print(f"{found.unneeded} files are named by nothing that is current: coremlops repo gc")
+        print("all of it is as it was signed" if not found.problems else "")
+    for problem in found.problems:
+        print(f"wrong: {problem}", file=sys.stderr)
+    return 3 if found.problems else 0
+
+
+def _say(line: str) -> None:
+    """One line that the next one replaces."""
+    print(f"\r\x1b[K{line}", end="\r", file=sys.stderr, flush=True)
+
+
+def _collect(args: argparse.Namespace, repository: Repository) -> int:
+    from coremlops.release.upkeep import collect
+
+    removed = collect(repository, grace=_time_span(args.grace), dry_run=args.dry_run)
+    if args.json:
+        print(json.dumps({"files": removed.files, "bytes": removed.bytes, "removed": not args.dry_run}))
+        return 0
+    for name in removed.files if args.dry_run else ():
+        print(name)
+    done = "would go" if args.dry_run else "removed"
+    print(f"{done}: {len(removed.files)} files, {_size(removed.bytes)}")
+    return 0
+
+
+def _time_span(text: str) -> timedelta:
+    """`12h`, `30d`. Raises `UsageError`."""
+    match = re.fullmatch(r"([0-9]{1,5})([hd])", text)
+    if match is None:
+        raise UsageError(f"--grace: a time such as 12h or 30d expected, got {text!r:.40}")
+    return timedelta(**{{"h": "hours", "d": "days"}[match[2]]: int(match[1])})
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e6:.1f} MB" if count >= 100_000 else f"{count / 1e3:.1f} kB"
 
 
 def _warn(role: RoleStatus) -> None:

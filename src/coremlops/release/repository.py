@@ -147,7 +147,7 @@ class Repository:
             payloads = [read_payload(form.model, form.golden, most_bytes=self.most_bytes) for form in forms]
         digests = [model_digest(form.model) for form in forms]
         check_forms(forms, terms)
-        with self._change() as contents:
+        with self.changing() as contents:
             index = contents.index(channel)
             known = self._known(contents, index, digests, payloads, again=again)
             if known is not None and (not again or known == index.current):
@@ -174,7 +174,7 @@ class Repository:
     def offer_embedded(self, channel: str, *, terms: Terms | None = None) -> Entry:
         """Offer "use the model that the app carries" as a version of its own. Raises `RepositoryError`."""
         check_channel(channel)
-        with self._change() as contents:
+        with self.changing() as contents:
             index = contents.index(channel)
             version = next_version(contents.index(each) for each in CHANNELS)
             entry = (terms or Terms()).applied(Entry(version, self.clock(), embedded=True))
@@ -194,7 +194,7 @@ class Repository:
         key of `to`. A version that `to` rolled back from returns only when it is named.
         Raises `RepositoryError`.
         """
-        with self._change() as contents:
+        with self.changing() as contents:
             source = contents.index(check_channel(from_))
             target = contents.index(check_channel(to))
             entry = source.current if version is None else contents.history(from_).find(version)
@@ -225,7 +225,7 @@ class Repository:
         It is offered to every device that its rule and variants take. `to_version`: the one before the
         current unless given. Raises `RepositoryError`.
         """
-        with self._change() as contents:
+        with self.changing() as contents:
             index = contents.index(check_channel(channel))
             if index.current is None:
                 raise RepositoryError(f"{channel} has no version yet")
@@ -260,7 +260,7 @@ class Repository:
         `version`: the current one unless given. Raises `RepositoryError`, for a smaller share unless `lower`
         says that it is meant.
         """
-        with self._change() as contents:
+        with self.changing() as contents:
             index = contents.index(check_channel(channel))
             entry = self._offered(index, version)
             before = ALL if entry.rollout is None else entry.rollout.basis_points
@@ -285,7 +285,7 @@ class Repository:
     def halt(self, channel: str, version: int | None = None) -> Entry:
         """Let no further device take a version; those that run it keep it. Needs the halt key alone, with
         those of snapshot and timestamp. Returns its entry. Raises `RepositoryError`."""
-        with self._change() as contents:
+        with self.changing() as contents:
             entry = self._offered(contents.index(check_channel(channel)), version)
             halts = contents.halts(channel)
             if halts.halted(entry):
@@ -320,7 +320,7 @@ class Repository:
         Raises `PendingError` while it wants more, `RepositoryError` for a change that is stale or that nobody
         may sign, and when no key that it waits for is here.
         """
-        with self._change() as contents:
+        with self.changing() as contents:
             roles = contents.roles
             retire_untrusted(roles, self.keys)  # of a rotation that another machine committed
             change = load(self.folder, change_id)
@@ -344,13 +344,13 @@ class Repository:
         Raises `PendingError` when the change waits for signatures from elsewhere, `RepositoryError` when it
         cannot be.
         """
-        with self._change() as contents:
+        with self.changing() as contents:
             made = rotate(contents.roles, self.keys, rotation)
         return Rotated(made, self._retire())
 
     def drop(self, change_id: str) -> None:
         """Forget a pending change. Raises `RepositoryError` when there is none."""
-        with self._change():
+        with self.changing():
             drop(self.folder, load(self.folder, change_id).id)
 
     def renew(self, names: Sequence[str] = ()) -> tuple[str, ...]:
@@ -359,7 +359,7 @@ class Repository:
         `names`: of roles that are signed anew, due or not, root too; raises `RepositoryError` when a key is
         missing, `PendingError` when too few are here.
         """
-        with self._change() as contents:
+        with self.changing() as contents:
             if not names:
                 return self._renew(contents.roles, all_due=True)
             contents.roles.renew(names, Act("renew", self.collection, detail={"roles": list(names)}))
@@ -369,12 +369,12 @@ class Repository:
         """Sign snapshot and timestamp anew if they are due and their keys are here; return those roles."""
         if not any(each.due for each in self.status() if each.role in ("snapshot", "timestamp")):
             return ()
-        with self._change() as contents:
+        with self.changing() as contents:
             return self._renew(contents.roles, all_due=False)
 
     def published(self, channel: str, models: Sequence[str]) -> Entry | None:
         """The channel's newest or current version, if these are its models' digests."""
-        contents = self._contents()
+        contents = self.contents()
         index = contents.index(check_channel(channel))
         latest = contents.history(channel).find(index.last_version) if index.last_version else None
         return next((each for each in (latest, index.current) if each and each.models == tuple(models)), None)
@@ -385,19 +385,19 @@ class Repository:
 
     def index(self, channel: str) -> Index:
         """A channel as it stands."""
-        return self._contents().index(check_channel(channel))
+        return self.contents().index(check_channel(channel))
 
     def history(self, channel: str) -> History:
         """Every version that a channel had."""
-        return self._contents().history(check_channel(channel))
+        return self.contents().history(check_channel(channel))
 
     def halts(self, channel: str) -> Halts:
         """What is halted in a channel."""
-        return self._contents().halts(check_channel(channel))
+        return self.contents().halts(check_channel(channel))
 
     def list(self) -> tuple[Index, ...]:
         """Both channels as they stand."""
-        contents = self._contents()
+        contents = self.contents()
         return tuple(contents.index(channel) for channel in CHANNELS)
 
     def status(self) -> tuple[RoleStatus, ...]:
@@ -407,7 +407,7 @@ class Repository:
     def manifest(self, entry: Entry, variant: str | None = None) -> Manifest:
         """The manifest of a version's first variant, or of a named one."""
         chosen = entry.variants[0] if variant is None else entry.variant(variant)
-        return self._contents().manifest(entry, chosen)
+        return self.contents().manifest(entry, chosen)
 
     def audit(self) -> int:
         """How many lines the audit log has, when it is whole. Raises `RepositoryError`."""
@@ -424,7 +424,8 @@ class Repository:
         roles.clock_checked = self.clock_checked
         return roles
 
-    def _contents(self) -> Contents:
+    def contents(self) -> Contents:
+        """What the collection holds now, by the committed roles."""
         return Contents(self._roles(), self.folder, self.collection)
 
     def _retire(self) -> tuple[Path, ...]:
@@ -433,7 +434,7 @@ class Repository:
             return retire_untrusted(self._roles(), self.keys)
 
     @contextlib.contextmanager
-    def _change(self) -> Iterator[Contents]:
+    def changing(self) -> Iterator[Contents]:
         """The committed contents, while no other publisher changes them."""
         with _disk(f"{self.folder} cannot be changed"), contextlib.ExitStack() as stack:
             try:
@@ -445,10 +446,10 @@ class Repository:
             for pattern in ("metadata/.*", "pending/.*", f"targets/{self.collection}/*/.*"):
                 for leftover in self.folder.glob(f"{pattern}{TEMPORARY_SUFFIX}"):
                     leftover.unlink(missing_ok=True)
-            contents = self._contents()
+            contents = self.contents()
             contents.roles.log.repair(contents.roles.timestamp.signed.version)
             if contents.roles.resume():
-                contents = self._contents()
+                contents = self.contents()
             yield contents
 
     def _offered(self, index: Index, version: int | None) -> Entry:
