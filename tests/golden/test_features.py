@@ -17,6 +17,7 @@ from tests.golden.test_models import judged, lies, npz
 from tests.handmade import add_operation, array_feature, program_spec, write_package
 from tests.networks import add_layer, model, write
 from tests.runtime.test_classic import recommender
+from tests.runtime.test_pipeline import fruit
 
 SIDE = 24
 COLOURS = {"GRAYSCALE": 10, "RGB": 20, "BGR": 30, "GRAYSCALE_FLOAT16": 40}
@@ -191,3 +192,12 @@ def test_an_input_of_another_kind_is_refused(tmp_path: Path) -> None:
 
 def nothing_seen() -> list[Any]:
     return [{"seen": 5}]
+
+
+@pytest.mark.parametrize("kind", ["pipeline", "pipelineClassifier"])
+def test_a_pipeline_with_a_classifier(tmp_path: Path, kind: str) -> None:
+    path = save(fruit(kind), tmp_path)
+    made, _ = judged(path, npz(tmp_path, x=np.array([[4.0, 0], [0, 4]])), tmp_path)
+    assert made.golden.label == "label"
+    assert [calls[0].outputs["label"].values for calls in made.golden.examples] == [("ripe",), ("raw",)]
+    assert golden.check(path, tmp_path / "golden").agreement == 1.0

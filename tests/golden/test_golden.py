@@ -55,6 +55,16 @@ def test_a_set_passes_on_its_own_model(model: Path, made: Path) -> None:
     assert sorted(path.name for path in made.iterdir()) == ["0001.png", "0002.png", "0003.png", "golden.json"]
 
 
+def test_a_load_from_the_engines_cache_is_said(
+    model: Path, made: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from coremlops.runtime import Model
+
+    monkeypatch.setattr(Model, "cached", True)
+    found = golden.check(model, made)
+    assert found.load_cached_s == found.load_s
+
+
 def test_making_it_again_gives_the_same_bytes(
     model: Path, pictures: Path, made: Path, tmp_path: Path
 ) -> None:

@@ -13,10 +13,12 @@ import pytest
 
 from coremlops import golden
 from coremlops.digest import sha256_bytes
-from coremlops.errors import CoremlopsError, GoldenError
+from coremlops.errors import CoremlopsError, GoldenError, ModelError
 from coremlops.golden.document import parse_golden
+from coremlops.model import model_digest
 from tests.golden.test_golden import change
 from tests.handmade import adder
+from tests.runtime.test_parts import endless
 
 ODD: list[Any] = [
     None,
@@ -119,6 +121,13 @@ def test_more_bytes_than_a_set_may_have(model: Path, made: Path, monkeypatch: py
     monkeypatch.setattr("coremlops.golden.checking.MAX_SET_BYTES", 20)
     with pytest.raises(GoldenError, match="at most 20 bytes of inputs expected, got 24"):
         golden.check(model, made)
+
+
+def test_a_model_without_an_end_is_stopped(tmp_path: Path, made: Path) -> None:
+    path = endless(tmp_path / "endless.mlpackage")
+    change(made, lambda whole: whole.update(model=model_digest(path)))
+    with pytest.raises(ModelError, match=r"took longer than the time limit of 0\.05 s"):
+        golden.check(path, made, time_limit_s=0.05)
 
 
 def test_a_special_file_is_not_read(model: Path, made: Path) -> None:

@@ -13,9 +13,17 @@ from coremlops import golden
 from coremlops.errors import DataError, ModelError
 from tests import classic_models as classic
 from tests.golden.test_golden import change
-from tests.handmade import adder, array_feature, write_package
+from tests.handmade import (
+    add_blob_const,
+    add_operation,
+    adder,
+    array_feature,
+    blob_bytes,
+    program_spec,
+    write_package,
+)
 from tests.networks import add_layer, model, write
-from tests.runtime.test_parts import chain, counter
+from tests.runtime.test_parts import add_cast, chain, counter
 from tests.runtime.test_shape_sets import adder as shapes_adder
 
 RNG = np.random.default_rng(7)
@@ -174,8 +182,6 @@ def _label(whole: Any, example: int, label: int) -> None:
 
 
 def test_one_of_several_functions(tmp_path: Path) -> None:
-    from tests.handmade import add_operation, program_spec
-
     spec, block = program_spec(9)
     add_operation(block, "relu", "y", (2, 3), {"x": "x"})
     spec.mlProgram.functions["other"].CopyFrom(spec.mlProgram.functions["main"])
@@ -202,6 +208,36 @@ def test_a_tolerance_follows_the_rounding_of_the_file(tmp_path: Path) -> None:
     peak = float(np.square(X * 100).max()) / limit.scale
     assert limit.tolerance == 0.03
     assert limit.largest == pytest.approx(0.05 * peak, rel=1e-3)
+
+
+def cancelling(path: Path, shift: float) -> Path:
+    """y = (x + shift) - shift in fp16: what is lost of x grows with the shift."""
+    weights, offsets = blob_bytes([np.full((2, 3), shift, np.float16)])
+    spec, block = program_spec()
+    add_blob_const(block, "shift", (2, 3), offsets[0], "fp16")
+    add_cast(block, "a", "x", "fp16")
+    add_operation(block, "add", "b", (2, 3), {"x": "a", "y": "shift"}, "fp16")
+    add_operation(block, "sub", "c", (2, 3), {"x": "b", "y": "shift"}, "fp16")
+    add_cast(block, "y", "c", "fp32")
+    return write_package(path, spec, weights)
+
+
+@pytest.mark.parametrize(("shift", "tolerance"), [(1, 0.03), (100, 8), (300, 0.25), (2000, None)])
+def test_a_tolerance_is_eight_spreads_between_floor_and_ceiling(
+    tmp_path: Path, shift: float, tolerance: float | None
+) -> None:
+    path = cancelling(tmp_path / "a.mlpackage", shift)
+    x = np.random.default_rng(0).standard_normal((8, 2, 3)).astype(np.float32)
+    if tolerance is None:
+        with pytest.raises(
+            DataError, match=r"y: it varies by \d+% between modes, so that it is not compared"
+        ):
+            golden.make(path, npz(tmp_path, x=x), tmp_path / "golden")
+        return
+    limit = golden.make(path, npz(tmp_path, x=x), tmp_path / "golden").golden.limits[0]
+    assert limit.tolerance == (pytest.approx(8 * limit.spread, rel=1e-3) if tolerance == 8 else tolerance)
+    for mode in ("typed", "float32", "float16"):
+        assert golden.check(path, tmp_path / "golden", precision=mode).ok
 
 
 def test_what_overflows_in_float16_is_judged_as_declared(tmp_path: Path) -> None:

@@ -39,7 +39,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def is_cached(model: Model) -> bool:
-    return isinstance(vars(model._part)["lowered"], cache.Cached)
+    assert isinstance(vars(model._part)["lowered"], cache.Cached) == model.cached
+    return model.cached
 
 
 def entries(root: Path) -> list[Path]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from coremlops.runtime import Model
 
 LEAST_RUNS, RUN_S = 3, 0.5
+TIME_LIMIT_S = 600.0
 Observed: TypeAlias = Mapping[str, Seen | Unlike]
 
 
@@ -64,12 +65,20 @@ class Judgement:
         return asdict(self)
 
 
-def check(model: Path, golden: Path, *, precision: str = "typed", engine: str = "auto") -> Judgement:
+def check(
+    model: Path,
+    golden: Path,
+    *,
+    precision: str = "typed",
+    engine: str = "auto",
+    time_limit_s: float | None = TIME_LIMIT_S,
+) -> Judgement:
     """Execute `model` on the golden set in the folder `golden`, and judge its answers.
 
-    A model that answers otherwise is judged not ok. Raises GoldenError for a set that is malformed, altered,
-    belongs to another model, or holds inputs that the model does not take; ModelError for a model that cannot
-    run.
+    A model that answers otherwise is judged not ok. `time_limit_s`: of each prediction, so that a loop
+    without an end keeps no device from its old model; None for an engine that knows none.
+    Raises GoldenError for a set that is malformed, altered, belongs to another model, or holds inputs that
+    the model does not take; ModelError for a model that cannot run.
     """
     promised = read_golden(golden)
     digest = ModelAsset.open(model).digest
@@ -81,7 +90,13 @@ def check(model: Path, golden: Path, *, precision: str = "typed", engine: str = 
     from coremlops.runtime import load
 
     begin = time.perf_counter()
-    loaded = load(model, precision=precision, engine=engine, function_name=promised.function or None)
+    loaded = load(
+        model,
+        precision=precision,
+        engine=engine,
+        function_name=promised.function or None,
+        time_limit_s=time_limit_s,
+    )
     load_s = time.perf_counter() - begin
     feed = _feeder(promised, loaded, golden)
     answers: list[list[Observed]] = []

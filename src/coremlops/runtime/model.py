@@ -79,7 +79,7 @@ class Model:
     @property
     def cached(self) -> bool:
         """Whether the engine's own graph of the model was on disk already, so that loading was quick."""
-        return isinstance(getattr(self._part, "lowered", None), Cached)
+        return isinstance(vars(self._part).get("lowered"), Cached)  # which others compute when asked
 
     @property
     def inner_names(self) -> tuple[str, ...]:
