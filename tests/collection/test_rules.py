@@ -7,8 +7,20 @@ import random
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from coremlops.collection import Profile, Range, Rollout, Rule, System, basis_points, bucket, version_key
+from coremlops.collection import (
+    EVERYONE,
+    Profile,
+    Range,
+    Rollout,
+    Rule,
+    System,
+    basis_points,
+    bucket,
+    version_key,
+)
 from coremlops.errors import RepositoryError
 
 PHONE = Profile(
@@ -167,3 +179,50 @@ def test_what_is_no_percentage_is_refused(text: str) -> None:
 def test_ranges_and_systems_speak() -> None:
     assert str(Range("16", "18")) == "16 or later and before 18"
     assert str(System("iOS", Range(min="16"))) == "iOS 16 or later"
+
+
+def rules() -> st.SearchStrategy[Rule]:
+    """Rules over a few values, so that two of them often meet."""
+    bounds = st.sampled_from([Range("15", None), Range(None, "17"), Range("16", "18"), Range("16.4", "17")])
+    systems = st.builds(System, st.sampled_from(["iOS", "macOS"]), st.none() | bounds)
+
+    def some(*values: str) -> st.SearchStrategy[tuple[str, ...]]:
+        return st.lists(st.sampled_from(values), max_size=2, unique=True).map(tuple)
+
+    return st.builds(
+        Rule,
+        os=st.lists(systems, max_size=2).map(tuple),
+        device_class=some("phone", "pad"),
+        chip=some("A15", "A17 Pro"),
+        app_version=st.none() | bounds,
+        language=some("de", "de-AT", "en"),
+        region=some("DE", "AT"),
+    )
+
+
+PROFILES = st.builds(
+    Profile,
+    os=st.sampled_from(["iOS", "macOS", ""]),
+    os_version=st.sampled_from(["15", "16", "16.5", "17", "18", ""]),
+    device_class=st.sampled_from(["phone", "pad", ""]),
+    chip=st.sampled_from(["A15", "A17 Pro", ""]),
+    app_version=st.sampled_from(["15.1", "16.5", "17.2", ""]),
+    language=st.sampled_from(["de", "de-AT", "en-GB", ""]),
+    region=st.sampled_from(["DE", "AT", ""]),
+)
+
+
+@given(rules(), rules(), st.lists(PROFILES, min_size=20, max_size=20))
+def test_both_holds_where_both_hold(one: Rule, two: Rule, profiles: list[Profile]) -> None:
+    if one.contradiction(two) is not None:
+        with pytest.raises(RepositoryError):
+            one.both(two)
+        assert all(one.why_not(each) or two.why_not(each) for each in profiles)
+        return
+    both = one.both(two)
+    assert EVERYONE.covers(one)
+    if one.covers(two):
+        assert all(one.why_not(each) is None for each in profiles if two.why_not(each) is None)
+    for each in profiles:
+        assert (both.why_not(each) is None) == (one.why_not(each) is None and two.why_not(each) is None)
+    assert Rule.from_json(both.to_json(), "both") == both

@@ -28,6 +28,12 @@ pipelines:
 """
 
 
+def publish(
+    model: Path, golden: Path | None, where: Shipping, *, report: Path | None = None, again: bool = False
+) -> releases.Receipt:
+    return releases.publish([releases.Given(model, golden, report)], where, again=again)
+
+
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     root = tmp_path / "faces"
@@ -87,7 +93,7 @@ def test_the_same_files_elsewhere_are_refused(
 def test_publishing_without_inputs_says_what_to_do(tmp_path: Path) -> None:
     model = write_model(tmp_path / "one.mlpackage")
     with pytest.raises(UsageError, match="no inputs are named") as caught:
-        releases.publish(model, None, Shipping(tmp_path / "repository"))
+        publish(model, None, Shipping(tmp_path / "repository"))
     assert "everyone who gets the model may see" in caught.value.hint
 
 
@@ -100,5 +106,5 @@ def test_publishing_training_data_publishes_nothing(
     repository = Repository.init(project / "repository")
     model = write_model(tmp_path / "one.mlpackage")
     with pytest.raises(DataError, match="step prepare"):
-        releases.publish(model, project / "photos", Shipping(project / "repository"))
+        publish(model, project / "photos", Shipping(project / "repository"))
     assert repository.index("staging").current is None

@@ -32,6 +32,12 @@ pipelines:
 """
 
 
+def publish(
+    model: Path, golden: Path | None, where: Shipping, *, report: Path | None = None, again: bool = False
+) -> releases.Receipt:
+    return releases.publish([releases.Given(model, golden, report)], where, again=again)
+
+
 @pytest.fixture
 def where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shipping:
     monkeypatch.setenv("COREMLOPS_CONFIG", str(tmp_path / "config"))
@@ -55,7 +61,7 @@ def test_publish_makes_the_golden_set_by_executing_the_model(
     where: Shipping, pictures: Path, tmp_path: Path
 ) -> None:
     model = write_model(tmp_path / "one.mlpackage")
-    receipt = releases.publish(model, pictures, where, report=report(tmp_path, model_digest(model)))
+    receipt = publish(model, pictures, where, report=report(tmp_path, model_digest(model)))
     assert (receipt.action, receipt.version, receipt.current, receipt.rolled_back) == ("done", 1, 1, False)
     assert (receipt.collection, receipt.channel, receipt.model) == ("faces", "staging", model_digest(model))
     assert (receipt.alias, receipt.warning) == (False, "")
@@ -65,25 +71,25 @@ def test_publish_makes_the_golden_set_by_executing_the_model(
     members = {member.path: member.sha256 for member in repository.manifest(entry).members}
     assert "golden/golden.json" in members
     assert not any("red" in path for path in members), "a picture's own name is not published"
-    assert releases.publish(model, pictures, where).action == "present"
+    assert publish(model, pictures, where).action == "present"
 
 
 def test_what_a_person_should_know_of_the_set_is_in_the_receipt(
     where: Shipping, pictures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = write_model(tmp_path / "one.mlpackage")
-    assert releases.publish(model, pictures, where).notes == ()
+    assert publish(model, pictures, where).notes == ()
     monkeypatch.setattr(
         "coremlops.golden.making.make.__kwdefaults__", {"max_bytes": 1, "max_examples": 8, "function": None}
     )
-    found = releases.publish(write_model(tmp_path / "two.mlpackage", gain=0.03), pictures, where)
+    found = publish(write_model(tmp_path / "two.mlpackage", gain=0.03), pictures, where)
     assert found.to_json()["notes"] == ("1 of 3 inputs fit into 1 bytes",)
 
 
 def test_publish_takes_a_golden_set_as_it_is(where: Shipping, pictures: Path, tmp_path: Path) -> None:
     model = write_model(tmp_path / "one.mlpackage")
     golden.make(model, pictures, tmp_path / "golden")
-    assert releases.publish(model, tmp_path / "golden", where).action == "done"
+    assert publish(model, tmp_path / "golden", where).action == "done"
     stored = [path for path in (where.repository / "targets").rglob("*") if path.is_file()]
     wanted = (tmp_path / "golden" / "golden.json").read_bytes()
     assert wanted in [path.read_bytes() for path in stored]
@@ -98,7 +104,7 @@ def test_nothing_that_lies_beside_a_golden_set_is_published(
     golden.make(model, pictures, made)
     (made / "private.jpg").write_bytes(b"a photo of somebody")
     (made / ".DS_Store").write_bytes(b"names of files")
-    releases.publish(model, made, where)
+    publish(model, made, where)
     repository = Repository.open(where.repository)
     entry = repository.index("staging").current
     assert entry is not None
@@ -120,7 +126,7 @@ def test_a_golden_set_that_the_model_does_not_answer_is_not_published(
         item["calls"][0]["outputs"]["classLabel_probs"]["values"] = [0.5, 0.5, 0.0]
     file.write_text(json.dumps(document))
     with pytest.raises(GoldenError, match="example 1: classLabel_probs: a relative error of at most"):
-        releases.publish(model, tmp_path / "golden", where)
+        publish(model, tmp_path / "golden", where)
     assert Repository.open(where.repository).index("staging").current is None
 
 
@@ -129,7 +135,7 @@ def test_a_golden_set_that_no_device_could_read_is_not_published(
 ) -> None:
     model = write_model(tmp_path / "one.mlpackage", labels=("r" * 201, "green", "blue"))
     with pytest.raises(GoldenError, match="expected strings or whole numbers"):
-        releases.publish(model, pictures, where)
+        publish(model, pictures, where)
     assert Repository.open(where.repository).index("staging").current is None
 
 
@@ -148,7 +154,7 @@ def test_a_golden_set_that_no_device_would_take_is_not_published(
         (made / "0002.png").symlink_to(made / "0001.png")
     words = "a golden set of model" if fault == "another model" else "0002.png: a file expected"
     with pytest.raises(GoldenError, match=words):
-        releases.publish(model, made, where)
+        publish(model, made, where)
     assert Repository.open(where.repository).index("staging").current is None
 
 
@@ -158,21 +164,21 @@ def test_a_report_that_says_no_or_is_about_another_model_publishes_nothing(
     model = write_model(tmp_path / "one.mlpackage")
     digest = model_digest(model)
     with pytest.raises(GateError, match="not published") as said_no:
-        releases.publish(model, pictures, where, report=report(tmp_path, digest, ok=False))
+        publish(model, pictures, where, report=report(tmp_path, digest, ok=False))
     assert said_no.value.failed == ("top1: 0.5 (limit 0.95)",)
     with pytest.raises(InputError, match=f"about another model: expected {digest}, got {'a' * 64}"):
-        releases.publish(model, pictures, where, report=report(tmp_path, "a" * 64))
+        publish(model, pictures, where, report=report(tmp_path, "a" * 64))
     (tmp_path / "report.json").write_text("[" * 9999)
     with pytest.raises(InputError, match="is no JSON"):
-        releases.publish(model, pictures, where, report=tmp_path / "report.json")
+        publish(model, pictures, where, report=tmp_path / "report.json")
     with pytest.raises(InputError, match=r"cannot read .*none\.json"):
-        releases.publish(model, pictures, where, report=tmp_path / "none.json")
+        publish(model, pictures, where, report=tmp_path / "none.json")
     assert releases.listing(where)[0].history.entries == ()
 
 
 def test_promote_and_rollback_say_what_devices_get(where: Shipping, pictures: Path, tmp_path: Path) -> None:
     for name, gain in (("one", 0.02), ("two", 0.03)):
-        releases.publish(write_model(tmp_path / f"{name}.mlpackage", gain=gain), pictures, where)
+        publish(write_model(tmp_path / f"{name}.mlpackage", gain=gain), pictures, where)
         promoted = releases.promote(where)
     assert (promoted.action, promoted.channel, promoted.version) == ("done", "release", 2)
     assert releases.promote(where).action == "present"
@@ -185,9 +191,9 @@ def test_promote_and_rollback_say_what_devices_get(where: Shipping, pictures: Pa
         True,
     )
     releases.rollback(where, "staging", 1)
-    again = releases.publish(tmp_path / "two.mlpackage", pictures, where)
+    again = publish(tmp_path / "two.mlpackage", pictures, where)
     assert (again.action, again.version, again.current, again.rolled_back) == ("present", 2, 1, True)
-    returned = releases.publish(tmp_path / "two.mlpackage", pictures, where, again=True)
+    returned = publish(tmp_path / "two.mlpackage", pictures, where, again=True)
     assert (returned.action, returned.current) == ("done", returned.version)
 
 
@@ -197,7 +203,7 @@ def test_an_mlflow_that_is_not_there_is_a_warning(
 ) -> None:
     model = write_model(tmp_path / "one.mlpackage")
     with_uri = Shipping(where.repository, tracking_uri=uri)
-    receipt = releases.publish(model, pictures, with_uri)
+    receipt = publish(model, pictures, with_uri)
     assert (receipt.action, receipt.alias) == ("done", False)
     assert "MLflow's alias faces@staging is not set" in receipt.warning
 
@@ -248,7 +254,7 @@ def test_whatever_mlflow_raises_is_a_warning(
 def test_no_repository_names_the_command(tmp_path: Path, pictures: Path) -> None:
     nowhere = Shipping(tmp_path / "repository")
     acts: tuple[Callable[[], object], ...] = (
-        lambda: releases.publish(tmp_path / "m.mlpackage", pictures, nowhere),
+        lambda: publish(tmp_path / "m.mlpackage", pictures, nowhere),
         lambda: releases.promote(nowhere),
         lambda: releases.rollback(nowhere),
         lambda: releases.listing(nowhere),

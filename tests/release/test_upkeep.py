@@ -61,7 +61,10 @@ FAULTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "a member is damaged": (lambda at: spoiled(one(at, "targets/faces/members/*")), "SHA-256"),
     "a member is gone": (lambda at: one(at, "targets/faces/members/*").unlink(), "No such file"),
     "a member is longer": (lambda at: longer(one(at, "targets/faces/members/*")), "bytes are signed"),
-    "an index is damaged": (lambda at: spoiled(one(at, "targets/faces/release/*index.json")), "SHA-256"),
+    "an index is damaged": (
+        lambda at: list(map(spoiled, at.glob("targets/faces/release/*index.json"))),
+        "SHA-256",
+    ),
     "a role is damaged": (lambda at: spoiled(one(at, "metadata/2.faces-release.json")), "faces-release"),
     "a role is gone": (lambda at: one(at, "metadata/2.faces-release.json").unlink(), "cannot be read"),
     "the log begins late": (lambda at: lines(at, slice(1, None)), "chain is broken"),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from coremlops.pipeline.releases import Receipt, Standing
+    from coremlops.pipeline.releases import Given, Receipt, Standing
     from coremlops.pipeline.shipping import Shipping
     from coremlops.release.terms import Terms
 
@@ -30,8 +30,24 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="inputs that may be published to every device (pictures, .npz), or a golden set; docs/golden.md",
     )
     publish.add_argument(
+        "--variant",
+        action="append",
+        default=[],
+        metavar="NAME=MODEL",
+        help="another form of the model, tried before it, in this order; give --requires for each",
+    )
+    publish.add_argument(
+        "--requires",
+        action="append",
+        default=[],
+        metavar="NAME=RULE",
+        help="a rule file: what a device must be to get that variant; `default` is the model itself",
+    )
+    publish.add_argument(
         "--report",
         type=Path,
+        action="append",
+        default=[],
         help="report.json, which must be ok and about this model; the release channel needs one",
     )
     publish.add_argument("--channel", choices=CHANNELS, default="staging", help="default: staging")
@@ -65,9 +81,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
         sub.add_argument("--channel", choices=CHANNELS, default="release", help="default: release")
     for sub in (publish, promote, embedded):
         _terms_options(sub)
+    diff = commands.add_parser("diff", help="what differs between two versions")
+    diff.epilog = (
+        "example: coremlops release diff 3 5   (without numbers: what release has, what staging has)"
+    )
+    diff.add_argument("before", type=int, nargs="?", metavar="A", help="default: release's current version")
+    diff.add_argument("after", type=int, nargs="?", metavar="B", help="default: staging's current version")
     listing = commands.add_parser("list", help="the versions of both channels")
     listing.epilog = "example: coremlops release list --json"
-    for sub in (publish, promote, rollout, halt, rollback, embedded, explain, listing):
+    for sub in (publish, promote, rollout, halt, rollback, embedded, explain, diff, listing):
         sub.add_argument("--repository", type=Path, help="default: the project's, or ./repository")
         sub.add_argument("--collection", help="default: the project's, or the repository's only one")
         sub.add_argument("--json", action="store_true", help="print one JSON object")
@@ -95,13 +117,11 @@ def run(args: argparse.Namespace) -> int:
         return _list(args, releases.listing(where), where)
     if command == "explain":
         return _explain(args, where)
+    if command == "diff":
+        return _diff(args, where)
     if command == "publish":
         receipt = releases.publish(
-            *(args.model, args.golden, where),
-            channel=args.channel,
-            report=args.report,
-            terms=_terms(args),
-            again=args.again,
+            _forms(args), where, channel=args.channel, terms=_terms(args), again=args.again
         )
     elif command == "promote":
         receipt = releases.promote(where, args.version, terms=_terms(args))
@@ -115,6 +135,37 @@ def run(args: argparse.Namespace) -> int:
     else:
         receipt = releases.rollback(where, args.channel, args.to)
     return _report(args, receipt)
+
+
+def _forms(args: argparse.Namespace) -> list[Given]:
+    """The model and its variants, in the order in which a device tries them; the model itself comes last."""
+    from coremlops.collection import EVERYONE, Rule
+    from coremlops.errors import UsageError
+    from coremlops.pipeline.releases import Given, report_of
+
+    models = _named(args.variant, "--variant") | {"default": args.model}
+    rules = {
+        name: Rule.from_json(_document(path), path.name)
+        for name, path in _named(args.requires, "--requires").items()
+    }
+    for name in rules.keys() - models.keys():
+        raise UsageError(f"--requires {name}: no such variant; they are {', '.join(models)}")
+    return [
+        Given(model, args.golden, report_of(model, args.report), name, rules.get(name, EVERYONE))
+        for name, model in models.items()
+    ]
+
+
+def _named(values: list[str], option: str) -> dict[str, Path]:
+    from coremlops.errors import UsageError
+
+    found: dict[str, Path] = {}
+    for value in values:
+        name, equals, path = value.partition("=")
+        if not (name and equals and path) or name in found or (option == "--variant" and name == "default"):
+            raise UsageError(f"{option}: NAME=FILE expected, each name once, got {value!r:.80}")
+        found[name] = Path(path)
+    return found
 
 
 def _terms(args: argparse.Namespace) -> Terms | None:
@@ -173,6 +224,26 @@ def _explain(args: argparse.Namespace, where: Shipping) -> int:
         print(f"gets version {choice.entry.version}, variant {choice.variant.name}")
     else:
         print("uses the model that the app carries" if choice.use == "embedded" else "keeps what it has")
+    return 0
+
+
+def _diff(args: argparse.Namespace, where: Shipping) -> int:
+    from coremlops.pipeline.differences import difference
+    from coremlops.release import Repository
+
+    found = difference(Repository.open(where.repository, where.collection), args.before, args.after)
+    if args.json:
+        print(json.dumps(found.to_json()))
+        return 0
+    print(f"version {found.before} -> {found.after}")
+    for variant in found.variants:
+        models = " -> ".join(each[:12] for each in variant.models if each)
+        print(f"  {variant.name:16} {variant.what:8} {models}, {variant.fetch} bytes to fetch")
+        for file in variant.files:
+            sizes = " -> ".join("-" if size is None else str(size) for size in (file.before, file.after))
+            print(f"    {file.path}: {sizes}")
+    for key, (before, after) in found.terms.items():
+        print(f"  {key}: {json.dumps(before)} -> {json.dumps(after)}")
     return 0
 
 

@@ -188,6 +188,36 @@ class Rule:
             return f"needs app version {self.app_version}; this is {_known(profile.app_version)}"
         return None
 
+    def both(self, other: Rule) -> Rule:
+        """The rule that holds where both do. Raises `RepositoryError` where no device can meet both."""
+        why = self.contradiction(other)
+        if why is not None:
+            raise RepositoryError(why)
+        systems = [
+            System(one.name, _within(one.versions, two.versions))
+            for one in self.os
+            for two in other.os
+            if one.meets(two)
+        ]
+        languages = [
+            max(one, two, key=len)
+            for one in self.language
+            for two in other.language
+            if _speaks(one, two) or _speaks(two, one)
+        ]
+        return Rule(
+            os=tuple(dict.fromkeys(systems)) or self.os or other.os,
+            device_class=_common(self.device_class, other.device_class),
+            chip=_common(self.chip, other.chip),
+            app_version=_within(self.app_version, other.app_version),
+            language=tuple(dict.fromkeys(languages)) or self.language or other.language,
+            region=_common(self.region, other.region),
+        )
+
+    def covers(self, other: Rule) -> bool:
+        """Whether this rule surely holds for every device that the other one takes in."""
+        return self.contradiction(other) is None and self.both(other) == other
+
     def contradiction(self, other: Rule) -> str | None:
         """Why no device can meet both; None when one can."""
         if self.os and other.os and not any(a.meets(b) for a in self.os for b in other.os):
@@ -236,6 +266,19 @@ class Rule:
             part = document.Fields(fields.raw("app_version"), f"{what}: app_version", (), ("min", "below"))
             app_version = Range.read(part)
         return Rule(os=_systems(fields, what), app_version=app_version, **found)
+
+
+def _common(one: tuple[str, ...], two: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(each for each in one if each in two) if one and two else one or two
+
+
+def _within(one: Range | None, two: Range | None) -> Range | None:
+    """The versions that are in both, None for all."""
+    if one is None or two is None:
+        return one or two
+    lows = [each for each in (one.min, two.min) if each is not None]
+    ends = [each for each in (one.below, two.below) if each is not None]
+    return Range(max(lows, key=version_key, default=None), min(ends, key=version_key, default=None))
 
 
 def _systems(fields: document.Fields, what: str) -> tuple[System, ...]:

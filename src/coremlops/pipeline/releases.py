@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +27,7 @@ from coremlops.collection import (
 )
 from coremlops.errors import CoremlopsError, GoldenError, RepositoryError, UsageError
 from coremlops.model import ModelAsset, ModelDescription, model_digest
-from coremlops.pipeline.components.proven import check_report
+from coremlops.pipeline.components.proven import check_report, read_object
 from coremlops.pipeline.publishable import check_publishable
 from coremlops.pipeline.shipping import Shipping
 from coremlops.release.terms import Form, Terms
@@ -66,64 +67,104 @@ class Receipt:
         return asdict(self)
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """One form of a model, as a person names it.
+
+    `golden`: a golden set (with `golden.json`), or inputs to make one from by executing the model, which are
+    published to every device; see `golden.make`. `report`: a `report.json` that must be ok and speak of this
+    very model; the release channel takes none without. `requires`: what a device must be, besides what the
+    model's own specification version needs.
+    """
+
+    model: Path
+    golden: Path | None
+    report: Path | None = None
+    name: str = "default"
+    requires: Rule = EVERYONE
+
+
 def publish(
-    model: Path,
-    golden: Path | None,
+    forms: Sequence[Given],
     where: Shipping,
     *,
     channel: str = "staging",
-    report: Path | None = None,
     terms: Terms | None = None,
     again: bool = False,
 ) -> Receipt:
-    """Publish a model with its golden set to a channel.
+    """Publish a version with its golden sets to a channel; each is checked as every device will check it.
 
-    `golden`: a golden set (with `golden.json`), or inputs to make one from by executing the model, which are
-    published to every device; see `golden.make`. Either is checked here as every device will check it.
-    `report`: a `report.json` that must be ok and
-    speak of this very model; the release channel takes no model without. `terms`: for whom, how many, from
-    when. Raises `UsageError` for a missing report, `GateError` for one that says no, `RepositoryError`,
-    `GoldenError` and others for what cannot be published.
+    `forms`: in the order in which a device tries them. `terms`: for whom, how many, from when. Raises
+    `UsageError` for a missing report, `GateError` for one that says no, `RepositoryError`, `GoldenError` and
+    others for what cannot be published.
     """
-    if channel == "release" and report is None:
-        raise UsageError(
-            "the release channel takes no model without a report that proves it",
-            hint="give the --report of `coremlops verify`, or publish to staging and promote",
-        )
-    if golden is None:
-        raise UsageError(
-            "a model travels with a golden set, and no inputs are named for one",
-            hint="--golden FOLDER: a few pictures, or an .npz with arrays by input name, that everyone who "
-            "gets the model may see; nothing is taken from training data by itself",
-        )
+    digests = []
+    for form in forms:
+        if channel == "release" and form.report is None:
+            raise UsageError(
+                f"the release channel takes no model without a report that proves it: {form.model.name}",
+                hint="give the --report of `coremlops verify`, or publish to staging and promote",
+            )
+        if form.golden is None:
+            raise UsageError(
+                "a model travels with a golden set, and no inputs are named for one",
+                hint="--golden FOLDER: a few pictures, or an .npz with arrays by input name, that everyone "
+                "who gets the model may see; nothing is taken from training data by itself",
+            )
     repository = _open(where)
-    digest = model_digest(model)
-    if report is not None:
-        check_report(report, digest, done="published")
-    known = None if again else repository.published(channel, [digest])
+    for form in forms:
+        digests.append(model_digest(form.model))
+        if form.report is not None:
+            check_report(form.report, digests[-1], done="published")
+    known = None if again else repository.published(channel, digests)
     if known is not None:
         # Nothing to make a golden set for; publishing again renews what is about to expire.
         repository.renew_online()
         return _receipt("present", repository.index(channel), known, where)
+    with tempfile.TemporaryDirectory(prefix="coremlops-golden-") as scratch:
+        notes: list[str] = []
+        made: list[Form] = []
+        for form, digest in zip(forms, digests, strict=True):
+            folder = Path(scratch) / f"golden-{len(made)}"
+            notes += _golden(form, digest, folder)
+            needs = requirements(ModelAsset.open(form.model).description).both(form.requires)
+            made.append(Form(form.model, folder, form.name, needs))
+        before = repository.index(channel)
+        detail = _decisions(made[0].golden)
+        entry = repository.publish(made, channel, terms=terms, again=again, detail=detail)
+    after = repository.index(channel)
+    receipt = _receipt("present" if before == after else "done", after, entry, where)
+    return replace(receipt, notes=tuple(dict.fromkeys(notes)))
+
+
+def report_of(model: Path, reports: Sequence[Path]) -> Path | None:
+    """Of several reports the one about this model; the first where none is, so that the error names it."""
+    if len(reports) < 2:
+        return reports[0] if reports else None
+    digest = model_digest(model)
+    for path in reports:
+        about = read_object(path).get("model")
+        if isinstance(about, dict) and about.get("digest") == digest:
+            return path
+    return reports[0]
+
+
+def _golden(form: Given, digest: str, made: Path) -> tuple[str, ...]:
+    """Put the form's golden set at `made`, copied or made new, and check it; what a person should know."""
     from coremlops.golden import check as judge
     from coremlops.golden import make
 
-    with tempfile.TemporaryDirectory(prefix="coremlops-golden-") as scratch:
-        made = Path(scratch) / "golden"
-        notes: tuple[str, ...] = ()
-        if (golden / "golden.json").is_file():
-            _copy_named(golden, made, digest)
-        else:
-            check_publishable(golden)
-            notes = make(model, golden, made).notes
-        judged = judge(model, made)  # a set that the model does not answer would make every device refuse it
-        if not judged.ok:
-            raise GoldenError(judged.reason)
-        before = repository.index(channel)
-        form = Form(model, made, requires=requirements(ModelAsset.open(model).description))
-        entry = repository.publish([form], channel, terms=terms, again=again, detail=_decisions(made))
-    after = repository.index(channel)
-    return replace(_receipt("present" if before == after else "done", after, entry, where), notes=notes)
+    assert form.golden is not None  # noqa: S101 - `publish` looked
+    notes: tuple[str, ...] = ()
+    if (form.golden / "golden.json").is_file():
+        _copy_named(form.golden, made, digest)
+    else:
+        check_publishable(form.golden)
+        notes = make(form.model, form.golden, made).notes
+    judged = judge(form.model, made)  # a set that the model does not answer would make every device refuse it
+    if not judged.ok:
+        raise GoldenError(judged.reason)
+    return notes
 
 
 def check(golden: Path | None, where: Shipping, channel: str) -> None:

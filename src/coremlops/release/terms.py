@@ -56,8 +56,9 @@ def check_forms(forms: Sequence[Form], terms: Terms) -> None:
         why = terms.rule.contradiction(form.requires)
         if why is not None:
             raise RepositoryError(f"no device can get variant {form.name}: {why}")
-        if form.requires == EVERYONE and place + 1 < len(forms):
-            raise RepositoryError(
-                f"variant {form.name} fits every device, so none would get {', '.join(names[place + 1 :])}",
-                hint="a device takes the first variant that fits: put the one without requirements last",
-            )
+        for before in forms[:place]:
+            if before.model.suffix == form.model.suffix and before.requires.covers(form.requires):
+                raise RepositoryError(
+                    f"no device can get variant {form.name}: {before.name} comes first, and fits as many",
+                    hint="a device takes the first variant that fits: say what the first one requires",
+                )

@@ -29,9 +29,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         proven = read_proven(args.model, args.report, done="published")
         proven.check_package()  # what the pipeline compares is what is published
         report = args.report / "report.json"
-        receipt = releases.publish(
-            proven.model, args.golden, _place(args), channel=args.channel, report=report
-        )
+        form = releases.Given(proven.model, args.golden, report)
+        receipt = releases.publish([form], _place(args), channel=args.channel)
     except CoremlopsError as error:
         print(f"error: {error.message}", file=sys.stderr)
         for line in getattr(error, "failed", ()):

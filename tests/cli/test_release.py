@@ -1,0 +1,186 @@
+"""`coremlops release`, command by command, and the commands of docs/release.md as they stand there."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coremlops.cli import main
+from tests.release.models import write_model, write_pictures
+
+PAGE = Path(__file__).parents[2] / "docs" / "release.md"
+PHONE = {"os": "iOS", "os_version": "17.4", "device_class": "phone", "chip": "A17 Pro", "region": "AT"}
+
+
+class Cli:
+    """The command line in a folder with a repository; answers as JSON, or the error."""
+
+    def __init__(self, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder, self._capsys = folder, capsys
+
+    def __call__(self, *words: str) -> Any:
+        assert main([*words, "--json"]) == 0, self._capsys.readouterr().err
+        return json.loads(self._capsys.readouterr().out)
+
+    def text(self, *words: str) -> str:
+        assert main([*words]) == 0, self._capsys.readouterr().err
+        return self._capsys.readouterr().out
+
+    def refused(self, code: int, *words: str) -> str:
+        assert main([*words]) == code
+        return self._capsys.readouterr().err
+
+    def rule(self, name: str, rule: object) -> str:
+        (self.folder / name).write_text(json.dumps(rule))
+        return name
+
+
+@pytest.fixture
+def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Two models, pictures, and an empty repository in the working folder."""
+    monkeypatch.setenv("COREMLOPS_CONFIG", str(tmp_path / "config"))
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for name, gain in (("one", 0.02), ("two", 0.03), ("a17", 0.04)):
+        write_model(folder / f"{name}.mlpackage", gain=gain, extra_bytes=500)
+    write_pictures(folder / "pictures")
+    assert main(["repo", "init"]) == 0
+    capsys.readouterr()
+    return Cli(folder, capsys)
+
+
+def publish(cli: Cli, name: str, *more: str) -> Any:
+    return cli("release", "publish", f"{name}.mlpackage", "--golden", "pictures", *more)
+
+
+def test_publish_promote_list(cli: Cli) -> None:
+    assert publish(cli, "one")["version"] == 1
+    assert publish(cli, "one")["action"] == "present"
+    assert publish(cli, "two")["version"] == 2
+    assert cli("release", "promote", "--version", "1")["current"] == 1
+    found = cli("release", "list")["channels"]
+    assert (found["staging"]["current"]["version"], found["release"]["current"]["version"]) == (2, 1)
+    text = cli.text("release", "list")
+    assert re.search(r"2  .*staging\n.*1  .*release", text)
+
+
+def test_promote_on_terms(cli: Cli) -> None:
+    publish(cli, "one")
+    rule = cli.rule("austria.json", {"region": ["AT"]})
+    words = ("--rule", rule, "--percent", "12.5", "--start", "2026-12-01T06:00:00Z", "--hold")
+    cli("release", "promote", *words)
+    entry = cli("release", "list")["channels"]["release"]["current"]
+    assert entry["rule"] == {"region": ["AT"]}
+    assert entry["rollout"]["basis_points"] == 1250
+    assert (entry["start"], entry["hold"]) == ("2026-12-01T06:00:00Z", True)
+    assert "release (12.5 %, from 2026-12-01T06:00:00Z)" in cli.text("release", "list")
+
+
+def test_rollout_halt_rollback_embedded(cli: Cli) -> None:
+    publish(cli, "one")
+    cli("release", "promote")
+    publish(cli, "two")
+    cli("release", "promote", "--percent", "10")
+    assert cli("release", "rollout", "--percent", "50")["action"] == "done"
+    assert cli("release", "rollout", "--percent", "50")["action"] == "present"
+    assert "--lower" in cli.refused(1, "release", "rollout", "--percent", "20")
+    cli("release", "rollout", "--percent", "20", "--lower")
+    assert cli("release", "halt")["action"] == "done"
+    assert cli("release", "list")["channels"]["release"]["halted"] == [2]
+    cli("release", "rollout", "--percent", "100")
+    assert cli("release", "list")["channels"]["release"]["halted"] == []
+    assert cli("release", "rollback")["current"] == 1
+    assert cli("release", "promote", "--version", "2")["current"] == 2
+    assert cli("release", "embedded")["version"] == 3
+    assert cli("release", "list")["channels"]["release"]["current"]["embedded"] is True
+
+
+def test_variants_and_explain(cli: Cli) -> None:
+    rule = cli.rule("a17.json", {"chip": ["A17 Pro"]})
+    publish(cli, "one", "--variant", "a17=a17.mlpackage", "--requires", f"a17={rule}")
+    variants = cli("release", "list")["channels"]["staging"]["current"]["variants"]
+    assert [each["name"] for each in variants] == ["a17", "default"]
+    assert variants[0]["requires"]["chip"] == ["A17 Pro"]
+    assert variants[0]["requires"]["os"][0]["name"]  # what the model's own version needs stays
+    for chip, expected in (("A17 Pro", "a17"), ("A15", "default")):
+        device = cli.rule("phone.json", PHONE | {"chip": chip})
+        found = cli("release", "explain", "--device", device, "--channel", "staging")
+        assert (found["use"], found["version"], found["variant"]) == ("get", 1, expected)
+    device = cli.rule("old.json", PHONE | {"os_version": "12"})
+    assert cli("release", "explain", "--device", device, "--channel", "staging")["use"] == "keep"
+    assert "needs iOS" in cli.text("release", "explain", "--device", device, "--channel", "staging")
+
+
+def test_diff(cli: Cli) -> None:
+    publish(cli, "one")
+    cli("release", "promote")
+    rule = cli.rule("a17.json", {"chip": ["A17 Pro"]})
+    publish(cli, "two", "--variant", "a17=a17.mlpackage", "--requires", f"a17={rule}", "--percent", "50")
+    found = cli("release", "diff")
+    assert (found["before"], found["after"]) == (1, 2)
+    changes = {each["name"]: each for each in found["variants"]}
+    assert {name: each["what"] for name, each in changes.items()} == {"a17": "added", "default": "changed"}
+    paths = {each["path"] for each in changes["default"]["files"]}
+    assert "model.mlpackage/Data/com.apple.CoreML/model.mlmodel" in paths
+    assert "model.mlpackage/Manifest.json" not in paths
+    assert changes["default"]["fetch"] > 500
+    assert found["terms"]["rollout"][0] is None
+    assert "a17 requires" in found["terms"]
+    text = cli.text("release", "diff", "1", "2")
+    assert text.startswith("version 1 -> 2\n")
+    assert "weight.bin: 500 -> 500" in text
+    same = cli("release", "diff", "1", "1")
+    assert [each["what"] for each in same["variants"]] == ["same"]
+    assert "no channel has a version 9" in cli.refused(1, "release", "diff", "1", "9")
+
+
+def test_what_cannot_be_published_is_said_and_nothing_changes(cli: Cli, tmp_path: Path) -> None:
+    publish(cli, "one")
+    before = (cli.folder / "repository/metadata/timestamp.json").read_bytes()
+    rule = cli.rule("macs.json", {"device_class": ["mac"], "os": [{"name": "iOS"}]})
+    pads = cli.rule("pads.json", {"device_class": ["pad"]})
+    (cli.folder / "model.tflite").write_bytes(b"x")
+    two = ("release", "publish", "two.mlpackage", "--golden", "pictures")
+    said = [
+        cli.refused(1, *two, "--rule", pads, "--requires", f"default={rule}"),
+        cli.refused(1, "release", "publish", "model.tflite", "--golden", "pictures"),
+        cli.refused(2, *two, "--variant", "nonsense"),
+        cli.refused(2, *two, "--requires", "other=pads.json"),
+        cli.refused(1, *two, "--variant", "UPPER=a17.mlpackage"),
+        cli.refused(1, *two, "--variant", "first=a17.mlpackage"),
+        cli.refused(1, *two, "--rule", cli.rule("bad.json", {"os": [{"name": "Android"}]})),
+        cli.refused(1, *two, "--percent", "101"),
+        cli.refused(2, *two, "--start", "tomorrow"),
+        cli.refused(2, "release", "publish", "two.mlpackage"),
+        cli.refused(2, *two, "--channel", "release"),
+    ]
+    words = ["no device can get", "tflite", "NAME=FILE", "no such variant", "variant's name", "comes first",
+             "Android", "percentage", "2026-01-31T12:00:00Z", "golden", "report"]  # fmt: skip
+    for text, word in zip(said, words, strict=True):
+        assert word in text
+        assert "Traceback" not in text
+    assert (cli.folder / "repository/metadata/timestamp.json").read_bytes() == before
+
+
+def test_the_commands_of_the_page_run(cli: Cli) -> None:
+    publish(cli, "one")
+    cli("release", "promote")
+    publish(cli, "two")
+    page = PAGE.read_text()
+    blocks = re.findall(r"^```sh\n(.*?)^```$", page, flags=re.M | re.S)
+    commands = [line.split("#")[0] for block in blocks for line in block.splitlines() if line.strip()]
+    assert len(commands) >= 8
+    objects = re.findall(r"^    (\{.*?\})$", page, flags=re.M | re.S)
+    cli.rule("german-phones.json", json.loads(objects[0].replace("\n", " ")))
+    profile = objects[1].replace("\n", " ").replace("<32 hex digits>", "0" * 32)
+    cli.rule("profile.json", json.loads(profile))
+    for command in commands:
+        words = shlex.split(command)
+        assert words[0] == "coremlops"
+        cli.text(*words[1:])
