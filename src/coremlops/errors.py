@@ -19,6 +19,7 @@
     │   └── PendingError              exit 3   ... a change waits for further signatures
     ├── UpdateError                            a device refused what it was offered
     │   └── GoldenError                        ... because the model does not answer as promised
+    ├── ReportError                            what a device reports, or asks of the intake
     └── GateError                     exit 3   a gate said no
 
 A message says what happened, what was expected and what was found; `hint` says what to do next.
@@ -136,6 +137,14 @@ class UpdateError(CoremlopsError):
 
 class GoldenError(UpdateError):
     """A model does not answer its golden set as promised."""
+
+
+class ReportError(CoremlopsError):
+    """A report, a count or an enrolment cannot be taken. `reason`: one word, as the intake answers it."""
+
+    def __init__(self, message: str, *, reason: str, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
 
 
 class GateError(CoremlopsError):

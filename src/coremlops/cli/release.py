@@ -9,6 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from coremlops.cli import reporting
+
 if TYPE_CHECKING:
     from coremlops.pipeline.releases import Given, Receipt, Standing
     from coremlops.pipeline.shipping import Shipping
@@ -59,6 +61,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     promote = commands.add_parser("promote", help="give staging's version to release; needs the release key")
     promote.epilog = "example: coremlops release promote --version 3"
     promote.add_argument("--version", type=int, metavar="N", help="default: staging's current one")
+    reporting.promote_options(promote)
     rollout = commands.add_parser("rollout", help="offer a version to another share of all devices")
     rollout.epilog = "example: coremlops release rollout --percent 25"
     rollout.add_argument("--percent", required=True, metavar="P", help="of all devices, in hundredths")
@@ -89,7 +92,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     diff.add_argument("after", type=int, nargs="?", metavar="B", help="default: staging's current version")
     listing = commands.add_parser("list", help="the versions of both channels")
     listing.epilog = "example: coremlops release list --json"
-    for sub in (publish, promote, rollout, halt, rollback, embedded, explain, diff, listing):
+    enrol, reports = reporting.configure(commands)
+    enrol.add_argument("--json", action="store_true", help="print one JSON object")
+    for sub in (publish, promote, rollout, halt, rollback, embedded, explain, diff, listing, reports):
         sub.add_argument("--repository", type=Path, help="default: the project's, or ./repository")
         sub.add_argument("--collection", help="default: the project's, or the repository's only one")
         sub.add_argument("--json", action="store_true", help="print one JSON object")
@@ -112,7 +117,11 @@ def run(args: argparse.Namespace) -> int:
     from coremlops.collection import basis_points
     from coremlops.pipeline import releases
 
+    if args.release_command == "enrol":
+        return reporting.enrol(args)
     where, command = _where(args), args.release_command
+    if command == "reports":
+        return reporting.show(args, releases.collection(where))
     if command == "list":
         return _list(args, releases.listing(where), where)
     if command == "explain":
@@ -124,7 +133,7 @@ def run(args: argparse.Namespace) -> int:
             _forms(args), where, channel=args.channel, terms=_terms(args), again=args.again
         )
     elif command == "promote":
-        receipt = releases.promote(where, args.version, terms=_terms(args))
+        receipt = releases.promote(where, args.version, terms=_terms(args), **reporting.requirement(args))
     elif command == "rollout":
         share = basis_points(args.percent)
         receipt = releases.rollout(where, args.channel, share, args.version, lower=args.lower)

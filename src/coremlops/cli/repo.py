@@ -6,8 +6,10 @@ import argparse
 import json
 import re
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +17,8 @@ from coremlops.cli import signing
 from coremlops.errors import UsageError
 
 if TYPE_CHECKING:
+    from starlette.routing import BaseRoute
+
     from coremlops.pipeline.shipping import Shipping
     from coremlops.release import Repository, RoleStatus
 
@@ -48,6 +52,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--port", type=int, default=8000, help="port to listen on; 0: any that is free (default: %(default)s)"
     )
     serving.add_argument("--workers", type=int, default=1, help="processes (default: %(default)s)")
+    serving.add_argument(
+        "--intake",
+        type=Path,
+        metavar="FILE",
+        help="take what devices report, below /intake/, into this file; see docs/reports.md",
+    )
     verify = commands.add_parser(
         "verify",
         help="audit all of it: signatures, every file, the log; exit 3 when something is wrong",
@@ -78,7 +88,8 @@ def run(args: argparse.Namespace) -> int:
         from coremlops.server.app import serve
 
         folder = args.folder or _project().repository
-        return serve(folder, host=args.host, port=args.port, workers=args.workers)
+        intake = tuple if args.intake is None else partial(_intake, folder, args.intake)
+        return serve(folder, host=args.host, port=args.port, workers=args.workers, intake=intake)
     from coremlops.release import Repository
 
     if args.repo_command == "init":
@@ -102,6 +113,13 @@ def run(args: argparse.Namespace) -> int:
     if args.repo_command == "gc":
         return _collect(args, repository)
     return _status(args, repository)
+
+
+def _intake(repository: Path, reports: Path) -> Sequence[BaseRoute]:
+    """The intake's routes, in the process that serves them."""
+    from coremlops.server.intake import open_routes
+
+    return open_routes(repository, reports)
 
 
 def _project() -> Shipping:

@@ -27,6 +27,11 @@ _REGION = re.compile(r"[A-Z]{2}|[0-9]{3}")
 _CHIP = re.compile(r"[A-Za-z0-9][A-Za-z0-9 .+-]{0,39}")
 
 
+def is_chip(text: str) -> bool:
+    """Whether `text` can be a chip's name: at most 40 letters, digits, spaces, dots, plus and hyphens."""
+    return _CHIP.fullmatch(text) is not None
+
+
 def version_key(text: str) -> tuple[int, ...]:
     """A version as numbers, for comparing: `17.0` is `17`. Raises `RepositoryError`."""
     if not _VERSION.fullmatch(text):
@@ -256,7 +261,7 @@ class Rule:
         fields = document.Fields(value, what, (), keys)
         lists: dict[str, tuple[Callable[[str], object], str]] = {
             "device_class": (DEVICE_CLASSES.__contains__, f"some of {', '.join(DEVICE_CLASSES)}"),
-            "chip": (_CHIP.fullmatch, "names of chips such as 'A17 Pro'"),
+            "chip": (is_chip, "names of chips such as 'A17 Pro'"),
             "language": (_LANGUAGE.fullmatch, "BCP 47 tags such as 'de' or 'en-GB'"),
             "region": (_REGION.fullmatch, "ISO 3166 codes such as 'DE'"),
         }

@@ -35,6 +35,7 @@ from coremlops.tracking.address import shown, sqlite_file
 
 if TYPE_CHECKING:
     from coremlops.release import Repository
+    from coremlops.telemetry.requirement import Requirement
 
 _ANSWER_S = 3.0
 
@@ -187,11 +188,28 @@ def promote(
     from_channel: str = "staging",
     to_channel: str = "release",
     terms: Terms | None = None,
+    require: Requirement | None = None,
+    reports: Path | None = None,
 ) -> Receipt:
-    """Offer a version of one channel in another. Raises `RepositoryError`."""
+    """Offer a version of one channel in another.
+
+    `require`: what enrolled devices must have said of it, in the intake's file `reports`. Raises
+    `RepositoryError`, `GateError` when they did not, `ReportError` when the file cannot be read.
+    """
     repository = _open(where)
+    gate = None
+    if require is not None and reports is not None:
+        from coremlops.telemetry.store import Store
+
+        store = Store(reports)
+
+        def gate(entry: Entry) -> dict[str, Any]:
+            return require.judge(
+                entry, (each for _, each in store.reports(repository.collection, entry.version))
+            )
+
     before = repository.index(to_channel)
-    entry = repository.promote(version, from_channel, to_channel, terms=terms)
+    entry = repository.promote(version, from_channel, to_channel, terms=terms, gate=gate)
     after = repository.index(to_channel)
     return _receipt("present" if before == after else "done", after, entry, where)
 
@@ -278,6 +296,11 @@ class Standing:
             "halted": [entry.version for entry in self.index.offers if self.halts.halted(entry)],
             "history": [entry.to_json() for entry in self.history.entries],
         }
+
+
+def collection(where: Shipping) -> str:
+    """Which collection of the repository is meant. Raises `RepositoryError`."""
+    return _open(where).collection
 
 
 def listing(where: Shipping) -> tuple[Standing, ...]:

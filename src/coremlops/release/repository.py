@@ -7,7 +7,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -187,12 +187,14 @@ class Repository:
         to: str = "release",
         *,
         terms: Terms | None = None,
+        gate: Callable[[Entry], Mapping[str, Any]] | None = None,
     ) -> Entry:
         """Offer a version of one channel in another, and return its entry.
 
         `version`: the current one of `from_` unless given. `terms`: those of `from_` unless given. Needs the
-        key of `to`. A version that `to` rolled back from returns only when it is named.
-        Raises `RepositoryError`.
+        key of `to`. A version that `to` rolled back from returns only when it is named. `gate`: is shown the
+        entry, raises when it must not be promoted, and says what the audit log keeps of why it may.
+        Raises `RepositoryError`, and what `gate` raises.
         """
         with self.changing() as contents:
             source = contents.index(check_channel(from_))
@@ -201,6 +203,7 @@ class Repository:
             if entry is None:
                 what = "no version yet" if version is None else f"no version {version}"
                 raise RepositoryError(f"{from_} has {what}", hint="see `coremlops release list`")
+            evidence = gate(entry) if gate is not None else {}
             current = target.current
             if current is not None and current.version == entry.version and terms is None:
                 self._renew(contents.roles, all_due=False)
@@ -217,7 +220,7 @@ class Repository:
                 (terms or Terms()).applied(entry) if terms else entry,
                 resumed=contents.halts(to).count(entry.version),
             )
-            return self._offer(contents, target, entry, Act("promote", self.collection, to))
+            return self._offer(contents, target, entry, Act("promote", self.collection, to, detail=evidence))
 
     def rollback(self, channel: str, to_version: int | None = None) -> Entry:
         """Make an older version the newest on offer again, by newer metadata, and return its entry.

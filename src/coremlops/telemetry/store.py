@@ -1,0 +1,278 @@
+"""What came in: codes, enrolled devices, reports and counts, in one SQLite file.
+
+It holds no key, no code, no address and no time of arrival. A code and a device are there as hashes. A report
+stands under the release's own pseudonym of its device, HMAC-SHA-256(salt of the release, public key): rows of
+two releases cannot be told to be one device's by this file, since no key is in it. Once a version is no
+longer on offer its salt is forgotten, and not even who holds a key can find its rows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import os
+import secrets
+import sqlite3
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from coremlops.errors import ReportError
+from coremlops.telemetry.count import Count
+from coremlops.telemetry.report import Report
+from coremlops.telemetry.signing import (
+    CODE_ALPHABET,
+    CODE_LENGTH,
+    ENROL,
+    REPORT,
+    Signed,
+    fingerprint,
+    plain_code,
+    shown_code,
+)
+
+FORMAT = 1
+APPLICATION = 0x434D4C52  # "CMLR": which program this SQLite file belongs to
+BUSY_S = 5.0
+SKEW = timedelta(minutes=10)
+MAX_AGE = timedelta(days=30)
+
+# No table has a rowid: the order of rows is that of hashes, and says nothing about who came when.
+_SCHEMA = """
+CREATE TABLE codes (hash BLOB PRIMARY KEY, expires INTEGER NOT NULL) WITHOUT ROWID, STRICT;
+CREATE TABLE devices (hash BLOB PRIMARY KEY) WITHOUT ROWID, STRICT;
+CREATE TABLE releases (collection TEXT, version INTEGER, salt BLOB, PRIMARY KEY (collection, version))
+  WITHOUT ROWID, STRICT;
+CREATE TABLE reports (collection TEXT, version INTEGER, pseudonym BLOB, at INTEGER NOT NULL,
+  report BLOB NOT NULL, PRIMARY KEY (collection, version, pseudonym)) WITHOUT ROWID, STRICT;
+CREATE TABLE counts (collection TEXT, version INTEGER, what TEXT, value TEXT, n INTEGER NOT NULL,
+  PRIMARY KEY (collection, version, what, value)) WITHOUT ROWID, STRICT;
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Sum:
+    """An anonymous sum: of one version, how often `what` was `value`."""
+
+    version: int
+    what: str
+    value: str
+    n: int
+
+
+@dataclass(frozen=True, slots=True)
+class Store:
+    """The file at `path`. Every method is one transaction; several processes may use it at once.
+
+    `most_codes`, `most_devices`, `most_reports` (of a version): beyond them nothing is taken.
+    Methods raise `ReportError`.
+    """
+
+    path: Path
+    most_codes: int = 1_000
+    most_devices: int = 10_000
+    most_reports: int = 10_000
+
+    def make(self) -> None:
+        """Make the file, if there is none."""
+        with self._open(create=True):
+            pass
+
+    def make_codes(self, count: int, *, now: datetime, lasts: timedelta) -> tuple[str, ...]:
+        """New one-time codes, as people read them. The file is made when there is none."""
+        codes = ["".join(secrets.choice(CODE_ALPHABET) for _ in range(CODE_LENGTH)) for _ in range(count)]
+        with self._open(create=True) as database:
+            database.execute("DELETE FROM codes WHERE expires < ?", (_seconds(now),))
+            self._limit(database, "codes", self.most_codes - count)
+            rows = [(fingerprint(code.encode()), _seconds(now + lasts)) for code in codes]
+            database.executemany("INSERT INTO codes VALUES (?, ?)", rows)
+        return tuple(shown_code(code) for code in codes)
+
+    def enrol(self, signed: Signed, *, now: datetime) -> str:
+        """Spend a code on a device's key: "enrolled", or "present" when this key is enrolled already."""
+        code = plain_code(signed.data.decode("ascii"))
+        with self._open() as database:
+            if self._enrolled(database, signed.key):
+                signed.verify(ENROL)
+                return "present"
+            known = database.execute(
+                "SELECT 1 FROM codes WHERE hash = ? AND expires >= ?",
+                (fingerprint(code.encode()), _seconds(now)),
+            ).fetchone()
+            if known is None:
+                raise ReportError(
+                    "this code is unknown, spent or too old", reason="code", hint="ask for another one"
+                )
+            signed.verify(ENROL)
+            self._limit(database, "devices", self.most_devices - 1)
+            database.execute("DELETE FROM codes WHERE hash = ?", (fingerprint(code.encode()),))
+            database.execute("INSERT INTO devices VALUES (?)", (fingerprint(signed.key),))
+        return "enrolled"
+
+    def report(self, signed: Signed, *, now: datetime) -> str:
+        """Keep an enrolled device's report: "kept", or "present" when it was.
+
+        A device has one report a version: a later one takes the place of an earlier one, never the other way.
+        The caller knows that the version is on offer.
+        """
+        report = Report.from_bytes(signed.data)
+        with self._open() as database:
+            if not self._enrolled(database, signed.key):
+                raise ReportError(
+                    "this device is not enrolled", reason="not-enrolled", hint="coremlops device enrol"
+                )
+            signed.verify(REPORT)
+            if not now - MAX_AGE <= report.at <= now + SKEW:
+                raise ReportError(
+                    f"a report of the last {MAX_AGE.days} days expected, by this clock", reason="clock"
+                )
+            release = (report.collection, report.version)
+            pseudonym = hmac.digest(_salt(database, release), signed.key, "sha256")
+            before = database.execute(
+                "SELECT at, report FROM reports WHERE (collection, version, pseudonym) = (?, ?, ?)",
+                (*release, pseudonym),
+            ).fetchone()
+            if before is None:
+                self._limit(database, "reports", self.most_reports - 1, release)
+            elif before[1] == signed.data:
+                return "present"
+            elif before[0] >= _seconds(report.at):
+                raise ReportError("this device has said something later already", reason="stale")
+            database.execute(
+                "INSERT OR REPLACE INTO reports VALUES (?, ?, ?, ?, ?)",
+                (*release, pseudonym, _seconds(report.at), signed.data),
+            )
+        return "kept"
+
+    def count(self, count: Count) -> None:
+        """Add a device's count to the sums. The caller knows that the version is on offer."""
+        with self._open() as database:
+            database.executemany(
+                "INSERT INTO counts VALUES (?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET n = min(n + 1, 1 << 62)",
+                [(count.collection, count.version, what, value) for what, value in count.sums()],
+            )
+
+    def close(self, live: Collection[tuple[str, int]]) -> None:
+        """Forget the salts of all versions but these (collection, version). Their rows stay."""
+        with self._open() as database:
+            kept = database.execute(
+                "SELECT collection, version FROM releases WHERE salt IS NOT NULL"
+            ).fetchall()
+            database.executemany(
+                "UPDATE releases SET salt = NULL WHERE (collection, version) = (?, ?)",
+                [release for release in kept if release not in live],
+            )
+        with self._connected() as database:  # or the salts would stand in the write-ahead log for a while
+            database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def reports(self, collection: str, version: int | None = None) -> list[tuple[str, Report]]:
+        """(pseudonym, report) of a collection, or of one version, by version and pseudonym."""
+        with self._open() as database:
+            rows = database.execute(
+                "SELECT pseudonym, report FROM reports WHERE collection = ? AND (version = ? OR ?)"
+                " ORDER BY version, pseudonym",
+                (collection, version, version is None),
+            ).fetchall()
+        return [(pseudonym.hex(), Report.from_bytes(data)) for pseudonym, data in rows]
+
+    def sums(self, collection: str, version: int | None = None) -> list[Sum]:
+        """The anonymous sums of a collection, or of one version."""
+        with self._open() as database:
+            rows = database.execute(
+                "SELECT version, what, value, n FROM counts WHERE collection = ? AND (version = ? OR ?)",
+                (collection, version, version is None),
+            ).fetchall()
+        return [Sum(*row) for row in rows]
+
+    def devices(self) -> int:
+        """How many devices are enrolled."""
+        with self._open() as database:
+            return _rows(database, "devices")
+
+    def _enrolled(self, database: sqlite3.Connection, key: bytes) -> bool:
+        found = database.execute("SELECT 1 FROM devices WHERE hash = ?", (fingerprint(key),))
+        return found.fetchone() is not None
+
+    def _limit(
+        self, database: sqlite3.Connection, table: str, most: int, release: tuple[str, int] | None = None
+    ) -> None:
+        """Raise `ReportError` when a table, or a release's part of it, has more rows than `most`."""
+        if _rows(database, table, release) > most:
+            raise ReportError(f"no room for more {table}", reason="full")
+
+    @contextlib.contextmanager
+    def _open(self, *, create: bool = False) -> Iterator[sqlite3.Connection]:
+        """One transaction: all of it is kept, or none."""
+        with self._connected(create=create) as database:
+            database.execute("BEGIN IMMEDIATE")
+            try:
+                yield database
+            except BaseException:
+                database.execute("ROLLBACK")
+                raise
+            database.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def _connected(self, *, create: bool = False) -> Iterator[sqlite3.Connection]:
+        if not create and not self.path.is_file():
+            raise ReportError(
+                f"no reports at {self.path}",
+                reason="unavailable",
+                hint=f"coremlops release enrol --reports {self.path}",
+            )
+        try:
+            if create:
+                with contextlib.suppress(FileExistsError):
+                    os.close(os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+            database = sqlite3.connect(self.path, timeout=BUSY_S, isolation_level=None)
+            with contextlib.closing(database):
+                _prepare(database, self.path)
+                yield database
+        except (sqlite3.Error, OSError) as error:
+            raise ReportError(f"{self.path} cannot be used: {error}", reason="unavailable") from None
+
+
+def _prepare(database: sqlite3.Connection, path: Path) -> None:
+    """Make the tables in an empty file. Raises `ReportError` for a file of something else."""
+    database.execute("PRAGMA secure_delete = ON")  # a forgotten salt or code leaves no bytes behind
+    found = database.execute("PRAGMA user_version").fetchone()[0]
+    if found == 0 and not database.execute("SELECT 1 FROM sqlite_schema").fetchone():
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("BEGIN IMMEDIATE")
+        try:
+            if not database.execute("SELECT 1 FROM sqlite_schema").fetchone():
+                for statement in _SCHEMA.split(";"):
+                    database.execute(statement)
+                database.execute(f"PRAGMA application_id = {APPLICATION}")
+                database.execute(f"PRAGMA user_version = {FORMAT}")
+        finally:
+            database.execute("COMMIT")
+        found = database.execute("PRAGMA user_version").fetchone()[0]
+    if found != FORMAT or database.execute("PRAGMA application_id").fetchone()[0] != APPLICATION:
+        raise ReportError(f"{path} is no file of reports of format {FORMAT}", reason="unavailable")
+
+
+def _salt(database: sqlite3.Connection, release: tuple[str, int]) -> bytes:
+    """The release's salt, made with its first report. Raises `ReportError` when it was forgotten."""
+    database.execute(
+        "INSERT INTO releases VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (*release, secrets.token_bytes(32))
+    )
+    salt: bytes | None = database.execute(
+        "SELECT salt FROM releases WHERE (collection, version) = (?, ?)", release
+    ).fetchone()[0]
+    if salt is None:
+        raise ReportError(f"version {release[1]} takes no reports any more", reason="closed")
+    return salt
+
+
+def _rows(database: sqlite3.Connection, table: str, release: tuple[str, int] | None = None) -> int:
+    """How many rows; `table` is a name of ours."""
+    if release is None:
+        return int(database.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608
+    query = f"SELECT count(*) FROM {table} WHERE (collection, version) = (?, ?)"  # noqa: S608
+    return int(database.execute(query, release).fetchone()[0])
+
+
+def _seconds(moment: datetime) -> int:
+    return int(moment.timestamp())

@@ -1,0 +1,230 @@
+"""What the intake takes and what it refuses, each with the status and the word that say so."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+from coremlops.release import Repository
+from coremlops.server.intake import STATUS, Intake, Offers, Rate, routes
+from coremlops.telemetry.count import Count
+from coremlops.telemetry.report import Report
+from coremlops.telemetry.signing import ENROL, DeviceKey, Signed, plain_code
+from coremlops.telemetry.store import Store
+from tests.telemetry.reports import FAIL, NOW, PASS, enrolled, report, signed
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: dict[bytes, bytes]
+    body: dict[str, Any]
+
+
+class Asked:
+    """An intake for a repository with version 1 of `faces` on staging, without a network."""
+
+    def __init__(self, repository: Repository, folder: Path) -> None:
+        current = repository.index("staging").current
+        assert current is not None
+        (variant,) = current.variants
+        self.store = Store(folder / "reports.sqlite")
+        self.store.make()
+        self.intake = Intake(self.store, Offers(repository.folder), clock=lambda: NOW)
+        self.intake.rate.burst = 10_000
+        self.app = Starlette(routes=[Mount("/intake", routes=list(routes(self.intake)))])
+        self.true = report(variant=variant.name, model=variant.model, manifest=variant.manifest)
+
+    def send(self, key: DeviceKey, base: Report | None = None, **changes: Any) -> Answer:
+        return self.post("report", signed(key, base or self.true, **changes).to_bytes())
+
+    def post(
+        self,
+        path: str,
+        body: bytes,
+        address: str = "192.0.2.1",
+        kind: bytes = b"application/json",
+        length: bytes | None = None,
+        *,
+        hangs: bool = False,
+    ) -> Answer:
+        headers = [(b"content-type", kind)] + ([(b"content-length", length)] if length is not None else [])
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": f"/intake/{path}",
+            "raw_path": b"",
+            "root_path": "",
+            "query_string": b"",
+            "headers": headers,
+            "client": (address, 5),
+        }
+        pieces = [body[at : at + 5000] for at in range(0, len(body), 5000)] or [b""]
+        sent: list[Any] = []
+
+        async def receive() -> Any:
+            if hangs:
+                await asyncio.sleep(60)
+            return {"type": "http.request", "body": pieces.pop(0), "more_body": bool(pieces)}
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        asyncio.run(self.app(scope, receive, send))
+        return Answer(sent[0]["status"], dict(sent[0]["headers"]), json.loads(sent[1]["body"]))
+
+
+@pytest.fixture
+def asked(repository: Repository, tmp_path: Path) -> Asked:
+    return Asked(repository, tmp_path)
+
+
+def refused(answer: Answer, reason: str) -> str:
+    assert (answer.status, answer.body["ok"], answer.body["reason"]) == (STATUS[reason], False, reason)
+    return str(answer.body["error"])
+
+
+def test_a_device_enrols_and_reports(asked: Asked) -> None:
+    (code,) = asked.store.make_codes(1, now=NOW, lasts=timedelta(days=1))
+    key = DeviceKey.make()
+    request = Signed.make(key, ENROL, plain_code(code).encode()).to_bytes()
+    assert asked.post("enrol", request).body == {"ok": True, "action": "enrolled"}
+    assert [asked.send(key).body["action"] for _ in range(2)] == ["kept", "present"]
+    assert [each for _, each in asked.store.reports("faces")] == [asked.true]
+    refused(asked.post("enrol", Signed.make(DeviceKey.make(), ENROL, b"0" * 16).to_bytes()), "code")
+
+
+def test_who_is_not_enrolled_or_did_not_sign_this_is_refused(asked: Asked) -> None:
+    key = enrolled(asked.store)
+    refused(asked.send(DeviceKey.make()), "not-enrolled")
+    good = signed(key, asked.true)
+    changed = asked.true.to_bytes().replace(b'"chip":"A17 Pro"', b'"chip":"A18 Pro"')
+    refused(asked.post("report", Signed(changed, key.public, good.signature).to_bytes()), "signature")
+    enrolment = Signed.make(key, ENROL, asked.true.to_bytes())
+    refused(asked.post("report", enrolment.to_bytes()), "signature")
+    assert asked.store.reports("faces") == []
+
+
+def test_a_version_that_is_not_on_offer_here_is_refused(asked: Asked) -> None:
+    key = enrolled(asked.store)
+    for changes in (
+        {"version": 2},
+        {"collection": "cats"},
+        {"manifest": "c" * 64},
+        {"model": "c" * 64},
+        {"variant": "small"},
+    ):
+        refused(asked.send(key, **changes), "unknown-version")
+    refused(asked.post("count", Count("faces", 9, True, "iOS").to_bytes()), "unknown-version")
+    assert asked.store.reports("faces") == []
+
+
+def test_clocks_that_are_off_and_words_that_came_too_late(asked: Asked) -> None:
+    key = enrolled(asked.store)
+    assert "by this clock" in refused(asked.send(key, at=NOW + timedelta(hours=1)), "clock")
+    assert asked.send(key).status == 200
+    refused(asked.send(key, at=NOW - timedelta(hours=1)), "stale")
+
+
+def test_a_body_is_json_and_small_before_it_is_read(asked: Asked) -> None:
+    key = enrolled(asked.store)
+    body = signed(key, asked.true).to_bytes()
+    refused(asked.post("report", body, kind=b"text/plain"), "type")
+    refused(asked.post("report", body, length=b"100000000"), "size")
+    refused(asked.post("report", body, length=b"-1"), "size")
+    refused(asked.post("report", b" " * 40_000), "size")
+    refused(asked.post("count", b" " * 2_000), "size")
+    asked.intake.body_s = 0.05
+    refused(Asked.post(asked, "report", body, hangs=True), "slow")
+
+
+def test_a_count_is_a_sum_and_needs_no_enrolment(asked: Asked) -> None:
+    for _ in range(2):
+        assert asked.post("count", Count("faces", 1, False, "iOS").to_bytes()).body["action"] == "counted"
+    assert {(each.what, each.value): each.n for each in asked.store.sums("faces")} == {
+        ("outcome", "fail"): 2,
+        ("os", "iOS"): 2,
+    }
+
+
+def test_an_address_asks_so_often_and_others_go_on(asked: Asked) -> None:
+    now = [0.0]
+    asked.intake.enrol_rate.clock = lambda: now[0]
+    request = Signed.make(DeviceKey.make(), ENROL, b"0" * 16).to_bytes()
+    for _ in range(10):
+        refused(asked.post("enrol", request), "code")
+    answer = asked.post("enrol", request)
+    refused(answer, "rate")
+    assert answer.headers[b"retry-after"] == b"31"
+    refused(asked.post("enrol", request, address="192.0.2.2"), "code")
+    now[0] = 31.0
+    refused(asked.post("enrol", request), "code")
+    # One IPv6 household is one; an IPv4 address in IPv6's clothes is itself.
+    for number in range(10):
+        refused(asked.post("enrol", request, address=f"2001:db8::{number}"), "code")
+    refused(asked.post("enrol", request, address="2001:db8::99"), "rate")
+    refused(asked.post("enrol", request, address="::ffff:192.0.2.1"), "rate")
+
+
+def test_the_addresses_that_are_remembered_are_bounded() -> None:
+    rate = Rate(burst=1, every_s=1.0, most=100, clock=lambda: 0.0)
+    for number in range(1000):
+        assert rate.take(str(number)) == 0
+    assert len(rate._free_at) == 100
+    assert rate.take("999") == 1.0
+
+
+def test_no_address_and_no_key_is_in_the_file(asked: Asked) -> None:
+    key = enrolled(asked.store)
+    asked.post("report", signed(key, asked.true).to_bytes(), address="203.0.113.77")
+    asked.post("count", Count("faces", 1, True, "iOS").to_bytes(), address="203.0.113.77")
+    for file in asked.store.path.parent.glob("reports.sqlite*"):
+        data = file.read_bytes()
+        assert b"203.0.113.77" not in data
+        assert key.public not in data
+        assert key.public.hex().encode() not in data
+
+
+def test_what_is_wrong_on_this_machine_is_not_told(asked: Asked) -> None:
+    key = enrolled(asked.store)
+    asked.store.path.write_bytes(b"broken" * 1000)
+    error = refused(asked.send(key), "unavailable")
+    assert "sqlite" not in error
+
+
+def test_a_version_that_leaves_the_offer_takes_no_more(repository: Repository, tmp_path: Path) -> None:
+    asked = Asked(repository, tmp_path)
+    key = enrolled(asked.store)
+    assert asked.send(key).status == 200
+    asked.store.close(set())
+    refused(asked.send(key, FAIL, **_named(asked), at=NOW + timedelta(minutes=1)), "closed")
+
+
+def _named(asked: Asked) -> dict[str, Any]:
+    return {key: getattr(asked.true, key) for key in ("variant", "model", "manifest")}
+
+
+@given(
+    path=st.sampled_from(["enrol", "report", "count"]),
+    body=st.binary(max_size=300)
+    | st.dictionaries(
+        st.sampled_from(["format", "data", "key", "signature", "collection", "version", "ok", "os"]),
+        st.none() | st.integers() | st.text(max_size=20) | st.just(PASS.to_bytes().decode()),
+    ).map(lambda value: json.dumps(value).encode()),
+)
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_no_body_gets_anything_but_a_4xx_and_our_words(asked: Asked, path: str, body: bytes) -> None:
+    asked.intake.enrol_rate.burst = 10_000
+    answer = asked.post(path, body)
+    assert 400 <= answer.status < 500
+    assert set(answer.body) == {"ok", "reason", "error", "hint"}

@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import threading
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from coremlops.errors import ReportError
+from coremlops.telemetry.count import Count
+from coremlops.telemetry.signing import ENROL, DeviceKey, Signed, plain_code
+from coremlops.telemetry.store import Store, Sum
+from tests.telemetry.reports import FAIL, NOW, enrolled, signed
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    made = Store(tmp_path / "reports.sqlite")
+    made.make()
+    return made
+
+
+def reason(store: Store, signed: Signed) -> str:
+    with pytest.raises(ReportError) as caught:
+        store.report(signed, now=NOW)
+    return caught.value.reason
+
+
+def enrol(store: Store, key: DeviceKey, code: str) -> str:
+    return store.enrol(Signed.make(key, ENROL, plain_code(code).encode()), now=NOW)
+
+
+def test_a_code_enrols_one_device_and_the_same_again(store: Store) -> None:
+    (code,) = store.make_codes(1, now=NOW, lasts=DAY)
+    key = DeviceKey.make()
+    assert [enrol(store, key, code), enrol(store, key, code)] == ["enrolled", "present"]
+    with pytest.raises(ReportError, match="unknown, spent or too old"):
+        enrol(store, DeviceKey.make(), code)
+    assert store.devices() == 1
+
+
+def test_a_code_ends(store: Store) -> None:
+    (code,) = store.make_codes(1, now=NOW - 2 * DAY, lasts=DAY)
+    with pytest.raises(ReportError, match="unknown, spent or too old"):
+        enrol(store, DeviceKey.make(), code)
+
+
+def test_a_code_is_not_spent_by_who_does_not_hold_the_key(store: Store) -> None:
+    (code,) = store.make_codes(1, now=NOW, lasts=DAY)
+    mine, theirs = DeviceKey.make(), DeviceKey.make()
+    data = plain_code(code).encode()
+    with pytest.raises(ReportError, match="signature"):
+        store.enrol(Signed(data, mine.public, theirs.sign(ENROL, data)), now=NOW)
+    assert enrol(store, mine, code) == "enrolled"
+
+
+def test_one_code_and_ten_devices_at_once(store: Store) -> None:
+    (code,) = store.make_codes(1, now=NOW, lasts=DAY)
+    done: list[str] = []
+
+    def race() -> None:
+        try:
+            done.append(enrol(store, DeviceKey.make(), code))
+        except ReportError as error:
+            done.append(error.reason)
+
+    threads = [threading.Thread(target=race) for _ in range(10)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(done) == ["code"] * 9 + ["enrolled"]
+
+
+def test_only_an_enrolled_devices_own_signature_is_taken(store: Store) -> None:
+    key = enrolled(store)
+    assert reason(store, signed(DeviceKey.make())) == "not-enrolled"
+    assert reason(store, Signed(signed(key).data, key.public, bytes(64))) == "signature"
+    assert store.report(signed(key), now=NOW) == "kept"
+    assert [each.ok for _, each in store.reports("faces", 1)] == [True]
+
+
+def test_a_replay_changes_nothing_and_the_last_word_of_a_device_stands(store: Store) -> None:
+    key = enrolled(store)
+    first, later = signed(key), signed(key, FAIL, at=NOW + timedelta(minutes=1))
+    assert [store.report(each, now=NOW) for each in (first, first, later, later)] == [
+        *("kept", "present"),
+        *("kept", "present"),
+    ]
+    assert reason(store, first) == "stale"
+    assert [each.ok for _, each in store.reports("faces")] == [False]
+
+
+@pytest.mark.parametrize("off", [timedelta(minutes=11), -timedelta(days=31)])
+def test_a_clock_that_is_off_is_told(store: Store, off: timedelta) -> None:
+    assert reason(store, signed(enrolled(store), at=NOW + off)) == "clock"
+
+
+def test_a_device_has_one_pseudonym_a_release_and_another_for_the_next(store: Store) -> None:
+    key = enrolled(store)
+    for version in (1, 2):
+        store.report(signed(key, version=version), now=NOW)
+        store.report(signed(key, version=version, at=NOW + timedelta(minutes=1)), now=NOW)
+    names = [name for name, _ in store.reports("faces")]
+    assert len(names) == len(set(names)) == 2
+
+
+def test_the_file_holds_no_key_no_code_and_nothing_that_stands_in_two_releases(store: Store) -> None:
+    (code,) = store.make_codes(1, now=NOW, lasts=DAY)
+    key = enrolled(store)
+    store.report(signed(key), now=NOW)
+    store.report(signed(key, version=2), now=NOW)
+    data = store.path.read_bytes()
+    plain = plain_code(code).encode()
+    for secret in (key.public, key.public[1:33], key.public.hex().encode(), plain, code.encode()):
+        assert secret not in data
+    with contextlib.closing(sqlite3.connect(store.path)) as database:
+        rows = database.execute("SELECT version, pseudonym FROM reports").fetchall()
+        salts = database.execute("SELECT salt FROM releases").fetchall()
+        (device,) = database.execute("SELECT hash FROM devices").fetchone()
+    assert len({salt for (salt,) in salts}) == 2
+    assert device not in {pseudonym for _, pseudonym in rows}
+
+
+def test_a_version_that_is_off_the_offer_forgets_its_salt_and_keeps_its_rows(store: Store) -> None:
+    key = enrolled(store)
+    store.report(signed(key), now=NOW)
+    with contextlib.closing(sqlite3.connect(store.path)) as database:
+        (salt,) = database.execute("SELECT salt FROM releases").fetchone()
+    assert salt in store.path.read_bytes()
+    store.close({("faces", 2)})
+    assert salt not in store.path.read_bytes()
+    assert reason(store, signed(key, at=NOW + timedelta(minutes=1))) == "closed"
+    assert len(store.reports("faces", 1)) == 1
+
+
+def test_counts_are_sums_and_never_rows_of_a_device(store: Store) -> None:
+    for load in (3, 3, 4):
+        store.count(Count("faces", 1, True, "iOS", load=load))
+    assert store.sums("faces") == [
+        Sum(1, "load", "16 ms", 1),
+        Sum(1, "load", "8 ms", 2),
+        Sum(1, "os", "iOS", 3),
+        Sum(1, "outcome", "pass", 3),
+    ]
+    assert store.reports("faces") == []
+
+
+def test_nothing_grows_without_end(tmp_path: Path) -> None:
+    store = Store(tmp_path / "r.sqlite", most_codes=3, most_devices=2, most_reports=1)
+    keys = [enrolled(store), enrolled(store)]
+    with pytest.raises(ReportError, match="no room for more devices"):
+        enrolled(store)
+    with pytest.raises(ReportError, match="no room for more codes"):
+        store.make_codes(3, now=NOW, lasts=DAY)
+    store.report(signed(keys[0]), now=NOW)
+    assert reason(store, signed(keys[1])) == "full"
+    assert store.report(signed(keys[1], version=2), now=NOW) == "kept"
+
+
+@pytest.mark.parametrize("data", [b"no database at all, but long enough to be read" * 20, None])
+def test_a_file_that_is_something_else_is_left_alone(tmp_path: Path, data: bytes | None) -> None:
+    path = tmp_path / "other.sqlite"
+    if data is None:
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            database.execute("CREATE TABLE mine (x)")
+    else:
+        path.write_bytes(data)
+    before = path.read_bytes()
+    with pytest.raises(ReportError) as caught:
+        Store(path).make()
+    assert caught.value.reason == "unavailable"
+    with pytest.raises(ReportError, match=r"no reports at"):
+        Store(tmp_path / "none.sqlite").reports("faces")
+    assert path.read_bytes() == before
+
+
+def test_the_file_is_its_owners_alone(store: Store) -> None:
+    assert store.path.stat().st_mode & 0o777 == 0o600
