@@ -16,7 +16,8 @@
     ├── StoreError                             the step store
     ├── TrackingError                          MLflow
     ├── RepositoryError                        the signed repository: keys, channels, versions
-    │   └── PendingError              exit 3   ... a change waits for further signatures
+    │   ├── PendingError              exit 3   ... a change waits for further signatures
+    │   └── NewerFormatError                   ... a document that a newer coremlops wrote
     ├── UpdateError                            a device refused what it was offered
     │   └── GoldenError                        ... because the model does not answer as promised
     ├── ReportError                            what a device reports, or asks of the intake
@@ -129,6 +130,10 @@ class PendingError(RepositoryError):
     def __init__(self, message: str, change: str, *, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.change = change
+
+
+class NewerFormatError(RepositoryError):
+    """A document of a format that this coremlops does not know yet."""
 
 
 class UpdateError(CoremlopsError):

@@ -153,7 +153,7 @@ def in_variant(**keys: Any) -> Callable[[dict[str, Any]], None]:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (put(format=1), "'format': expected a whole number from 0 to 0, got 1"),
+        (put(format=1), "format 1, and this coremlops reads format 0 alone"),
         (put(format=False), "'format'"),
         (put(extra=1), "unknown key 'extra'"),
         (put(collection="other"), "expected faces/staging, got other/staging"),

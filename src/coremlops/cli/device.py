@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import math
 import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coremlops.errors import UsageError
 
 if TYPE_CHECKING:
-    from coremlops.client import Device, State, UpdateResult
+    from coremlops.client import Device, State, Step, UpdateResult
 
 CHANNELS = ("staging", "release")
 
@@ -31,6 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "example: coremlops device update --device phone --url https://models.example/repository"
         " --root 1.root.json --channel staging   (the first time; later --device alone)"
     )
+    update.add_argument("--plan", action="store_true", help="say what would be fetched, and fetch nothing")
     first = update.add_argument_group("the first time")
     first.add_argument("--url", help="where the repository is: http://, https:// or file:///")
     first.add_argument("--root", type=Path, help="the repository's root.json, as the app would embed it")
@@ -47,9 +51,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="metadata",
         help="how pictures are prepared (default: as the model's metadata says)",
     )
+    start = commands.add_parser(
+        "start",
+        help="count a start of the model and say where it is; confirm it with `started`",
+        description="After three starts in a row that were not confirmed the device returns to the model"
+        " before, or to the one that the app carries. Needs no network.",
+    )
+    start.epilog = "example: coremlops device start --device phone --json"
+    started = commands.add_parser("started", help="the model that was started has answered")
+    started.epilog = "example: coremlops device started --device phone"
+    started.add_argument("--failed", metavar="REASON", help="it could not be loaded, or did not answer")
     status = commands.add_parser("status", help="what the device runs, ran and refused")
     status.epilog = "example: coremlops device status --device phone --json"
-    for sub in (update, predict, status):
+    for sub in (update, predict, start, started, status):
         sub.add_argument("--device", type=Path, required=True, metavar="DIR", help="the device's folder")
         sub.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -59,8 +73,12 @@ def run(args: argparse.Namespace) -> int:
     from coremlops.client import Device
 
     if args.device_command == "update":
-        return _update(args, _device(args))
+        return (_plan if args.plan else _update)(args, _device(args))
     device = Device(args.device)
+    if args.device_command == "start":
+        return _start(args, device)
+    if args.device_command == "started":
+        return _started(args, device)
     return _predict(args, device) if args.device_command == "predict" else _status(args, device)
 
 
@@ -79,7 +97,8 @@ def _device(args: argparse.Namespace) -> Device:
 
 
 def _update(args: argparse.Namespace, device: Device) -> int:
-    result = device.update(lambda line: print(line, file=sys.stderr))
+    with _shown() as progress:
+        result = device.update(progress)
     state = device.status()
     if args.json:
         print(
@@ -103,6 +122,66 @@ def _update(args: argparse.Namespace, device: Device) -> int:
     return 0 if result.ok else 1
 
 
+@contextlib.contextmanager
+def _shown() -> Iterator[Callable[[Step], None]]:
+    """A bar of bytes on a terminal, else a line for each file."""
+    if not sys.stderr.isatty():
+        seen: list[str] = []
+
+        def line(step: Step) -> None:
+            if step.phase in ("download", "check") and step.what not in seen[-1:]:
+                seen.append(step.what)
+                print(step.what, file=sys.stderr)
+
+        yield line
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("looking for an update", total=None)
+
+        def show(step: Step) -> None:
+            bar.update(task, description=step.what, completed=step.done, total=step.total or None)
+
+        yield show
+
+
+def _plan(args: argparse.Namespace, device: Device) -> int:
+    plan = device.plan()
+    if args.json:
+        print(json.dumps(asdict(plan)))
+    elif plan.outcome == "get":
+        print(f"would get version {plan.version}, {plan.variant}: {plan.missing} of {plan.total} bytes")
+        print(plan.reason)
+    else:
+        print(f"{plan.outcome}: {plan.reason}" if plan.reason else plan.outcome)
+    return 0 if plan.outcome != "refused" else 1
+
+
+def _start(args: argparse.Namespace, device: Device) -> int:
+    found = device.start()
+    if found.returned:
+        print(f"warning: returned: {found.returned}", file=sys.stderr)
+    if args.json:
+        path = None if found.path is None else str(found.path)
+        print(json.dumps({"path": path, "version": found.version, "returned": found.returned}))
+    else:
+        print("the app's own model" if found.path is None else found.path)
+    return 0
+
+
+def _started(args: argparse.Namespace, device: Device) -> int:
+    if args.failed is None:
+        device.started()
+    else:
+        device.failed(args.failed)
+    if args.json:
+        print(json.dumps({"failed": args.failed}))
+    return 0
+
+
 def _words(result: UpdateResult, channel: str) -> str:
     has = "no model" if result.version is None else f"version {result.version} ({str(result.digest)[:12]})"
     if result.outcome == "updated":
@@ -115,6 +194,8 @@ def _words(result: UpdateResult, channel: str) -> str:
         use = "use the app's own model" if result.outcome == "embedded" else f"stays at {has}"
         return f"{channel}: {use} ({result.reason})"
     offered = "" if result.offered is None else f" version {result.offered}"
+    if result.outcome == "cancelled":
+        return f"{result.reason}\nstays at {has}"
     verb = "could not look for an update" if result.outcome == "offline" else f"refused{offered}"
     return f"{verb}: {result.reason}\nstays at {has}"
 

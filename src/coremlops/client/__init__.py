@@ -6,13 +6,24 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from coremlops.client.device import Device as Device
+    from coremlops.client.offer import Plan as Plan
     from coremlops.client.offer import UpdateResult as UpdateResult
+    from coremlops.client.progress import Step as Step
+    from coremlops.client.starts import Running as Running
     from coremlops.client.state import State as State
     from coremlops.client.web import Limits as Limits
 
-_MODULES = {"Device": "device", "UpdateResult": "offer", "State": "state", "Limits": "web"}
+_MODULES = {
+    "Device": "device",
+    "Limits": "web",
+    "Plan": "offer",
+    "Running": "starts",
+    "State": "state",
+    "Step": "progress",
+    "UpdateResult": "offer",
+}
 
-__all__ = ["Device", "Limits", "State", "UpdateResult"]
+__all__ = ["Device", "Limits", "Plan", "Running", "State", "Step", "UpdateResult"]
 
 
 def __getattr__(name: str) -> object:

@@ -6,7 +6,7 @@ import contextlib
 import platform
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,13 +16,16 @@ from tuf.api.exceptions import DownloadError, DownloadLengthMismatchError
 from tuf.api.exceptions import RepositoryError as TufError
 
 from coremlops.client.models import Models
-from coremlops.client.offer import Judged, Offer, Progress, UpdateResult
+from coremlops.client.offer import Judged, Offer, Plan, UpdateResult
 from coremlops.client.offer import result as result_of
+from coremlops.client.progress import Meter, Progress
+from coremlops.client.starts import STARTS, Running, Starts, start
 from coremlops.client.state import Check, State, short
+from coremlops.client.stopping import CancelledError, Stoppable
 from coremlops.client.trust import MAX_ROOT_BYTES, Trusted, check_root, words
 from coremlops.client.web import Limits, Web, check_url
 from coremlops.collection import Profile, check_channel, check_collection, document
-from coremlops.errors import RepositoryError, UpdateError
+from coremlops.errors import InputError, RepositoryError, UpdateError, UsageError
 from coremlops.files import exclusive_lock, write_atomic
 
 MAX_PROFILE_BYTES = 64_000
@@ -109,31 +112,83 @@ class Device:
             raise UpdateError(f"{self.folder} has no model yet", hint="coremlops device update --device DIR")
         return path
 
+    def start(self) -> Running:
+        """Which model the app is to load now; counts a start, until `started` confirms it. Needs no network.
+
+        After three starts in a row that were not confirmed, and when its files are gone, the device returns
+        to the model before, or to the app's own, and remembers why. Raises `UpdateError`.
+        """
+        return start(self.folder, self._models, self.status(), self.profile())
+
+    def started(self) -> None:
+        """The model that was started has answered: its count of starts begins anew."""
+        (self.folder / STARTS).unlink(missing_ok=True)
+
+    def failed(self, reason: str) -> None:
+        """The model that was started could not be loaded, or did not answer; `reason` is remembered."""
+        active = self.status().active
+        if active is not None:
+            replace(Starts.load(self.folder, active.manifest), reason=reason).save(self.folder)
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Running]:
+        """`start`, then `started`; `failed` when the block raises."""
+        found = self.start()
+        try:
+            yield found
+        except Exception as error:
+            self.failed(f"{type(error).__name__}: {error}")
+            raise
+        self.started()
+
     def predict(self, inputs: Mapping[str, Any], *, image_option: str = "metadata") -> dict[str, Any]:
-        """Run the active model. Images are prepared as its metadata says, unless `image_option` differs."""
+        """Run the active model, which is started first. Images are prepared as its metadata says, unless
+        `image_option` differs. Raises `UpdateError` where there is none."""
         from coremlops import runtime
 
-        path = self.model()
-        if self._loaded is None or self._loaded[0] != str(path):
-            self._loaded = (str(path), runtime.load(path))
-        result: dict[str, Any] = dict(self._loaded[1].predict(dict(inputs), image_option=image_option))
-        return result
+        given = dict(inputs)
+        if self._loaded is not None and self._loaded[0] == str(self.model()):
+            return dict(self._loaded[1].predict(given, image_option=image_option))
+        with self.running() as found:
+            path = found.path or self.model()
+            loaded = runtime.load(path)
+            try:
+                answer = dict(loaded.predict(given, image_option=image_option))
+            except (InputError, UsageError):
+                self.started()  # the question was wrong, not the model
+                raise
+        self._loaded = (str(path), loaded)
+        return answer
 
-    def update(self, progress: Progress | None = None) -> UpdateResult:
+    def plan(self) -> Plan:
+        """What an update would fetch, without fetching it. Raises `UpdateError`."""
+        with self._locked():
+            try:
+                return self._offer(self.status(), Meter(None), self._web).plan()
+            except (DownloadError, TufError) as error:
+                raise UpdateError(words(error)) from None
+            except OSError as error:
+                raise UpdateError(f"the disk: {error.strerror or error}") from None
+            except Judged as judged:
+                return Plan("refused", judged.entry.version, reason=judged.reason)
+
+    def update(
+        self, progress: Progress | None = None, *, cancelled: Callable[[], bool] | None = None
+    ) -> UpdateResult:
         """Look at the channel and take its current version, if it can be trusted and answers its golden set.
 
         Whatever is wrong with the offer or the network, the model that was active stays active and the result
-        says why. A version that was judged and refused is not fetched again. `progress` gets lines to show.
-        Raises `UpdateError` only when this folder is no device, or another process is updating it.
+        says why. A version that was judged and refused is not fetched again. `progress` is told each step, in
+        bytes. `cancelled` is asked several times a second; what has come is kept for the next update. Raises
+        `UpdateError` only when this folder is no device, or another process is updating it.
         """
+        web = self._web if cancelled is None else Stoppable(self._web, cancelled)
         with self._locked():
             state = self.status()
             try:
-                offer = Offer(
-                    *(self.folder, self._web, state, self.profile(), datetime.now(UTC)),
-                    progress or (lambda line: None),
-                )
-                result, state = offer.take()
+                result, state = self._offer(state, Meter(progress), web).take()
+            except CancelledError:
+                result = result_of("cancelled", state, "cancelled; what has come is kept")
             except Judged as judged:
                 state = judged.state
                 refused = result_of("refused", state, judged.reason, judged.entry)
@@ -155,6 +210,9 @@ class Device:
             with contextlib.suppress(OSError):  # A full disk must not hide why the update failed.
                 state.save(self._state_file)
             return result
+
+    def _offer(self, state: State, meter: Meter, web: Web | Stoppable) -> Offer:
+        return Offer(self.folder, web, state, self.profile(), datetime.now(UTC), meter)
 
     @property
     def _state_file(self) -> Path:

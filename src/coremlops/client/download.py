@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tuf.api.exceptions import DownloadError, DownloadHTTPError
 
+from coremlops.client.progress import Meter
 from coremlops.client.web import Reader
 from coremlops.digest import sha256_file
 from coremlops.errors import UpdateError
@@ -40,6 +41,7 @@ class Downloads:
 
     folder: Path
     reader: Reader
+    meter: Meter = field(default_factory=lambda: Meter(None))
 
     def part(self, sha256: str) -> Path:
         """The file of a content, whole or not."""
@@ -47,14 +49,17 @@ class Downloads:
 
     def missing_bytes(self, wanted: tuple[Wanted, ...]) -> int:
         """Bytes that are still to come, as far as lengths can tell."""
-        return sum(max(0, each.length - self._have(each)) for each in _distinct(wanted))
+        return sum(max(0, each.length - self._have(each)) for each in wanted)
 
     def require_space(self, wanted: tuple[Wanted, ...]) -> None:
         """Raise `UpdateError` unless the disk takes what is missing, and 16 MiB more."""
         needed = self.missing_bytes(wanted) + SPARE_BYTES
         free = shutil.disk_usage(self.folder).free
         if free < needed:
-            raise UpdateError(f"the disk has {free} bytes free, the update needs {needed}")
+            raise UpdateError(
+                f"the disk has {free} bytes free, the update needs {needed}",
+                hint="make room and update again: what has come is kept",
+            )
 
     def fetch(self, wanted: Wanted) -> int:
         """Complete one content and check it; return how many bytes came over the wire.
@@ -64,13 +69,10 @@ class Downloads:
         """
         part = self.part(wanted.sha256)
         have = self._have(wanted)
-        if have > wanted.length:
-            part.unlink()
-            have = 0
-        if have == wanted.length and have and sha256_file(part) == wanted.sha256:
-            return 0
-        if have == wanted.length:
-            part.unlink(missing_ok=True)
+        if have >= wanted.length and part.exists():
+            if have == wanted.length and sha256_file(part) == wanted.sha256:
+                return 0
+            self._drop(wanted)
             have = 0
         try:
             received = self._receive(wanted, have)
@@ -81,7 +83,7 @@ class Downloads:
         if self._have(wanted) < wanted.length:
             raise self._truncated(wanted)
         if sha256_file(part) != wanted.sha256:
-            part.unlink()
+            self._drop(wanted)
             if have:  # The part from before may have been the wrong half: once more, from the beginning.
                 return received + self.fetch(wanted)
             raise UpdateError(f"{wanted.name}: tampered or damaged: its SHA-256 is not the signed one")
@@ -100,7 +102,11 @@ class Downloads:
                 path.unlink(missing_ok=True)
 
     def _receive(self, wanted: Wanted, have: int) -> int:
-        """Append to the part, or begin it anew when the server knows no ranges; return the bytes received."""
+        """Append to the part what is missing; return the bytes that came over the wire.
+
+        A server that knows no ranges, or answers 416, sends all of it again: what is here already is passed
+        over, so that a connection that breaks once more costs nothing.
+        """
         received = 0
         try:
             start, pieces = self.reader.read(wanted.url, have)
@@ -111,24 +117,27 @@ class Downloads:
         part = self.part(wanted.sha256)
         with contextlib.ExitStack() as stack:
             stack.callback(getattr(pieces, "close", lambda: None))
-            file = stack.enter_context(part.open("ab" if start else "wb"))
+            file = stack.enter_context(part.open("ab"))
             for piece in pieces:
+                fresh = piece[max(0, have - start - received) :]
                 received += len(piece)
                 if start + received > wanted.length:
                     file.close()
-                    part.unlink()
+                    self._drop(wanted)
                     raise UpdateError(f"{wanted.name}: more than the signed {wanted.length} bytes")
-                file.write(piece)
+                file.write(fresh)
+                self.meter.add(len(fresh))
             file.flush()
             os.fsync(file.fileno())
         return received
+
+    def _drop(self, wanted: Wanted) -> None:
+        """Forget a part whose content is wrong."""
+        self.meter.add(-min(self._have(wanted), wanted.length))
+        self.part(wanted.sha256).unlink()
 
     def _have(self, wanted: Wanted) -> int:
         try:
             return self.part(wanted.sha256).stat().st_size
         except FileNotFoundError:
             return 0
-
-
-def _distinct(wanted: tuple[Wanted, ...]) -> list[Wanted]:
-    return list({each.sha256: each for each in wanted}.values())

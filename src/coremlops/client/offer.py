@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -12,16 +11,17 @@ from typing import TYPE_CHECKING, NoReturn
 import coremlops
 from coremlops.client.download import Downloads, Wanted
 from coremlops.client.models import Models
+from coremlops.client.progress import Meter
+from coremlops.client.starts import CHECKS, Starts
 from coremlops.client.state import Installed, Refused, State, short
+from coremlops.client.stopping import Stoppable
 from coremlops.client.trust import Trusted
 from coremlops.client.web import Web
-from coremlops.collection import EMBEDDED, KEEP, Entry, Manifest, Profile, Variant, choose
+from coremlops.collection import EMBEDDED, GET, KEEP, Choice, Entry, Manifest, Profile, Variant, choose
 from coremlops.errors import CoremlopsError, UpdateError, UsageError
 
 if TYPE_CHECKING:
     from coremlops.golden import Judgement
-
-Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,8 @@ class UpdateResult:
     """How an update ended, and what is active now.
 
     `outcome`: "updated", "current" (nothing newer), "empty" (the channel has no version yet), "kept" (none of
-    its versions is for this device), "embedded" (it is sent to the app's own model), "refused" or "offline".
+    its versions is for this device), "embedded" (it is sent to the app's own model), "refused", "offline" or
+    "cancelled".
     `offered`: the version that was chosen, if one was. `reason`: why it was refused or could not be reached,
     or why no version is for this device; empty otherwise. `received_bytes`: of members, over the wire.
     `judgement`: what executing the golden set found; None when none was executed.
@@ -56,7 +57,23 @@ class UpdateResult:
     @property
     def ok(self) -> bool:
         """Whether the device has what its channel names."""
-        return self.outcome not in ("refused", "offline")
+        return self.outcome not in ("refused", "offline", "cancelled")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What an update would do. `outcome`: as an update's, "get" where it would fetch `version` and `variant`.
+
+    `total`: bytes of all its files; `missing`: of those that are not here. `reason`: why each newer version
+    is not for this device, and which it is.
+    """
+
+    outcome: str
+    version: int | None = None
+    variant: str | None = None
+    total: int = 0
+    missing: int = 0
+    reason: str = ""
 
 
 class Judged(Exception):
@@ -71,28 +88,67 @@ class Offer:
     """One look at the channel: from signed metadata to an activated model, each step ready to stop."""
 
     def __init__(
-        self, folder: Path, web: Web, state: State, profile: Profile, now: datetime, progress: Progress
+        self,
+        folder: Path,
+        web: Web | Stoppable,
+        state: State,
+        profile: Profile,
+        now: datetime,
+        meter: Meter,
     ) -> None:
         self._folder = folder
         self._web = web
         self._state = state
         self._profile = profile
         self._now = now
-        self._progress = progress
+        self._meter = meter
         self._models = Models(folder / "models")
-        self._downloads = Downloads(folder / "downloads", web)
+        self._downloads = Downloads(folder / "downloads", web, meter)
         self._judgement: Judgement | None = None
 
     def take(self) -> tuple[UpdateResult, State]:
         """Everything, in order; state.json is replaced as the last step of an activation."""
         state = self._state
+        trusted, choice = self._look()
+        if choice is None:
+            return result("empty", state), state
+        if choice.use == EMBEDDED:
+            state = replace(state, embedded=True)
+            state.save(self._folder / "state.json")
+            return result("embedded", state, choice.words(), choice.entry), state
+        if choice.entry is None or choice.variant is None or choice.use == KEEP:
+            outcome = "kept" if choice.entry is None else "refused"
+            return result(outcome, state, choice.words(), choice.entry), state
+        return self._get(trusted, choice.entry, choice.variant)
+
+    def plan(self) -> Plan:
+        """What `take` would do; of the members only the manifest is fetched."""
+        trusted, choice = self._look()
+        if choice is None:
+            return Plan("empty")
+        if choice.use != GET or choice.entry is None or choice.variant is None:
+            outcome = "embedded" if choice.use == EMBEDDED else "refused" if choice.entry else "kept"
+            return Plan(outcome, choice.entry.version if choice.entry else None, reason=choice.words())
+        entry, variant = choice.entry, choice.variant
+        if self._is_active(variant):
+            return Plan("current", entry.version, variant.name, variant.length, reason=choice.words())
+        manifest, _ = self._manifest(trusted, entry, variant)
+        wanted = self._wanted(trusted, manifest)
+        missing = 0 if self._models.holds(manifest) else self._downloads.missing_bytes(wanted)
+        total = sum(each.length for each in wanted)
+        return Plan("get", entry.version, variant.name, total, missing, choice.words())
+
+    def _look(self) -> tuple[Trusted, Choice | None]:
+        """Refresh, and choose; None where the channel has no version yet."""
+        state = self._state
         for name in ("metadata", "downloads", "models"):
             (self._folder / name).mkdir(exist_ok=True)
+        self._meter.begin("metadata", "looking for an update")
         trusted = Trusted.refresh(self._folder, state.url, self._web)
         index = trusted.index(state.collection, state.channel)
         if index.current is None:
-            return result("empty", state), state
-        choice = choose(
+            return trusted, None
+        return trusted, choose(
             index,
             trusted.halts(state.collection, state.channel),
             self._profile,
@@ -100,22 +156,16 @@ class Offer:
             active=state.active.manifest if state.active is not None else None,
             refused=state.refusals(coremlops.__version__),
         )
-        why = "; ".join(f"version {version}: {reason}" for version, reason in choice.reasons)
-        if choice.use == EMBEDDED:
-            state = replace(state, embedded=True)
-            state.save(self._folder / "state.json")
-            return result("embedded", state, why, choice.entry), state
-        if choice.use == KEEP:
-            return result("kept" if choice.entry is None else "refused", state, why, choice.entry), state
-        entry, variant = choice.entry, choice.variant
-        assert entry is not None  # noqa: S101 - a choice to get something says what
-        assert variant is not None  # noqa: S101
-        return self._get(trusted, entry, variant)
+
+    def _is_active(self, variant: Variant) -> bool:
+        """Whether the device runs this very variant, and has it whole."""
+        state = self._state
+        same = state.active is not None and variant.manifest == state.active.manifest
+        return same and not state.embedded and self._models.complete(variant.model)
 
     def _get(self, trusted: Trusted, entry: Entry, variant: Variant) -> tuple[UpdateResult, State]:
         state, active = self._state, self._state.active
-        same = active is not None and variant.manifest == active.manifest
-        if same and not state.embedded and self._models.complete(variant.model):
+        if self._is_active(variant):
             return result("current", state, entry=entry), state
         manifest, received = self._manifest(trusted, entry, variant)
         if not self._models.holds(manifest):
@@ -126,6 +176,7 @@ class Offer:
             self._models.put(incoming, variant.model, active=active.model if active else None)
         else:
             self._judge(self._models.path(variant.model), manifest, entry, variant)
+        self._meter.begin("activate", f"version {entry.version}")
         state = state.activating(Installed.of(entry, variant))
         state.save(self._folder / "state.json")
         self._tidy(state)
@@ -149,8 +200,9 @@ class Offer:
             )
         return manifest, received
 
-    def _fetch(self, trusted: Trusted, manifest: Manifest) -> int:
-        wanted = []
+    def _wanted(self, trusted: Trusted, manifest: Manifest) -> tuple[Wanted, ...]:
+        """The files of a version, each content once, with the lengths that are signed."""
+        wanted: dict[str, Wanted] = {}
         for member in manifest.members:
             length = trusted.member_length(manifest.collection, member.sha256)
             if length != member.length:
@@ -160,22 +212,43 @@ class Offer:
                 )
             url = trusted.member_url(manifest.collection, member.sha256)
             name = f"version {manifest.version}: {member.path}"
-            wanted.append(Wanted(member.sha256, member.length, url, name))
-        self._downloads.require_space(tuple(wanted))
+            wanted.setdefault(member.sha256, Wanted(member.sha256, member.length, url, name))
+        return tuple(wanted.values())
+
+    def _fetch(self, trusted: Trusted, manifest: Manifest) -> int:
+        wanted = self._wanted(trusted, manifest)
+        self._downloads.require_space(wanted)
+        total = sum(each.length for each in wanted)
+        self._meter.expect(total, total - self._downloads.missing_bytes(wanted))
         received = 0
-        for member, each in zip(manifest.members, wanted, strict=True):
-            self._progress(f"version {manifest.version}: {member.path} ({member.length} bytes)")
+        for each in wanted:
+            self._meter.begin("download", f"{each.name} ({each.length} bytes)")
             received += self._downloads.fetch(each)
         return received
 
     def _judge(self, folder: Path, manifest: Manifest, entry: Entry, variant: Variant) -> None:
-        """Raise `Judged` unless the files are the model that was promised and it answers as promised."""
+        """Raise `Judged` unless the files are the model that was promised and it answers as promised.
+
+        A model that takes the process down is refused after three such checks.
+        """
+        self._meter.begin("check", f"version {manifest.version}: checking the golden set")
+        begun = Starts.load(self._folder, variant.manifest, CHECKS)
+        if begun.exhausted:
+            self._refuse(entry, variant, f"{begun.count} checks of its golden set in a row did not end")
+        replace(begun, count=begun.count + 1).save(self._folder, CHECKS)
+        try:
+            self._judgement = self._judged(folder, manifest, entry, variant)
+        finally:
+            (self._folder / CHECKS).unlink(missing_ok=True)
+        if not self._judgement.ok:
+            self._refuse(entry, variant, self._judgement.reason)
+
+    def _judged(self, folder: Path, manifest: Manifest, entry: Entry, variant: Variant) -> Judgement:
         from coremlops import golden
 
-        self._progress(f"version {manifest.version}: checking the golden set")
         try:
             self._models.check_digest(folder, manifest)
-            self._judgement = golden.check(folder / manifest.payload, folder / "golden")
+            return golden.check(folder / manifest.payload, folder / "golden")
         except UsageError:
             raise  # Something is not installed here: no verdict on the model.
         except CoremlopsError as error:
@@ -184,8 +257,6 @@ class Offer:
             raise
         except Exception as error:  # An engine that fails on a model must not take the device with it.
             self._refuse(entry, variant, f"the model cannot be executed: {type(error).__name__}: {error}")
-        if not self._judgement.ok:
-            self._refuse(entry, variant, self._judgement.reason)
 
     def _refuse(self, entry: Entry, variant: Variant, reason: str) -> NoReturn:
         self._tidy(self._state)

@@ -7,36 +7,46 @@ from datetime import datetime
 from pathlib import Path
 
 from coremlops.collection import Entry, Variant, check_channel, check_collection, check_variant, document
-from coremlops.errors import CoremlopsError, UpdateError
+from coremlops.errors import CoremlopsError, NewerFormatError, UpdateError
 from coremlops.files import write_atomic
 
 MAX_STATE_BYTES = 1_000_000
 MAX_REFUSED = 100
 MAX_REASON = 500
-OUTCOMES = ("updated", "current", "empty", "kept", "embedded", "refused", "offline")
+OUTCOMES = (
+    *("updated", "current", "empty", "kept", "embedded"),
+    *("refused", "offline", "cancelled", "returned"),
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """A variant of a version that is on this device. `model`: its digest; `manifest`: its manifest's
-    SHA-256."""
+    """A variant of a version that is on this device.
+
+    `model`: its digest; `manifest`: its manifest's SHA-256; `hold`: it wins against a newer model that the
+    app carries.
+    """
 
     version: int
     variant: str
     model: str
     manifest: str
+    hold: bool = False
 
     @staticmethod
     def of(entry: Entry, variant: Variant) -> Installed:
-        return Installed(entry.version, variant.name, variant.model, variant.manifest)
+        return Installed(entry.version, variant.name, variant.model, variant.manifest, entry.hold)
 
     @staticmethod
     def from_json(value: object, what: str) -> Installed:
         """Read one; `what` names it in messages. Raises `RepositoryError`."""
-        fields = document.Fields(value, what, ("version", "variant", "model", "manifest"))
-        variant = check_variant(fields.text("variant"))
+        fields = document.Fields(value, what, ("version", "variant", "model", "manifest", "hold"))
         return Installed(
-            fields.version("version"), variant, fields.sha256("model"), fields.sha256("manifest")
+            version=fields.version("version"),
+            variant=check_variant(fields.text("variant")),
+            model=fields.sha256("model"),
+            manifest=fields.sha256("manifest"),
+            hold=fields.truth("hold"),
         )
 
 
@@ -52,7 +62,8 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """How the last look for an update ended: one of `OUTCOMES`, when (UTC), and the reason if any."""
+    """How the last look for an update, or a return, ended: one of `OUTCOMES`, when (UTC), and the reason if
+    any."""
 
     at: datetime
     outcome: str
@@ -105,6 +116,16 @@ class State:
             refused=tuple(each for each in self.refused if each.manifest != installed.manifest),
         )
 
+    def returning(self, *, carried: bool) -> State:
+        """The same state with the previous model active; without one, sent to the model that the app
+        carries if there is one (`carried`)."""
+        return replace(
+            self,
+            active=self.previous,
+            previous=None,
+            embedded=self.embedded or (self.previous is None and carried),
+        )
+
     def save(self, path: Path) -> None:
         """Replace `state.json`: before or after, never between."""
         write_atomic(path, self.to_bytes())
@@ -122,15 +143,7 @@ class State:
                 "active": None if self.active is None else asdict(self.active),
                 "previous": None if self.previous is None else asdict(self.previous),
                 "embedded": self.embedded,
-                "refused": [
-                    {
-                        "version": each.version,
-                        "manifest": each.manifest,
-                        "reason": each.reason,
-                        "client": each.client,
-                    }
-                    for each in self.refused
-                ],
+                "refused": [asdict(each) for each in self.refused],
                 "last": None
                 if last is None
                 else {"at": document.time_text(last.at), "outcome": last.outcome, "reason": last.reason},
@@ -151,8 +164,13 @@ class State:
             raise UpdateError(f"{path} cannot be read: {error.strerror}") from None
         try:
             return State.from_bytes(data)
+        except NewerFormatError as error:
+            raise UpdateError(f"{path}: {error.message}", hint=error.hint) from None
         except CoremlopsError as error:
-            raise UpdateError(f"{path} is damaged: {error.message}") from None
+            raise UpdateError(
+                f"{path} is damaged: {error.message}",
+                hint="remove it and update with --url and --root: models that are here are not fetched",
+            ) from None
 
     @staticmethod
     def from_bytes(data: bytes) -> State:

@@ -16,10 +16,9 @@ from tuf.api.exceptions import (
 from tuf.api.exceptions import RepositoryError as TufError
 from tuf.api.metadata import Metadata, Root, Targets
 from tuf.api.serialization import DeserializationError
-from tuf.ngclient import Updater, UpdaterConfig
+from tuf.ngclient import FetcherInterface, Updater, UpdaterConfig
 
 from coremlops.client.download import TruncatedError
-from coremlops.client.web import Web
 from coremlops.collection import (
     MAX_INDEX_BYTES,
     MAX_MANIFEST_BYTES,
@@ -80,7 +79,13 @@ class _Updater(Updater):
 
 
 def updater(
-    metadata: Path, url: str, root: bytes, web: Web, *, targets_url: str, targets: Path | None = None
+    metadata: Path,
+    url: str,
+    root: bytes,
+    web: FetcherInterface,
+    *,
+    targets_url: str,
+    targets: Path | None = None,
 ) -> Updater:
     """TUF's client with a device's limits and transport; nothing is asked of the network yet.
 
@@ -111,7 +116,7 @@ class Trusted:
     url: str
 
     @staticmethod
-    def refresh(folder: Path, url: str, web: Web) -> Trusted:
+    def refresh(folder: Path, url: str, web: FetcherInterface) -> Trusted:
         """Start from the embedded root in `folder` and bring all top-level metadata up to date."""
         metadata = folder / "metadata"
         metadata.mkdir(exist_ok=True)

@@ -32,6 +32,10 @@ class Choice:
     variant: Variant | None = None
     reasons: tuple[tuple[int, str], ...] = ()
 
+    def words(self) -> str:
+        """The reasons in one line."""
+        return "; ".join(f"version {version}: {reason}" for version, reason in self.reasons)
+
 
 def choose(
     index: Index,

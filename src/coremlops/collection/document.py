@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import NoReturn
 
 from coremlops.collection.names import is_sha256
-from coremlops.errors import RepositoryError
+from coremlops.errors import NewerFormatError, RepositoryError
 
 MAX_DEPTH = 8
 MAX_VERSION = 2**31 - 1
@@ -115,8 +115,14 @@ class Fields:
         return value
 
     def format(self, key: str = "format") -> int:
-        """The document's format; only 0 is known."""
-        return self.integer(key, 0, 0)
+        """The document's format; only 0 is known. Raises `NewerFormatError` for a later one."""
+        found = self.integer(key, 0, MAX_VERSION)
+        if found:
+            raise NewerFormatError(
+                f"{self.what}: format {found}, and this coremlops reads format 0 alone",
+                hint="update coremlops: a newer one wrote it",
+            )
+        return found
 
 
 def read(data: bytes, what: str, *, most_bytes: int) -> object:
