@@ -98,6 +98,16 @@ def update(request: Request) -> Answer:
     return {"outcome": result.outcome, "version": result.version, "reason": result.reason}
 
 
+def start(request: Request) -> Answer:
+    """The app begins to load a model; without `started` after it, it crashed."""
+    return {"version": Device(request["folder"], limits=QUICK).start().version}
+
+
+def started(request: Request) -> Answer:
+    Device(request["folder"], limits=QUICK).started()
+    return {"ok": True}
+
+
 def restart(request: Request) -> Answer:
     """What is active after the app was started again, with no network."""
     active = Device(request["folder"]).status().active
@@ -112,6 +122,8 @@ VERBS: Mapping[str, Callable[[Request], Answer]] = {
     "read": read,
     "restart": restart,
     "rule": rule,
+    "start": start,
+    "started": started,
     "update": update,
 }
 

@@ -86,14 +86,16 @@ class Running:
 def start(folder: Path, models: Models, state: State, profile: Profile) -> Running:
     """Count a start of the active model, or return to the one before; see `Device.start`."""
     returned: list[str] = []
+    written = True
     while state.active is not None and not state.embedded:
         active = state.active
         if profile.embedded_version > active.version and not active.hold:
             break
         starts, path = Starts.load(folder, active.manifest), models.model(active.model)
         if path is not None and not starts.exhausted:
-            with contextlib.suppress(OSError):  # a full disk must not keep an app from its model
-                replace(starts, count=starts.count + 1).save(folder)
+            if written:  # else the count of the version before is what the next start returns by
+                with contextlib.suppress(OSError):  # a full disk must not keep an app from its model
+                    replace(starts, count=starts.count + 1).save(folder)
             return Running(path, active.version, "; ".join(returned))
         why = starts.words() if starts.exhausted else "its files are gone"
         returned.append(f"version {active.version}: {why}")
@@ -106,7 +108,9 @@ def start(folder: Path, models: Models, state: State, profile: Profile) -> Runni
             state.returning(carried=profile.embedded_version > 0),
             last=Check(now, "returned", short(returned[-1])),
         )
+        written = False
         # Where an update holds the lock, or the disk takes nothing, the next start does the same again.
         with contextlib.suppress(OSError), exclusive_lock(folder / "lock", wait_s=WAIT_S):
             state.save(folder / "state.json")
+            written = True
     return Running(None, None, "; ".join(returned))
