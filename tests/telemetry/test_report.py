@@ -42,7 +42,7 @@ def test_the_bytes_of_a_report_are_these() -> None:
 @pytest.mark.parametrize(
     ("key", "value", "expected"),
     [
-        ("format", 1, "a whole number from 0 to 0"),
+        ("format", 1, "reads format 0 alone"),
         ("version", 0, "a whole number from 1"),
         ("collection", "../x", "a collection's name is"),
         ("manifest", "B" * 64, "64 lower-case hex digits"),

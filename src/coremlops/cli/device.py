@@ -12,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from coremlops.cli import enrolment
 from coremlops.errors import UsageError
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     started.add_argument("--failed", metavar="REASON", help="it could not be loaded, or did not answer")
     status = commands.add_parser("status", help="what the device runs, ran and refused")
     status.epilog = "example: coremlops device status --device phone --json"
-    for sub in (update, predict, start, started, status):
+    for sub in (update, predict, start, started, status, *enrolment.configure(commands)):
         sub.add_argument("--device", type=Path, required=True, metavar="DIR", help="the device's folder")
         sub.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -79,6 +80,8 @@ def run(args: argparse.Namespace) -> int:
         return _start(args, device)
     if args.device_command == "started":
         return _started(args, device)
+    if args.device_command in enrolment.COMMANDS:
+        return enrolment.run(args, device)
     return _predict(args, device) if args.device_command == "predict" else _status(args, device)
 
 

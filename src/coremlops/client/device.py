@@ -15,6 +15,7 @@ from typing import Any
 from tuf.api.exceptions import DownloadError, DownloadLengthMismatchError
 from tuf.api.exceptions import RepositoryError as TufError
 
+from coremlops.client import reports
 from coremlops.client.models import Models
 from coremlops.client.offer import Judged, Offer, Plan, UpdateResult
 from coremlops.client.offer import result as result_of
@@ -192,7 +193,7 @@ class Device:
             except Judged as judged:
                 state = judged.state
                 refused = result_of("refused", state, judged.reason, judged.entry)
-                result = replace(refused, judgement=judged.judgement)
+                result = replace(refused, judgement=judged.judgement, judged=judged.judged)
             except DownloadLengthMismatchError as error:
                 result = result_of("refused", state, words(error))
             except DownloadError as error:
@@ -209,6 +210,7 @@ class Device:
             state = replace(state, last=Check(now, result.outcome, short(result.reason)))
             with contextlib.suppress(OSError):  # A full disk must not hide why the update failed.
                 state.save(self._state_file)
+            reports.after_update(self.folder, state, self.profile, result)
             return result
 
     def _offer(self, state: State, meter: Meter, web: Web | Stoppable) -> Offer:

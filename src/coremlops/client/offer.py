@@ -33,7 +33,8 @@ class UpdateResult:
     "cancelled".
     `offered`: the version that was chosen, if one was. `reason`: why it was refused or could not be reached,
     or why no version is for this device; empty otherwise. `received_bytes`: of members, over the wire.
-    `judgement`: what executing the golden set found; None when none was executed.
+    `judgement`: what executing the golden set found; None when none was executed. `judged`: what was looked
+    at and taken or refused for good; None when nothing was.
     """
 
     outcome: str
@@ -43,6 +44,7 @@ class UpdateResult:
     reason: str = ""
     received_bytes: int = 0
     judgement: Judgement | None = None
+    judged: Installed | None = None
 
     @property
     def changed(self) -> bool:
@@ -79,9 +81,12 @@ class Plan:
 class Judged(Exception):
     """A version was looked at and found wanting: the refusal is remembered in `state`."""
 
-    def __init__(self, state: State, entry: Entry, reason: str, judgement: Judgement | None) -> None:
+    def __init__(
+        self, state: State, entry: Entry, variant: Variant, reason: str, judgement: Judgement | None
+    ) -> None:
         super().__init__(reason)
         self.state, self.entry, self.reason, self.judgement = state, entry, reason, judgement
+        self.judged = Installed.of(entry, variant)
 
 
 class Offer:
@@ -181,7 +186,7 @@ class Offer:
         state.save(self._folder / "state.json")
         self._tidy(state)
         done = result("updated", state, entry=entry, received_bytes=received)
-        return replace(done, judgement=self._judgement), state
+        return replace(done, judgement=self._judgement, judged=Installed.of(entry, variant)), state
 
     def _manifest(self, trusted: Trusted, entry: Entry, variant: Variant) -> tuple[Manifest, int]:
         collection = self._state.collection
@@ -262,7 +267,7 @@ class Offer:
         self._tidy(self._state)
         reason = short(reason)
         refused = Refused(entry.version, variant.manifest, reason, coremlops.__version__)
-        raise Judged(self._state.refusing(refused), entry, reason, self._judgement)
+        raise Judged(self._state.refusing(refused), entry, variant, reason, self._judgement)
 
     def _tidy(self, state: State) -> None:
         """Only the active and the previous model stay, and no downloads. Failing to tidy up is no failure."""

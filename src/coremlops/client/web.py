@@ -21,6 +21,7 @@ import coremlops
 from coremlops.errors import UsageError
 
 PIECE_BYTES = 1 << 18
+MOST_ANSWER_BYTES = 10_000
 SLACK_BYTES = 1 << 16  # more than this over what it inflates to is no gzip of a document
 _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 
@@ -92,6 +93,34 @@ class Web(FetcherInterface):
     def read(self, url: str, offset: int = 0) -> tuple[int, Iterator[bytes]]:
         """See `Reader.read`."""
         return self._open(url, offset, "identity")
+
+    def post(self, url: str, body: bytes) -> tuple[int, bytes]:
+        """Send a JSON document: the answer's status, and the first `MOST_ANSWER_BYTES` of it. No redirect is
+        followed. Raises tuf's `DownloadError` when the server cannot be reached.
+        """
+        headers = {"Content-Type": "application/json", "User-Agent": f"coremlops/{coremlops.__version__}"}
+        limits = self._limits
+        try:
+            response = self._pool(url).request(
+                *("POST", url),
+                body=body,
+                headers=headers,
+                preload_content=False,
+                timeout=urllib3.Timeout(connect=limits.connect_s, read=limits.read_s),
+                retries=False,
+                redirect=False,
+            )
+            try:
+                answer, begun = b"", self._clock()
+                while len(answer) < MOST_ANSWER_BYTES and (piece := response.read1(MOST_ANSWER_BYTES)):
+                    answer += piece
+                    if self._clock() - begun > limits.read_s:  # a drip holds nobody
+                        raise DownloadError(f"{url}: the answer does not end")
+                return response.status, answer[:MOST_ANSWER_BYTES]
+            finally:
+                response.close()
+        except urllib3.exceptions.HTTPError as error:
+            raise DownloadError(f"{url}: {_reason(error)}") from error
 
     def _open(self, url: str, offset: int, encoding: str) -> tuple[int, Iterator[bytes]]:
         if urlsplit(url).scheme == "file":

@@ -1,0 +1,91 @@
+"""From a code to a promotion: a real server process, three devices, and what they signed."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from coremlops.cli import main
+from tests.release.models import write_model, write_pictures
+from tests.server.conftest import serve_ours
+
+REQUIRE = "golden:devices=3,classes=2,proof=emulated"
+
+
+@pytest.fixture
+def run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., dict[str, Any]]:
+    monkeypatch.setenv("COREMLOPS_CONFIG", str(tmp_path / "config"))
+    for name in ("http_proxy", "https_proxy", "all_proxy", "HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+    def run(*words: str, code: int = 0) -> dict[str, Any]:
+        capsys.readouterr()
+        got = main([*words, "--json"])
+        out, err = capsys.readouterr()
+        assert got == code, (out, err)
+        found: dict[str, Any] = json.loads(out) if out else {"error": err}
+        return found
+
+    return run
+
+
+def test_three_devices_of_two_classes_let_a_version_be_promoted(
+    run: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    write_model(tmp_path / "one.mlpackage", gain=0.02)
+    write_pictures(tmp_path / "golden")
+    run("repo", "init")
+    run("release", "publish", "one.mlpackage", "--golden", "golden")
+    codes = run("release", "enrol", "--reports", "reports.sqlite", "--count", "3")["codes"]
+    promote = ("release", "promote", "--reports", "reports.sqlite", "--require")
+    with serve_ours(tmp_path / "repository", tmp_path, "--intake", "reports.sqlite") as url:
+        first = ("--url", url, "--root", "repository/metadata/1.root.json", "--channel", "staging")
+        for number, code in enumerate(codes):
+            device = ("--device", f"phone{number}")
+            (tmp_path / f"phone{number}").mkdir()
+            chip = {"os": "Linux", "os_version": "6.1", "device_class": "other", "chip": f"M{number % 2}"}
+            (tmp_path / f"phone{number}/profile.json").write_text(json.dumps(chip))
+            run("device", "update", *device, *first)
+            assert run("device", "enrol", "--code", code, *device) == {
+                "action": "enrolled",
+                "url": f"{url}/intake",
+            }
+            assert "3 devices that passed expected" in run(*promote, REQUIRE, code=3)["error"]
+            said = run("device", "report", *device)
+            assert (said["ok"], said["sent"], said["proof"]) == (True, 1, "emulated")
+        stranger = ("--device", "stranger")
+        run("device", "update", *stranger, *first)
+        assert "code" in run("device", "enrol", "--code", codes[0], *stranger, code=1)["error"]
+        run("device", "count", "on", *stranger)
+        listed = run("release", "reports", "--reports", "reports.sqlite")
+        assert [each["version"] for each in listed["reports"]] == [1, 1, 1]
+        # An emulator's word is no device's.
+        assert "proof below device" in run(*promote, "golden:devices=3,classes=2", code=3)["error"]
+        assert run(*promote, REQUIRE)["version"] == 1
+
+        write_model(tmp_path / "two.mlpackage", gain=0.03)
+        run("release", "publish", "two.mlpackage", "--golden", "golden")
+        run("device", "update", *stranger)
+        run("device", "update", "--device", "phone0")
+        listed = run("release", "reports", "--reports", "reports.sqlite", "--version", "2")
+        assert [each["ok"] for each in listed["reports"]] == [True]
+        assert {(each["what"], each["value"]): each["n"] for each in listed["anonymous"]}[
+            ("outcome", "pass")
+        ] == 1
+        assert "3 devices that passed expected, got 1" in run(*promote, REQUIRE, code=3)["error"]
+    assert "127.0.0.1" not in (tmp_path / "log").read_text().replace(url, "")
+    with closing(sqlite3.connect(tmp_path / "reports.sqlite")) as database:
+        names = [name for (name,) in database.execute("SELECT pseudonym FROM reports")]
+    assert len(set(names)) == 4  # phone0 has another pseudonym in the second release
+    keys = [json.loads((tmp_path / f"phone{n}/enrolment.json").read_text())["key"] for n in range(3)]
+    data = b"".join(file.read_bytes() for file in tmp_path.glob("reports.sqlite*"))
+    assert not any(key.encode() in data or bytes.fromhex(key) in data for key in keys)
