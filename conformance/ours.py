@@ -16,6 +16,8 @@ from coremlops.collection import Halts, Index, Manifest, Profile, Rule, bucket, 
 from coremlops.errors import CoremlopsError
 from coremlops.golden.checking import judge
 from coremlops.golden.document import parse_golden
+from coremlops.telemetry.report import Report
+from coremlops.telemetry.signing import ENROL, REPORT, DeviceKey, Signed, plain_code
 
 Request = Mapping[str, Any]
 Answer = dict[str, Any]
@@ -83,6 +85,26 @@ def value_of(said: Any) -> Any:
     return said
 
 
+def signed(key: str, purpose: bytes, data: bytes) -> Answer:
+    """What is signed, and by which key."""
+    made = Signed.make(DeviceKey.read(key), purpose, data)
+    return {
+        "data": data.decode("ascii"),
+        "signed": (purpose + data).decode("ascii"),
+        "key": made.key.hex(),
+        "signature": made.signature.hex(),
+    }
+
+
+def report(request: Request) -> Answer:
+    said = Report.from_bytes(json.dumps(request["report"]).encode())
+    return signed(request["key"], REPORT, said.to_bytes())
+
+
+def enrol(request: Request) -> Answer:
+    return signed(request["key"], ENROL, plain_code(request["code"]).encode("ascii"))
+
+
 def install(request: Request) -> Answer:
     Device.install(
         *(request["folder"], request["url"], request["collection"], request["channel"]),
@@ -117,9 +139,11 @@ def restart(request: Request) -> Answer:
 VERBS: Mapping[str, Callable[[Request], Answer]] = {
     "bucket": bucket_of,
     "choose": chosen,
+    "enrol": enrol,
     "install": install,
     "judge": judged,
     "read": read,
+    "report": report,
     "restart": restart,
     "rule": rule,
     "start": start,

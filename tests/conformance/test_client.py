@@ -9,6 +9,9 @@ from typing import Any
 
 import pytest
 
+from coremlops.errors import ReportError
+from coremlops.telemetry.signing import verify
+
 FOLDER = Path(__file__).parents[2] / "conformance"
 
 
@@ -34,3 +37,21 @@ def test_a_client_that_always_says_the_same_fails(answer: str) -> None:
     code, said = drive("sh", "-c", f"while read line; do echo '{answer}'; done")
     assert code == 1
     assert len(said["failed"]) > 60
+
+
+def test_our_signatures_are_over_the_bytes_of_the_vectors() -> None:
+    """run.py cannot verify one; here each is, with the key that the vector expects."""
+    vectors = json.loads((FOLDER / "vectors/reports.json").read_text())["vectors"]
+    asked = [each for each in vectors if "error" not in each["expected"]]
+    lines = "".join(json.dumps(each["request"]) + "\n" for each in asked)
+    done = subprocess.run(
+        [sys.executable, str(FOLDER / "ours.py")], input=lines, capture_output=True, text=True, check=True
+    )
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert len(answers) == len(asked) > 8
+    for vector, answer in zip(asked, answers, strict=True):
+        expected = vector["expected"]
+        public, signature = bytes.fromhex(expected["key"]), bytes.fromhex(answer["signature"])
+        verify(public, signature, b"", expected["signed"].encode("ascii"))
+        with pytest.raises(ReportError):
+            verify(public, signature, b"", expected["data"].encode("ascii"))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import select
+import socket
 import sqlite3
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,9 +16,16 @@ from typing import Any
 import pytest
 
 from coremlops.cli import main
+from coremlops.client.web import Limits, Web
+from coremlops.release import Repository
+from coremlops.server.intake import utc_now
+from coremlops.telemetry.count import Count
+from coremlops.telemetry.store import Store
 from tests.release.models import write_model, write_pictures
 from tests.server.conftest import serve_ours
+from tests.telemetry.reports import enrolled, signed
 
+QUICK = Limits(connect_s=5, read_s=15, retries=0)
 REQUIRE = "golden:devices=3,classes=2,proof=emulated"
 
 
@@ -89,3 +100,52 @@ def test_three_devices_of_two_classes_let_a_version_be_promoted(
     keys = [json.loads((tmp_path / f"phone{n}/enrolment.json").read_text())["key"] for n in range(3)]
     data = b"".join(file.read_bytes() for file in tmp_path.glob("reports.sqlite*"))
     assert not any(key.encode() in data or bytes.fromhex(key) in data for key in keys)
+
+
+def test_two_workers_and_many_devices_at_once_lose_and_double_nothing(
+    repository: Repository, tmp_path: Path
+) -> None:
+    current = repository.index("staging").current
+    assert current is not None
+    (variant,) = current.variants
+    store, now = Store(tmp_path / "reports.sqlite"), utc_now()
+    keys = [enrolled(store, now) for _ in range(12)]
+    named: dict[str, Any] = {
+        "variant": variant.name,
+        "model": variant.model,
+        "manifest": variant.manifest,
+        "at": now,
+    }
+    said = [signed(key, **named).to_bytes() for key in keys]
+    counted = Count("faces", 1, True, "iOS").to_bytes()
+    more = ("--intake", str(store.path), "--workers", "2")
+    with serve_ours(repository.folder, tmp_path, *more) as url:
+
+        def post(work: tuple[str, bytes]) -> int:
+            return Web(QUICK).post(f"{url}/intake/{work[0]}", work[1])[0]
+
+        work = [("report", each) for each in said] * 2 + [("count", counted)] * 30
+        with ThreadPoolExecutor(12) as pool:
+            assert set(pool.map(post, work)) == {200}
+    assert len(store.reports("faces", 1)) == 12
+    assert {(each.what, each.value): each.n for each in store.sums("faces")} == {
+        ("outcome", "pass"): 30,
+        ("os", "iOS"): 30,
+    }
+
+
+def test_a_body_without_an_end_is_cut_off(repository: Repository, tmp_path: Path) -> None:
+    with serve_ours(repository.folder, tmp_path, "--intake", str(tmp_path / "reports.sqlite")) as url:
+        host, port = url.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=10) as wire:
+            head = "POST /intake/report HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+            wire.sendall(f"{head}Transfer-Encoding: chunked\r\n\r\n".encode())
+            sent = 0
+            with contextlib.suppress(OSError):
+                while sent < 100 << 20 and not select.select([wire], [], [], 0)[0]:
+                    wire.sendall(b"10000\r\n" + b" " * 0x10000 + b"\r\n")
+                    sent += 0x10000
+            assert sent < 50 << 20
+            with contextlib.suppress(ConnectionResetError):
+                assert b" 413 " in wire.recv(4096).splitlines()[0]
+        assert Web(QUICK).post(f"{url}/intake/report", b"{}")[0] == 400
