@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
+import sqlite3
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -16,12 +18,14 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from coremlops.release import Repository
+from coremlops.release.terms import Form
 from coremlops.server.intake import STATUS, Intake, Offers, Rate, routes
 from coremlops.telemetry.count import Count
 from coremlops.telemetry.report import Report
 from coremlops.telemetry.signing import ENROL, DeviceKey, Signed, plain_code
 from coremlops.telemetry.store import Store
-from tests.telemetry.reports import FAIL, NOW, PASS, enrolled, report, signed
+from tests.release.models import write_model
+from tests.telemetry.reports import NOW, PASS, enrolled, report, signed
 
 
 @dataclass
@@ -202,16 +206,45 @@ def test_what_is_wrong_on_this_machine_is_not_told(asked: Asked) -> None:
     assert "sqlite" not in error
 
 
-def test_a_version_that_leaves_the_offer_takes_no_more(repository: Repository, tmp_path: Path) -> None:
-    asked = Asked(repository, tmp_path)
+def test_a_version_that_left_the_offer_loses_its_salt_and_takes_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COREMLOPS_CONFIG", str(tmp_path / "config"))
+    chosen = tmp_path / "golden"
+    chosen.mkdir()
+    (chosen / "golden.json").write_text("{}\n")
+    made = Repository.init(tmp_path / "repository")
+    for name, extra in (("one", 10), ("two", 20)):
+        made.publish([Form(write_model(tmp_path / f"{name}.mlpackage", extra_bytes=extra), chosen)])
+    asked = Asked(made, tmp_path)
     key = enrolled(asked.store)
-    assert asked.send(key).status == 200
-    asked.store.close(set())
-    refused(asked.send(key, FAIL, **_named(asked), at=NOW + timedelta(minutes=1)), "closed")
+    assert asked.send(key, version=2).status == 200
+    salt = _salt(asked)
+    assert salt is not None
+    made.rollback("staging")
+    refused(asked.send(key, version=2, at=NOW + timedelta(minutes=1)), "unknown-version")
+    assert _salt(asked) is None
+    assert not any(salt in file.read_bytes() for file in tmp_path.glob("reports.sqlite*"))
+    assert len(asked.store.reports("faces", 2)) == 1
 
 
-def _named(asked: Asked) -> dict[str, Any]:
-    return {key: getattr(asked.true, key) for key in ("variant", "model", "manifest")}
+def _salt(asked: Asked) -> bytes | None:
+    with contextlib.closing(sqlite3.connect(asked.store.path)) as database:
+        found: bytes | None = database.execute("SELECT salt FROM releases WHERE version = 2").fetchone()[0]
+        return found
+
+
+def test_a_change_that_could_not_be_followed_is_followed_the_next_time(asked: Asked) -> None:
+    def fail(live: set[tuple[str, int]]) -> None:
+        raise OSError("busy")
+
+    offers = asked.intake.offers
+    with pytest.raises(OSError, match="busy"):
+        offers.follow(fail)
+    seen: list[set[tuple[str, int]]] = []
+    offers.follow(seen.append)
+    offers.follow(seen.append)
+    assert seen == [{("faces", 1)}]
 
 
 @given(

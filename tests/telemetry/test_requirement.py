@@ -41,6 +41,13 @@ def test_too_few_devices_or_kinds() -> None:
     assert len(missing(ASKED)) == 2
 
 
+def test_a_chip_that_is_unknown_is_not_another_kind() -> None:
+    unknown = replace(PASS, chip="")
+    assert missing(ASKED, PASS, PASS, unknown) == ("2 kinds of devices expected, got 1 (phone A17 Pro)",)
+    found = ASKED.judge(ENTRY, [unknown, unknown, OTHER])
+    assert found["classes"] == ["mac M2", "phone (chip unknown)"]
+
+
 def test_an_emulated_pass_is_no_devices_unless_the_requirement_says_so() -> None:
     weak = [replace(each, proof="emulated") for each in (PASS, PASS, OTHER)]
     assert missing(ASKED, *weak)[0] == (

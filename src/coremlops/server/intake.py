@@ -88,14 +88,17 @@ class Offers:
     _seen: tuple[int, int] = (0, 0)
     _found: dict[str, dict[int, tuple[Variant, ...]]] = field(default_factory=dict)
 
-    def changed(self) -> bool:
-        """Whether the repository is another than when this was last asked."""
+    def follow(self, changed: Callable[[set[tuple[str, int]]], None]) -> None:
+        """Read again when the repository is another than before, and tell `changed` all that is on offer.
+
+        When that fails, the next call tries again.
+        """
         about = (self.repository / "metadata" / "timestamp.json").stat()
         seen = (about.st_mtime_ns, about.st_ino)
-        changed, self._seen = seen != self._seen, seen
-        if changed:
+        if seen != self._seen:
             self._found = {}
-        return changed
+            changed(self.live())
+            self._seen = seen
 
     def of(self, collection: str) -> dict[int, tuple[Variant, ...]]:
         """Versions on offer in any channel, each with its variants."""
@@ -148,8 +151,7 @@ class Intake:
         return "counted"
 
     def _variants(self, collection: str, version: int) -> tuple[Variant, ...]:
-        if self.offers.changed():
-            self.reports.close(self.offers.live())
+        self.offers.follow(self.reports.close)
         found = self.offers.of(collection).get(version)
         if found is None:
             raise ReportError(

@@ -70,7 +70,11 @@ class Requirement:
         passed = [each for each in about if each.ok and each.proof in strong]
         failed = [each for each in about if not each.ok]
         weak = len(about) - len(passed) - len(failed)
-        kinds = sorted({each.kind_of_device for each in passed})
+        # A chip that nobody knows may be any of those that are known.
+        known = {each.device_class for each in passed if each.chip}
+        kinds = sorted(
+            {each.kind_of_device for each in passed if each.chip or each.device_class not in known}
+        )
         missing = []
         if len(passed) < self.devices:
             but = f" ({weak} more passed, with a proof below {self.proof})" if weak else ""
