@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -73,12 +74,16 @@ def run(args: argparse.Namespace) -> int:
         return _list(args)
     if args.out is None:
         raise UsageError("-o OUT expected: where the result goes")
+    if Path(args.model).exists() and args.out.resolve() == Path(args.model).resolve():
+        raise UsageError(f"-o {args.out}: another name than the model's own expected; it would be lost")
     if args.search:
         return searching.run(args)
     searching.refuse_without(args)
     setting = _setting(args)
     if setting is not None and setting.method in CALIBRATED:
         return _calibrated(args, setting)
+    if args.weights is not None:
+        raise UsageError("--weights is of a module:factory, and a Core ML file was expected here")
     if args.calibration is not None:
         raise UsageError(f"--calibration means nothing to {setting or 'a recipe'}: it looks at weights alone")
     from coremlops.compress import compress
@@ -155,6 +160,7 @@ def _list(args: argparse.Namespace) -> int:
 def _lines(made: Compression) -> list[str]:
     """What a person wants to know: sizes, the weights that lost most, those that were left, the digest."""
     from coremlops.cli.describe import size_text, terminal_text
+    from coremlops.compress.compression import SMALLEST_WEIGHT
 
     share = made.bytes / made.bytes_before
     lines = [
@@ -162,8 +168,20 @@ def _lines(made: Compression) -> list[str]:
     ]
     changed = [entry for entry in made.weights if entry.setting.method != "none" and not entry.kept]
     left = [entry for entry in made.weights if entry.kept]
-    small = len(made.weights) - len(changed) - len(left)
-    lines.append(f"weights: {len(changed)} compressed, {len(left)} do not fit, {small} left by the recipe")
+    rest = [entry for entry in made.weights if entry.setting.method == "none"]
+    small = [entry for entry in rest if math.prod(entry.shape) <= SMALLEST_WEIGHT]
+    said = {
+        "do not fit": left,
+        f"of {SMALLEST_WEIGHT} values or fewer": small,
+        "compressed before": made.already,
+    }
+    words = [f"{len(changed)} compressed", *(f"{len(of)} {what}" for what, of in said.items() if of)]
+    words += [f"{len(rest) - len(small)} left by the recipe"] if len(rest) > len(small) else []
+    lines.append(f"weights: {', '.join(words)}")
+    if made.already:
+        lines.append(
+            f"  as they were, compressed before: {', '.join(map(terminal_text, made.already[:WORST]))}"
+        )
     for entry in sorted(changed, key=lambda entry: entry.snr_db)[:WORST]:
         lines.append(f"  {entry.snr_db:6.1f} dB  {entry.setting!s:26} {terminal_text(entry.name)}")
     if len(changed) > WORST:

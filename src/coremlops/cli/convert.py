@@ -30,7 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         help="model.pt2, model.pt, a folder of one, module:factory, .onnx, or trees",
     )
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="OUT")
+    parser.add_argument("-o", "--out", type=Path, metavar="OUT")
     parser.add_argument("--kind", choices=KINDS, help="what is written (default mlpackage)")
     parser.add_argument("--target", choices=tuple(TARGETS), help="the oldest system (default iOS16)")
     parser.add_argument("--precision", choices=PRECISIONS, help="what it computes in (default float16)")
@@ -54,8 +54,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="DATA",
         help="what to prove it on: pictures, .npz, module:function; else random values",
     )
-    proof.add_argument("--snr-db", type=float, default=40.0, help="least signal-to-noise ratio (default 40)")
+    proof.add_argument("--snr-db", type=float, help="least signal-to-noise ratio (default 40)")
     proof.add_argument("--no-verify", action="store_true", help="convert without proving")
+    parser.add_argument("--list-repairs", action="store_true", help="print the known traps, and exit")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -104,14 +105,25 @@ def _configure_card(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Convert, prove, and print what was made. Raises GateError for a model that is not proven."""
     from coremlops.convert import convert
+    from coremlops.errors import UsageError
+    from coremlops.files import ended_cleanly
     from coremlops.improve.prove import ProveOptions, convert_and_prove
 
+    if args.list_repairs:
+        return _list_repairs(args)
+    if args.out is None:
+        raise UsageError("-o OUT expected: where the model goes")
+    if args.no_verify and (args.data is not None or args.snr_db is not None):
+        asked = "--data" if args.data is not None else "--snr-db"
+        raise UsageError(f"{asked} is of the proof, and --no-verify says that there is none")
     options = _options(args)
-    if args.no_verify:
-        made, proof = convert(args.source, args.out, options), None
-    else:
-        wanted = ProveOptions(data=args.data, snr_db=args.snr_db, progress=_progress())
-        made, proof = convert_and_prove(args.source, args.out, options, wanted)
+    with ended_cleanly():
+        if args.no_verify:
+            made, proof = convert(args.source, args.out, options), None
+        else:
+            gate = {} if args.snr_db is None else {"snr_db": args.snr_db}
+            wanted = ProveOptions(data=args.data, progress=_progress(), **gate)
+            made, proof = convert_and_prove(args.source, args.out, options, wanted)
     for line in made.warnings:
         print(f"coremltools: {line}", file=sys.stderr)
     if args.json:
@@ -120,6 +132,28 @@ def run(args: argparse.Namespace) -> int:
     else:
         print("\n".join(_lines(made)))
         print(proof.summary() if proof is not None else "not proven: --no-verify")
+    return 0
+
+
+def _list_repairs(args: argparse.Namespace) -> int:
+    from coremlops.convert.repairs import RULES
+
+    if args.json:
+        rules = [
+            {
+                "name": rule.name,
+                "stage": rule.stage,
+                "why": rule.why,
+                "does": rule.does,
+                "refuses": rule.refuses,
+            }
+            for rule in RULES
+        ]
+        print(json.dumps({"repairs": rules}))
+        return 0
+    for rule in RULES:
+        print(f"{rule.name} ({rule.stage})\n  trap: {rule.why}")
+        print(f"  {'refused' if rule.refuses else 'mended'}: {rule.does}")
     return 0
 
 
@@ -179,7 +213,7 @@ def _inputs(args: argparse.Namespace, before: Any) -> list[Any]:
     found = {Input.of(item).name: line_of(item) for item in (*before, *args.input)}
     for text in args.shape:
         name, shape = _pair(text, "shape")
-        found[name] = found.get(name, {"name": name}) | {"shape": shape}
+        found[name] = found.get(name, {"name": name, "source": name}) | {"shape": shape}
     flags = {key: getattr(args, key) for key in _IMAGE if getattr(args, key) is not None}
     if flags:
         image = _image(args, flags)

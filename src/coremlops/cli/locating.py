@@ -48,20 +48,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     group.add_argument("-o", "--out", type=Path, metavar="OUT.mlpackage", help="where the mended model goes")
 
 
-def source_of(args: argparse.Namespace) -> str | Reference:
-    """What `--against` names: a program of PyTorch is opened, and asked as the model was converted from it.
+def source_of(args: argparse.Namespace) -> str | Path | Reference:
+    """What `--against` names, asked as the model was converted from it. Raises InputError and UsageError."""
+    from coremlops.improve.fix import source_of
 
-    Raises InputError and UsageError.
-    """
-    from coremlops.improve.fix import as_converted
-    from coremlops.model import ModelAsset
-    from coremlops.source import open_reference
-    from coremlops.verify.locate.program import package_of
-
-    if package_of(Path(args.against)).suffix in (".mlpackage", ".mlmodel", ".onnx"):
-        return str(args.against)
-    asset = ModelAsset.open(package_of(args.model))
-    return as_converted(asset, open_reference(args.against, weights=args.weights), _options(args))[0]
+    return source_of(args.model, args.against, weights=args.weights, options=_options(args))
 
 
 def _options(args: argparse.Namespace) -> ConvertOptions | None:
@@ -70,7 +61,7 @@ def _options(args: argparse.Namespace) -> ConvertOptions | None:
     return None if args.options is None else parse_options(read_options(args.options), str(args.options))
 
 
-def find(args: argparse.Namespace, limit_db: float, against: str | Reference | None) -> Location:
+def find(args: argparse.Namespace, limit_db: float, against: str | Path | Reference | None) -> Location:
     """Locate, with progress on a terminal."""
     from coremlops.verify.locate import LocateOptions, locate
 

@@ -17,9 +17,10 @@ from typing import Any
 
 from coremlops.compress.recipe import Setting
 from coremlops.compress.targets import name_of, version_of
-from coremlops.errors import ConversionError, DataError, MissingExtraError, ModelError, UsageError
+from coremlops.errors import ConversionError, DataError, InputError, MissingExtraError, ModelError, UsageError
 from coremlops.model import ModelAsset
 from coremlops.model.writing import make_reproducible, placed
+from coremlops.runtime import load
 from coremlops.source import Samples, feed
 
 NEEDED = 8  # the specification version that knows quantize and dequantize: iOS17
@@ -80,6 +81,12 @@ def quantize_activations(
     given = [feed(sample, description) for sample in samples]
     if not given:
         raise DataError("calibration: at least one sample expected, got none")
+    loaded = load(model, precision="float32")
+    for sample, inputs in zip(samples, given, strict=True):
+        try:
+            loaded.predict(inputs)
+        except InputError as error:
+            raise DataError(f"calibration: {sample.name}: {error.message}", hint=error.hint) from None
     with placed(out) as partial:
         made = _quantized(model, setting, given)
         made.save(str(partial))

@@ -15,7 +15,7 @@ from coremlops.compress.encoding import Encoding, Unfit, encode
 from coremlops.compress.program import blob_values, encoded_operations, replace_operations
 from coremlops.compress.recipe import NONE, Recipe, Setting
 from coremlops.compress.targets import check_target, name_of, raise_target, version_of
-from coremlops.compress.weights import Found, Weight, find_weights, values_of
+from coremlops.compress.weights import Found, Weight, already_compressed, find_weights, values_of
 from coremlops.digest import sha256_bytes
 from coremlops.errors import UsageError
 from coremlops.model import ModelAsset
@@ -28,6 +28,7 @@ Progress: TypeAlias = Callable[[int, int, str], None]  # done, of, the weight th
 Encodings: TypeAlias = MutableMapping[tuple[str, Setting], Encoding]
 
 SMALLEST_WEIGHT = 2048  # values; a recipe's default leaves smaller ones alone, as coremltools does
+AGAIN = "compress the model that it was made from: what was lost once does not come back"
 METADATA = "com.coremlops.compression"
 
 
@@ -64,7 +65,10 @@ class Compressed:
 
 @dataclass(frozen=True, slots=True)
 class Compression:
-    """What was made. `bytes_before` and `bytes`: of the whole packages; `source`: the digest of the model."""
+    """What was made. `bytes_before` and `bytes`: of the whole packages; `source`: the digest of the model.
+
+    `already`: weights that were compressed before, which stay as they are.
+    """
 
     path: Path
     digest: str
@@ -74,6 +78,7 @@ class Compression:
     target: str
     recipe: Recipe
     weights: tuple[Compressed, ...]
+    already: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """The content of `compression.json`: no paths, so that equal compressions write equal files."""
@@ -85,6 +90,7 @@ class Compression:
             "target": self.target,
             "recipe": self.recipe.to_json(),
             "weights": [weight.to_json() for weight in self.weights],
+            "already": list(self.already),
         }
 
 
@@ -143,6 +149,7 @@ def compress(
         target=name_of(spec.specificationVersion),
         recipe=recipe,
         weights=results,
+        already=tuple(already_compressed(asset)),
     )
 
 
@@ -153,7 +160,11 @@ def _check_recipe(asset: ModelAsset, digest: str, found: tuple[Found, ...], reci
             hint='a recipe whose "model" is null fits every model that has its weights',
         )
     names = {entry.weight.name for entry in found}
-    unknown = sorted(set(recipe.weights) - names)
+    unknown, already = sorted(set(recipe.weights) - names), already_compressed(asset)
+    if unknown and unknown[0] in already:
+        raise UsageError(
+            f"{asset.path}: {unknown[0]} is compressed already ({already[unknown[0]]})", hint=AGAIN
+        )
     if unknown:
         from difflib import get_close_matches
 
@@ -167,6 +178,8 @@ def _check_recipe(asset: ModelAsset, digest: str, found: tuple[Found, ...], reci
     if not found:
         raise UsageError(
             f"{asset.path}: no weight of fp16 or fp32 with two axes or more; nothing to compress"
+            + (f": {len(already)} are compressed already, such as {next(iter(already))}" if already else ""),
+            hint=AGAIN if already else "",
         )
 
 

@@ -151,6 +151,8 @@ class Setting:
                 if index or not FIELDS[method]:
                     raise UsageError(f"{text!r}: name=value expected, got {part!r}")
                 name, value = FIELDS[method][0], part
+            if name in values and values[name] != _number(value):
+                raise UsageError(f"{text!r}: {name} is said twice, {values[name]} and {value}")
             values[name] = _number(value)
         return cls.from_json(values, where=repr(text))
 

@@ -69,6 +69,20 @@ def weights_of(model: str | os.PathLike[str] | ModelAsset) -> tuple[Weight, ...]
     return tuple(found.weight for found in find_weights(asset))
 
 
+def already_compressed(asset: ModelAsset) -> dict[str, str]:
+    """Weights that the model holds compressed, each with the op that makes it: they stay as they are.
+
+    Raises ModelFormatError, and ModelError for a model that is no ML Program.
+    """
+    found: dict[str, str] = {}
+    for _, prefix, blocks in _functions(asset):
+        for block in blocks:
+            for operation in block.operations:
+                if operation.type.startswith("constexpr_"):
+                    found |= {prefix + output.name: operation.type for output in operation.outputs}
+    return found
+
+
 def read_weight(asset: ModelAsset, weight: Weight) -> Array:
     """The values of a weight, in its shape. Raises WeightsError."""
     for found in find_weights(asset):
@@ -91,6 +105,19 @@ def values_of(asset: ModelAsset, found: Found) -> Array:
 
 def find_weights(asset: ModelAsset) -> tuple[Found, ...]:
     """What `weights_of` lists, with the messages to edit."""
+    found: list[Found] = []
+    for name, prefix, blocks in _functions(asset):
+        uses = _uses(blocks)
+        for block in blocks:
+            for operation in block.operations:
+                weight = _weight(asset, operation, prefix, uses)
+                if weight is not None:
+                    found.append(Found(weight, name, operation.outputs[0].name, operation))
+    return tuple(found)
+
+
+def _functions(asset: ModelAsset) -> Iterator[tuple[str, str, list[Any]]]:
+    """Each function's name, what stands before the names of its values, and its blocks."""
     if asset.kind != "mlProgram":
         raise ModelError(
             f"{asset.path}: an ML Program expected, got a model of the kind {asset.kind}",
@@ -99,21 +126,12 @@ def find_weights(asset: ModelAsset) -> tuple[Found, ...]:
             else "models of that kind hold no weights that can be compressed here",
         )
     functions = asset.spec.mlProgram.functions
-    found: list[Found] = []
     for name in sorted(functions):
         function = functions[name]
         if function.opset not in function.block_specializations:
             raise ModelFormatError(f"{asset.path}: function {name!r} has no block for {function.opset!r}")
         prefix = f"{name}/" if len(functions) > 1 else ""
-        top = function.block_specializations[function.opset]
-        blocks = list(_blocks(top, 0))
-        uses = _uses(blocks)
-        for block in blocks:
-            for operation in block.operations:
-                weight = _weight(asset, operation, prefix, uses)
-                if weight is not None:
-                    found.append(Found(weight, name, operation.outputs[0].name, operation))
-    return tuple(found)
+        yield name, prefix, list(_blocks(function.block_specializations[function.opset], 0))
 
 
 def _blocks(block: Any, depth: int) -> Iterator[Any]:

@@ -10,6 +10,7 @@ from torch.utils import _pytree
 
 from coremlops.convert.interface import Input, Output
 from coremlops.convert.plan import Plan
+from coremlops.convert.words import identifier
 from coremlops.errors import UsageError
 
 
@@ -111,9 +112,4 @@ def picked(outputs: tuple[Output, ...], names: list[str]) -> list[int]:
 
 def whole_outputs(made: Plan, names: list[str]) -> tuple[Output, ...]:
     """The outputs that are asked for; without any, the source's own."""
-    return made.outputs or tuple(Output(_identifier(name)) for name in names)
-
-
-def _identifier(name: str) -> str:
-    plain = "".join(letter if letter.isalnum() and letter.isascii() else "_" for letter in name)
-    return plain if plain.isidentifier() else f"_{plain}"
+    return made.outputs or tuple(Output(identifier(name)) for name in names)

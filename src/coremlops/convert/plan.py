@@ -8,7 +8,7 @@ from typing import Any
 
 from coremlops.convert.interface import COLORS, Input, Output, Shape
 from coremlops.convert.options import TARGETS, ConvertOptions
-from coremlops.convert.words import near
+from coremlops.convert.words import identifier, near
 from coremlops.errors import UsageError
 from coremlops.source import Card, ImageInput, Reference, Tensor
 
@@ -55,14 +55,15 @@ def plan(reference: Reference, options: ConvertOptions) -> Plan:
     card = options.card or reference.card
     asked, labels = options.inputs, options.labels
     if card is not None:
-        asked = asked or (_of_card(card),)
+        asked = tuple(_over_card(item, _of_card(card)) for item in asked) or (_of_card(card),)
         labels = labels or card.labels
     places = _places(asked, [item.name for item in reference.inputs])
     inputs = tuple(
-        _whole(asked[places[i]] if i in places else Input(item.name), item, reference)
+        _whole(asked[places[i]] if i in places else Input(identifier(item.name)), item, reference)
         for i, item in enumerate(reference.inputs)
     )
     made = Plan(inputs, reference.inputs, options.outputs, labels)
+    _check_names(made, options)
     _check_target(made, options)
     return made
 
@@ -110,17 +111,24 @@ def _of_card(card: Card) -> Input:
     )
 
 
+def _over_card(item: Input, card: Input) -> Input:
+    """What is asked of the card's picture; where that is shapes alone, the rest is the card's."""
+    shapes = replace(card, shapes=item.shapes)
+    return shapes if item == Input(card.name, source=item.source, shapes=item.shapes) else item
+
+
 def _places(asked: tuple[Input, ...], names: list[str]) -> dict[int, int]:
     """Place in the source -> place in `asked`."""
     found: dict[int, int] = {}
     for i, item in enumerate(asked):
-        wanted = item.source or (item.name if item.name in names else "")
-        if item.source and item.source not in names:
+        wanted = item.source or item.name
+        known = names if wanted in names else [identifier(name) for name in names]
+        if item.source and wanted not in known:
             raise UsageError(
                 f"input {item.name}: the source has {', '.join(names)}, not {item.source}",
                 hint=near(item.source, names),
             )
-        place = names.index(wanted) if wanted else i
+        place = known.index(wanted) if wanted in known else i
         if place >= len(names) or place in found:
             raise UsageError(
                 f"inputs: the source takes {len(names)}: {', '.join(names)}; {item.name} is one too many",
@@ -174,6 +182,25 @@ def _text(shape: Sequence[Any]) -> str:
         return f"{size[0]}..{size[1]}" if isinstance(size, tuple) else "?" if size is None else str(size)
 
     return "[" + ", ".join(word(size) for size in shape) + "]"
+
+
+def _check_names(made: Plan, options: ConvertOptions) -> None:
+    """A name twice makes a model that no system loads."""
+    names = [*(item.name for item in made.inputs), *(item.name for item in made.outputs)]
+    label, answers = options.label_name, f"{options.label_name}_probs"
+    if made.labels and made.outputs:
+        own = [item.name for item in made.outputs if item.name in (label, answers)]
+        if own:
+            raise UsageError(
+                f"output {own[0]}: a classifier's answers are called {label} and {answers} in any case",
+                hint=f"any other name: the first output is what {answers} holds",
+            )
+    twice = [name for name in names if names.count(name) > 1]
+    if twice:
+        raise UsageError(
+            f"two inputs or outputs are called {twice[0]}",
+            hint="name them: --input NAME=tensor,from=ITS_NAME_IN_THE_SOURCE, --output likewise",
+        )
 
 
 def _check_target(made: Plan, options: ConvertOptions) -> None:

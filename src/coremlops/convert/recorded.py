@@ -13,6 +13,7 @@ from typing import Any
 from coremlops.convert.interface import DTYPES, Input, Output
 from coremlops.convert.options import LABEL, TARGETS, ConvertOptions, Provenance
 from coremlops.convert.options_file import parse_options
+from coremlops.convert.words import identifier
 from coremlops.dialects.mil import read_program
 from coremlops.errors import InputError, UsageError
 from coremlops.model import ArrayFeature, ImageFeature, ModelAsset
@@ -34,9 +35,13 @@ class Recorded:
     def asks_otherwise(self, source: Reference) -> bool:
         """Whether the model takes or gives something else than the source itself does."""
         inputs, outputs = self.options.inputs, self.options.outputs
+        if any(item.folds or item.type == "image" or item.source for item in outputs):
+            return True
         names = {item.name for item in source.inputs}
-        return any(item.folds or item.type == "image" or item.name not in names for item in inputs) or any(
-            item.folds or item.type == "image" or item.source for item in outputs
+        renamed = any(identifier(name) != name for name in names)
+        return renamed or (
+            source.card is None
+            and any(item.folds or item.type == "image" or item.name not in names for item in inputs)
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
@@ -28,6 +29,12 @@ def check_keys(found: Iterable[object], known: Sequence[str], where: str) -> Non
 def near(value: object, known: Sequence[str]) -> str:
     found = get_close_matches(str(value), known, n=1, cutoff=0.4)
     return f"did you mean {found[0]}?" if found else ""
+
+
+def identifier(name: str) -> str:
+    """Core ML's name for one of the source: letters, digits and _."""
+    plain = re.sub(r"\W", "_", name, flags=re.ASCII)
+    return plain if plain.isidentifier() else f"_{plain}"
 
 
 def short(value: object) -> str:

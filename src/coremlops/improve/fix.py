@@ -21,12 +21,16 @@ from coremlops.verify import Report, VerifyOptions, verify
 from coremlops.verify.locate import LocateOptions, Location, locate
 from coremlops.verify.locate.cut import is_movable, tensors
 from coremlops.verify.locate.location import CONVERSION
-from coremlops.verify.locate.program import Program, Values
+from coremlops.verify.locate.program import Program, Values, package_of
 
 _MENDED = ("constant", "cancellation")  # faults of a conversion that float32 mends
 SHARED = (
     "How the source is asked (scale, mean, names, what becomes of its outputs) is what the Core ML model "
     "says of its own conversion, so an error in that would not show."
+)
+FINISHED = (
+    "What becomes of the source's outputs is what the Core ML model says of its own conversion, so an error "
+    "in that would not show."
 )
 STRICTER_DB = 6.0  # by which each attempt asks for more than the one before
 
@@ -92,17 +96,36 @@ def as_converted(
 ) -> tuple[Reference, Recorded]:
     """The source as its model asks it, and how that was converted. `options`: None for what the model says.
 
-    A source with a `model.json` says itself how it is asked. Of another, the preparation and what becomes of
-    outputs are the model's own, computed in NumPy. Raises InputError and UsageError.
+    A source with a `model.json` says itself how it is asked. Of another, the preparation, and of any what
+    becomes of outputs are the model's own, computed in NumPy. Raises InputError and UsageError.
     """
     recorded = options_of(asset, source.card) if options is None else Recorded(options)
-    if source.card is not None or not recorded.asks_otherwise(source):
+    if not recorded.asks_otherwise(source):
         return source, recorded
     about = asset.description
     picture = preparation(about)
-    card = Card(picture, tuple(str(label) for label in about.labels)) if picture is not None else None
+    card, note = source.card, SHARED if source.card is None else FINISHED
+    if card is None and picture is not None:
+        card = Card(picture, tuple(str(label) for label in about.labels))
     inputs: tuple[Any, ...] = about.inputs
-    return replace(stated(source, recorded.options), inputs=inputs, card=card, notes=(SHARED,)), recorded
+    return replace(stated(source, recorded.options), inputs=inputs, card=card, notes=(note,)), recorded
+
+
+def source_of(
+    model: Path,
+    against: str | Path,
+    *,
+    weights: Path | None = None,
+    options: ConvertOptions | None = None,
+) -> str | Path | Reference:
+    """What a model is held against, asked as it was converted from it; a name where that is a Core ML file.
+
+    Raises InputError and UsageError.
+    """
+    if package_of(Path(against)).suffix in (".mlpackage", ".mlmodel"):
+        return against
+    source = open_reference(against, weights=weights)
+    return as_converted(ModelAsset.open(package_of(model)), source, options)[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from coremlops.convert.plan import corners
 from coremlops.convert.stated import Stated, fresh, stated
 from coremlops.digest import members_digest
 from coremlops.errors import GateError, UsageError
-from coremlops.files import replace_folder
+from coremlops.files import check_writable, replace_folder
 from coremlops.model.writing import placed
 from coremlops.source import Reference, Sample, Tensor, feed, open_reference, open_samples
 from coremlops.source.trees import PROBABILITIES, TableReference
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 SAMPLES = 8  # of random values, where there is no data
 ROWS = 256  # of random values for trees
 AT_CORNERS = 2  # for each other shape that a flexible model allows
+LEAST_DB = 10.0
 AGREEMENT = 0.99  # of whole numbers, which agree or do not
 CORE_AI = "executed by Core AI's runtime on this machine's CPU; what a device compiles it to is not seen here"
 # Least root mean square that log-odds count as on random values, in nats: a classifier seldom decides on
@@ -49,6 +50,13 @@ class ProveOptions:
     precision: str = "typed"
     seed: int = 0
     progress: Callable[[int, int], None] | None = None
+
+    def __post_init__(self) -> None:
+        if not LEAST_DB <= self.snr_db <= CEILING_DB:
+            raise UsageError(
+                f"snr_db: {LEAST_DB:g} to {CEILING_DB:g} dB expected, got {self.snr_db}",
+                hint="at 10 dB a third of each number is noise: less would prove nothing",
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +118,7 @@ def convert_and_prove(
     suffix = _suffix(source, options)
     if out.suffix != suffix:
         raise UsageError(f"{out}: a name that ends in {suffix} expected")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(out)
     with tempfile.TemporaryDirectory(prefix=".convert-", dir=out.parent) as folder:
         made = convert(source, Path(folder, out.name), options)
         if options.kind == "aimodel" and source is not None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from coremlops.errors import UsageError
+from coremlops.files import check_writable
 from coremlops.model.package import MANIFEST, open_package
 from coremlops.model.proto import canonical_bytes, parse_model
 
@@ -29,7 +30,7 @@ def placed(out: Path) -> Iterator[Path]:
         raise UsageError(f"{out}: a name that ends in .mlpackage expected")
     if out.is_symlink() or (out.exists() and not (out / "Manifest.json").is_file()):
         raise UsageError(f"{out} exists and is no .mlpackage; it is left alone")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    check_writable(out)
     partial = out.with_name(f".{out.stem}-{uuid.uuid4().hex}.mlpackage")
     old = out.with_name(f".{out.stem}-{uuid.uuid4().hex}.old")
     try:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coremlops.errors import ModelError, UsageError
+from coremlops.files import check_writable
 from coremlops.lower.onnx_file import MAX_EMBEDDED_BYTES, weight_bytes, write_onnx
 from coremlops.model import ImageFeature
 
@@ -48,6 +49,7 @@ def export_onnx(model: Model, path: str | os.PathLike[str], *, external_data: bo
     target = Path(path)
     if target.is_dir() or not target.parent.is_dir():
         raise UsageError(f"{target}: expected a file to write, in a folder that is there")
+    check_writable(target)
     lowered = model.lowered
     annotated = annotate(lowered.model, model)
     external = external_data or weight_bytes(lowered) >= MAX_EMBEDDED_BYTES

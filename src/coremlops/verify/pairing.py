@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -41,14 +42,18 @@ class Pairs:
 
 
 def pair(ours: Sequence[str], theirs: Sequence[str], asked: Mapping[str, str]) -> Pairs:
-    """Pair outputs: as `asked`, by name, or by position when no name fits. Raises InputError."""
+    """Pair outputs: as `asked`, by name, or by position when no name fits. Raises InputError.
+
+    Core ML has letters, digits and _: `y/out:0` is `y_out_0` there.
+    """
     for one, other in asked.items():
         if one not in ours or other not in theirs:
             raise InputError(
                 f"no pair of outputs {one}={other}; the model has {', '.join(ours)}, the other side "
                 f"{', '.join(theirs)}"
             )
-    pairs = list(asked.items()) or [(name, name) for name in ours if name in theirs]
+    named = {_word(name): name for name in theirs} | {name: name for name in theirs}
+    pairs = list(asked.items()) or [(name, named[name]) for name in ours if name in named]
     if not pairs and len(ours) == len(theirs):
         pairs = list(zip(ours, theirs, strict=True))
     if not pairs:
@@ -59,6 +64,10 @@ def pair(ours: Sequence[str], theirs: Sequence[str], asked: Mapping[str, str]) -
         )
     paired = {name for name, _ in pairs}
     return Pairs(tuple(pairs), tuple(name for name in ours if name not in paired))
+
+
+def _word(name: str) -> str:
+    return re.sub(r"\W", "_", name, flags=re.ASCII)
 
 
 def arrays_of(expected: Any, got: Any, where: str) -> tuple[NDArray[Any], NDArray[Any]] | None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -27,9 +25,6 @@ def to_coreml(reference: Reference, options: ConvertOptions) -> Made:
     file that cannot be right.
     """
     own = [item.name for item in reference.inputs]
-    reference = replace(
-        reference, inputs=tuple(replace(item, name=_word(item.name)) for item in reference.inputs)
-    )
     odd = [f"{item.name} ({item.dtype})" for item in reference.inputs if not hasattr(torch, item.dtype)]
     if odd:
         raise ConversionError(
@@ -53,11 +48,6 @@ def _torch(reference: Reference, net: Any) -> TorchReference:
     return TorchReference(
         "torch.nn.Module", reference.name, reference.digest, reference.inputs, net, reference.card, call=net
     )
-
-
-def _word(name: str) -> str:
-    """Core ML takes letters, digits and _."""
-    return re.sub(r"\W", "_", name)
 
 
 __all__ = ["RULES", "to_coreml"]

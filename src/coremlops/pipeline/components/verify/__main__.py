@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from coremlops.errors import CoremlopsError, GateError
+from coremlops.improve.fix import source_of
 from coremlops.verify import Gates, VerifyOptions, render_html, verify
 from coremlops.verify.gates import FIXED
 from coremlops.verify.locate import LocateOptions, locate
@@ -51,11 +52,12 @@ def _verify(args: argparse.Namespace) -> None:
         metrics=tuple(args.metrics.split()),
         slices=tuple(args.slices.split()),
     )
-    report = verify(args.model, args.source, args.data, options)
+    source = source_of(args.model, args.source)
+    report = verify(args.model, source, args.data, options)
     location = None
     if args.locate == "always" or (args.locate == "failure" and not report.ok):
         try:
-            location = locate(args.model, args.source, str(args.data), LocateOptions(limit_db=gates.snr_db))
+            location = locate(args.model, source, str(args.data), LocateOptions(limit_db=gates.snr_db))
         except CoremlopsError as error:  # a help to who reads the report, which stands without it
             print(f"not located: {error.message}", file=sys.stderr)
     page = render_html(report, location)
