@@ -181,6 +181,27 @@ def test_an_intake_that_is_gone_or_rude_changes_no_update(world: World, post: Po
         reports.enrol(folder, CODE, post.url)
 
 
+def test_a_version_that_passed_and_then_did_not_start_no_longer_counts_as_a_pass(
+    world: World, post: Post
+) -> None:
+    folder = enrolled(world, post)
+    world.publish_two()
+    world.device.update()
+    for _ in range(3):
+        assert world.device.start().version == 2
+    assert len(post.got) == 1
+    assert world.device.start().version == 1
+    assert len(post.got) == 1  # a start needs no network
+    assert len(list((folder / "outbox").iterdir())) == 1
+    world.device.update()
+    assert [(each.version, each.ok, each.failure) for each in post.reports()] == [
+        *((2, True, ""), (2, False, "model")),
+    ]
+    world.device.start()
+    world.device.update()
+    assert len(post.got) == 2
+
+
 def test_the_outbox_is_bounded(world: World, post: Post) -> None:
     folder = enrolled(world, post)
     found = Enrolment.load(folder)

@@ -95,6 +95,13 @@ def test_a_replay_changes_nothing_and_the_last_word_of_a_device_stands(store: St
     assert [each.ok for _, each in store.reports("faces")] == [False]
 
 
+def test_within_one_second_the_failure_stands(store: Store) -> None:
+    key = enrolled(store)
+    assert [store.report(each, now=NOW) for each in (signed(key), signed(key, FAIL))] == ["kept", "kept"]
+    assert reason(store, signed(key)) == "stale"
+    assert [each.ok for _, each in store.reports("faces")] == [False]
+
+
 @pytest.mark.parametrize("off", [timedelta(minutes=11), -timedelta(days=31)])
 def test_a_clock_that_is_off_is_told(store: Store, off: timedelta) -> None:
     assert reason(store, signed(enrolled(store), at=NOW + off)) == "clock"

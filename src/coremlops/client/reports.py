@@ -144,6 +144,16 @@ def after_update(folder: Path, state: State, profile: Callable[[], Profile], res
             )  # lost is lost: sent twice, it counts twice
 
 
+def after_return(folder: Path, state: State, left: Installed, profile: Profile) -> None:
+    """Let it wait to be said that the device returned from a version: it takes the place of the pass that was
+    reported when the golden set was checked. Nothing is sent here, and nothing is raised.
+    """
+    with contextlib.suppress(CoremlopsError, OSError):
+        enrolment = Enrolment.load(folder)
+        if enrolment is not None and enrolment.enrolled:
+            queue(folder, enrolment, report(state.collection, left, None, profile))
+
+
 def report_now(device: Device) -> tuple[Report, Sent]:
     """Judge the active model anew, and send what is found and what waits.
 

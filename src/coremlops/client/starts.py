@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import coremlops
+from coremlops.client import reports
 from coremlops.client.models import Models
 from coremlops.client.state import Check, Refused, State, short
 from coremlops.collection import Profile, document
@@ -113,4 +114,6 @@ def start(folder: Path, models: Models, state: State, profile: Profile) -> Runni
         with contextlib.suppress(OSError), exclusive_lock(folder / "lock", wait_s=WAIT_S):
             state.save(folder / "state.json")
             written = True
+            if starts.exhausted:
+                reports.after_return(folder, state, active, profile)
     return Running(None, None, "; ".join(returned))

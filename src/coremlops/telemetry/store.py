@@ -113,7 +113,8 @@ class Store:
     def report(self, signed: Signed, *, now: datetime) -> str:
         """Keep an enrolled device's report: "kept", or "present" when it was.
 
-        A device has one report a version: a later one takes the place of an earlier one, never the other way.
+        A device has one report a version: a later one takes the place of an earlier one, never the other way;
+        within one second a failure does.
         The caller knows that the version is on offer.
         """
         report = Report.from_bytes(signed.data)
@@ -137,7 +138,7 @@ class Store:
                 self._limit(database, "reports", self.most_reports - 1, release)
             elif before[1] == signed.data:
                 return "present"
-            elif before[0] >= _seconds(report.at):
+            elif before[0] > (at := _seconds(report.at)) or (before[0] == at and report.ok):
                 raise ReportError("this device has said something later already", reason="stale")
             database.execute(
                 "INSERT OR REPLACE INTO reports VALUES (?, ?, ?, ?, ?)",
