@@ -12,9 +12,11 @@ import pytest
 
 import coremlops
 from coremlops.convert import ConvertOptions, Input, Output, convert
+from coremlops.dialects.mil import read_program
 from coremlops.errors import ConversionError, InputError, UsageError
 from coremlops.model import ArrayFeature, ImageFeature, ModelAsset
 from coremlops.source import Reference, open_reference
+from coremlops.verify.locate.origins import Origins
 
 pytest.importorskip("coremltools")
 torch: Any = pytest.importorskip("torch")
@@ -327,6 +329,13 @@ def test_several_functions_share_their_weights(tmp_path: Path) -> None:
         np.testing.assert_allclose(got, expected, atol=0.02)
     again = convert(None, tmp_path / "again.mlpackage", options)
     assert again.digest == made.digest
+    said = json.loads((tmp_path / "m.origins.json").read_text())["functions"]
+    assert set(said) == {"short", "long", "old"}
+    program = read_program(ModelAsset.open(made.path).spec.mlProgram, where="m")
+    for name, ops in said.items():
+        assert any(place["module"] for place in ops.values())
+        function = program.functions[name]
+        assert Origins.beside(made.path, function).known
 
 
 @pytest.mark.parametrize(

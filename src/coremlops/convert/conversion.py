@@ -6,7 +6,7 @@ import contextlib
 import io
 import json
 import tempfile
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from coremlops import __version__
 from coremlops.convert.made import Made
 from coremlops.convert.noise import listening
 from coremlops.convert.options import LABEL, TARGETS, ConvertOptions
+from coremlops.convert.origin import FORMAT
 from coremlops.convert.package import make_reproducible, placed
 from coremlops.convert.recorded import text_of
 from coremlops.convert.repairs import Repair
@@ -174,14 +175,17 @@ def _functions(options: ConvertOptions, folder: Path) -> tuple[Made, str]:
     from coremlops.convert.functions import merge
 
     merged = folder / "merged.mlpackage"
-    parts = merge(options, merged, convert)
+    parts, origins = merge(options, merged, convert)
     model = ct.models.MLModel(str(merged), skip_model_load=True)
     repairs = tuple(dict.fromkeys(repair for part in parts.values() for repair in part.repairs))
     members = {
         name: sha256_bytes(parts[name].source.encode()) if name in parts else model_digest(Path(source))
         for name, source in options.functions.items()
     }
-    return Made(model, repairs=repairs), members_digest(members)
+    made = Made(model, repairs=repairs)
+    if origins:
+        made = replace(made, origins={"format": FORMAT, "ops": {}, "functions": origins})
+    return made, members_digest(members)
 
 
 def _beside(out: Path, what: str, data: bytes | None) -> None:

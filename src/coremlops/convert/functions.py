@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from coremlops.convert.options import ConvertOptions
+from coremlops.convert.origin import origins_beside
 from coremlops.convert.plan import check_target
 from coremlops.convert.words import near
 from coremlops.errors import ConversionError, UsageError
@@ -37,8 +38,9 @@ def check_functions(options: ConvertOptions) -> str:
 
 def merge(
     options: ConvertOptions, out: Path, one: Callable[[str, Path, ConvertOptions], Any]
-) -> dict[str, Any]:
-    """Write a package with all functions to `out`, and return what `one` gave for each that was converted.
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Write a package with all functions to `out`, and return what `one` gave for each that was converted,
+    and where the ops of each came from, as far as a file beside its package says.
 
     `one` converts a source to a path. Raises UsageError for a package that is no ML Program or of which it is
     not clear what is meant, and what `one` raises.
@@ -46,7 +48,8 @@ def merge(
     import coremltools as ct
 
     default = check_functions(options)
-    made = {}
+    made: dict[str, Any] = {}
+    origins: dict[str, Any] = {}
     described = ct.utils.MultiFunctionDescriptor()
     with tempfile.TemporaryDirectory(prefix=".functions-", dir=out.parent) as folder:
         for name, source in options.functions.items():
@@ -54,13 +57,15 @@ def merge(
             if path.suffix != ".mlpackage":
                 path = Path(folder, f"{name}.mlpackage")
                 made[name] = one(source, path, replace(options, functions={}, default_function=""))
+            if ops := origins_beside(path):
+                origins[name] = ops
             described.add_function(str(path), _function_of(path), name)
         described.default_function_name = default
         try:
             ct.utils.save_multifunction(described, str(out))
         except Exception as error:  # coremltools lets anything out
             raise ConversionError(f"the functions do not merge: {error}") from error
-    return made
+    return made, origins
 
 
 def _function_of(path: Path) -> str:

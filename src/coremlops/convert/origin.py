@@ -12,6 +12,7 @@ The places are those that torch keeps in the program: of an exported program `nn
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import sys
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from types import FunctionType
 from typing import Any
 
 FORMAT = 1
+MAX_BYTES = 64 << 20
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+)')
 _TRACED = re.compile(r"^\s*(?P<file>[^\s(][^(\n]*)\((?P<line>\d+)\): (?P<function>.*)$", re.M)
 _MODULE = "module "  # begins the name of a function of `calling`
@@ -75,6 +77,18 @@ def document(origins: dict[str, Place]) -> dict[str, Any]:
     """The content of `<stem>.origins.json`."""
     ops = {op: {"module": place.module, "source": place.source} for op, place in sorted(origins.items())}
     return {"format": FORMAT, "ops": ops}
+
+
+def origins_beside(package: Path) -> dict[str, Any]:
+    """The ops of `<stem>.origins.json` beside a package; none where there is no such file."""
+    path = package.with_name(f"{package.stem}.origins.json")
+    try:
+        with path.open("rb") as file:
+            value = json.loads(file.read(MAX_BYTES))
+        ops = value["ops"]
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return {}
+    return ops if isinstance(ops, dict) else {}
 
 
 @contextlib.contextmanager

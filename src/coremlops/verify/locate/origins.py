@@ -29,6 +29,8 @@ class Origin:
 class Origins:
     """`<stem>.origins.json` beside a package: {"format": 1, "ops": {op: {"module": ..., "source": ...}}}.
 
+    Of a package with several functions their ops stand under "functions", by the function's name.
+
     It is a help for reading: a file that is missing, too large or no such JSON says nothing.
     """
 
@@ -38,7 +40,7 @@ class Origins:
     @classmethod
     def beside(cls, model: Path, function: Function) -> Origins:
         """What the file says of a function's ops, by their own names or those of their results."""
-        said = _read(model.with_name(f"{model.stem}.origins.json"))
+        said = _read(model.with_name(f"{model.stem}.origins.json"), function.name)
         known = {}
         for operation in function.block.operations if said else ():
             names = (operation.name, *(entry.name for entry in operation.outputs))
@@ -67,14 +69,14 @@ class Origins:
         )
 
 
-def _read(path: Path) -> dict[str, Origin]:
+def _read(path: Path, function: str) -> dict[str, Origin]:
     try:
         if path.stat().st_size > MAX_BYTES:
             return {}
         value: Any = json.loads(path.read_text("utf-8"))
         return {
             str(name): Origin(str(item.get("module", "")), _own(str(item.get("source", ""))))
-            for name, item in value["ops"].items()
+            for name, item in (value.get("functions", {}).get(function) or value["ops"]).items()
         }
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError):
         return {}
