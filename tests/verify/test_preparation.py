@@ -16,7 +16,8 @@ from coremlops.errors import GateError, InputError, UsageError
 from coremlops.model import model_digest
 from coremlops.pipeline.components.proven import check_report
 from coremlops.source import ImageInput
-from coremlops.verify.preparation import compare_preparation, diagnose, render_parity
+from coremlops.verify.causes import diagnose
+from coremlops.verify.preparation import compare_preparation, render_parity
 from tests.compress.fixtures import network
 from tests.verify.fixtures import Trained, keeps
 
