@@ -140,6 +140,35 @@ def test_diff(cli: Cli) -> None:
     assert "no channel has a version 9" in cli.refused(1, "release", "diff", "1", "9")
 
 
+def test_kinds_that_are_carried(cli: Cli, tmp_path: Path) -> None:
+    compiled = cli.folder / "one.mlmodelc"
+    (compiled / "weights").mkdir(parents=True)
+    (compiled / "model.mil").write_text("program(1.0)")
+    (compiled / "weights" / "weight.bin").write_bytes(b"weights")
+    rule = cli.rule("phones.json", {"os": [{"name": "iOS", "min": "17"}], "chip": ["A17 Pro"]})
+    words = ("release", "publish", "one.mlpackage", "--golden", "pictures", "--variant", "a17=one.mlmodelc")
+    assert "--requires a17=RULE.json" in cli.refused(2, *words)
+    found = cli(*words, "--requires", f"a17={rule}")
+    assert any("devices are the first to check it" in note for note in found["notes"])
+    variants = cli("release", "list")["channels"]["staging"]["current"]["variants"]
+    assert [(each["name"], each["kind"]) for each in variants] == [
+        ("a17", "mlmodelc"),
+        ("default", "mlpackage"),
+    ]
+    assert variants[0]["model"] != variants[1]["model"]
+    profile = PHONE | {"kinds": ["mlmodelc", "mlpackage"]}
+    device = cli.rule("phone.json", profile)
+    explained = ("release", "explain", "--channel", "staging", "--device", device)
+    assert cli(*explained)["variant"] == "a17"
+    cli.rule("phone.json", PHONE)  # one that runs packages alone
+    assert cli(*explained)["variant"] == "default"
+    cli("release", "promote")
+    assert cli("repo", "verify")["ok"] is True
+    assert "mlmodelc" in cli.refused(2, "release", "publish", "one.mlmodelc", "--golden", "pictures")
+    (compiled / "link").symlink_to("/etc/passwd")
+    assert "plain files" in cli.refused(1, *words, "--requires", f"a17={rule}")
+
+
 def test_what_cannot_be_published_is_said_and_nothing_changes(cli: Cli, tmp_path: Path) -> None:
     publish(cli, "one")
     before = (cli.folder / "repository/metadata/timestamp.json").read_bytes()

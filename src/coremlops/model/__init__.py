@@ -13,7 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from coremlops.model.asset import ModelAsset, model_digest
+    from coremlops.model.asset import ModelAsset, is_carried, model_digest
     from coremlops.model.description import (
         ArrayFeature,
         DictionaryFeature,
@@ -36,6 +36,7 @@ _HOME = {
     "ModelDescription": "description",
     "Package": "package",
     "ScalarFeature": "description",
+    "is_carried": "asset",
     "model_digest": "asset",
 }
 
@@ -50,6 +51,7 @@ __all__ = [
     "ModelDescription",
     "Package",
     "ScalarFeature",
+    "is_carried",
     "model_digest",
 ]
 

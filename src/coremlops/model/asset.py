@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from coremlops.model.weights import BlobFile
 
 
+# Kinds that are published and given to devices, and that nothing here reads into.
+CARRIED = ("mlmodelc", "aimodel")
+
+
 @dataclass(frozen=True, slots=True)
 class ModelAsset:
     """A model's files and its parsed protobuf.
@@ -95,11 +99,32 @@ class ModelAsset:
         return None
 
 
+def is_carried(path: str | os.PathLike[str]) -> bool:
+    """Whether a model is of a kind that is only carried: compiled on a Mac, or Core AI's."""
+    return Path(path).suffix.removeprefix(".") in CARRIED
+
+
 def model_digest(path: str | os.PathLike[str]) -> str:
     """The one digest that follows a model through the house: 64 lowercase hex digits.
 
     SHA-256 over the sorted (member path, member SHA-256) list of *every* file of the package, named by the
     manifest or not, after two normalisations: the manifest's random UUIDs give way to the paths that they
-    name, and the protobuf is serialised again with sorted maps. Raises ModelFormatError.
+    name, and the protobuf is serialised again with sorted maps. Of a kind that is only carried here
+    (`CARRIED`) the files count as they are. Raises ModelFormatError.
     """
+    if is_carried(path):
+        return _carried_digest(Path(path))
     return ModelAsset.open(path).digest
+
+
+def _carried_digest(folder: Path) -> str:
+    """The digest of a folder that nothing here reads into."""
+    files: dict[str, str] = {}
+    for path in sorted(folder.rglob("*")) if folder.is_dir() else ():
+        if path.is_symlink() or not (path.is_file() or path.is_dir()):
+            raise ModelFormatError(f"{path}: plain files and folders expected")
+        if path.is_file():
+            files[path.relative_to(folder).as_posix()] = sha256_file(path)
+    if not files:
+        raise ModelFormatError(f"{folder}: a folder with files expected")
+    return members_digest(files)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,7 +26,7 @@ from coremlops.collection import (
     document,
 )
 from coremlops.errors import CoremlopsError, GoldenError, RepositoryError, UsageError
-from coremlops.model import ModelAsset, ModelDescription, model_digest
+from coremlops.model import ModelAsset, ModelDescription, is_carried, model_digest
 from coremlops.pipeline.components.proven import check_report, read_object
 from coremlops.pipeline.publishable import check_publishable
 from coremlops.pipeline.shipping import Shipping
@@ -125,17 +125,51 @@ def publish(
     with tempfile.TemporaryDirectory(prefix="coremlops-golden-") as scratch:
         notes: list[str] = []
         made: list[Form] = []
+        folders = {form.name: Path(scratch) / f"golden-{place}" for place, form in enumerate(forms)}
+        executed = [form.name for form in forms if not is_carried(form.model)]
         for form, digest in zip(forms, digests, strict=True):
-            folder = Path(scratch) / f"golden-{len(made)}"
-            notes += _golden(form, digest, folder)
-            needs = requirements(ModelAsset.open(form.model).description).both(form.requires)
-            made.append(Form(form.model, folder, form.name, needs))
+            if form.name in executed:
+                notes += _golden(form, digest, folders[form.name])
+        for form, digest in zip(forms, digests, strict=True):
+            if form.name not in executed:
+                notes.append(_carried_golden(form, digest, executed, folders))
+            made.append(Form(form.model, folders[form.name], form.name, _needs(form)))
         before = repository.index(channel)
         detail = _decisions(made[0].golden)
         entry = repository.publish(made, channel, terms=terms, again=again, detail=detail)
     after = repository.index(channel)
     receipt = _receipt("present" if before == after else "done", after, entry, where)
     return replace(receipt, notes=tuple(dict.fromkeys(notes)))
+
+
+def _needs(form: Given) -> Rule:
+    """What a device must be: what the kind or the specification version needs, and what was said."""
+    if not is_carried(form.model):
+        return requirements(ModelAsset.open(form.model).description).both(form.requires)
+    if form.requires == EVERYONE:
+        raise UsageError(
+            f"variant {form.name}: nothing here reads what a {form.model.suffix} needs",
+            hint=f"say what a device must be to run it: --requires {form.name}=RULE.json",
+        )
+    return form.requires
+
+
+def _carried_golden(form: Given, digest: str, executed: Sequence[str], folders: Mapping[str, Path]) -> str:
+    """The golden set of a form that nothing here executes: another form's, for this digest; and a note."""
+    from coremlops.golden import read_golden
+
+    if not executed:
+        raise UsageError(
+            f"{form.model.name}: nothing here executes a {form.model.suffix}, so it gets no golden set",
+            hint="publish it as a --variant of the .mlpackage that it was compiled from",
+        )
+    shutil.copytree(folders[executed[-1]], folders[form.name])
+    promised = replace(read_golden(folders[executed[-1]]), model=digest)
+    (folders[form.name] / "golden.json").write_bytes(promised.to_bytes())
+    return (
+        f"variant {form.name}: a {form.model.suffix} is not executed here; its golden set is that of "
+        f"{executed[-1]}, and devices are the first to check it"
+    )
 
 
 def report_of(model: Path, reports: Sequence[Path]) -> Path | None:

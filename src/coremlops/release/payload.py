@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from coremlops.collection import KINDS, MAX_MEMBERS, Member, check_members
+from coremlops.collection import MAX_MEMBERS, Member, check_members
 from coremlops.digest import sha256_file
 from coremlops.errors import RepositoryError
 
-FOLDER_KINDS = ("mlpackage",)
+FOLDER_KINDS = ("mlpackage", "mlmodelc", "aimodel")
 FILE_KINDS = ("mlmodel",)
 
 
@@ -53,10 +53,9 @@ def _kind(model: Path) -> str:
     if not model.exists():
         raise RepositoryError(f"no model at {model}")
     if kind not in FOLDER_KINDS + FILE_KINDS:
-        later = " (known, but not published yet)" if kind in KINDS else ""
         raise RepositoryError(
             f"{model.name}: expected {' or '.join('.' + each for each in FOLDER_KINDS + FILE_KINDS)}, "
-            f"got {model.suffix or 'no suffix'}{later}"
+            f"got {model.suffix or 'no suffix'}"
         )
     if model.is_symlink() or model.is_dir() != (kind in FOLDER_KINDS):
         shape = "a folder" if kind in FOLDER_KINDS else "a file"
