@@ -11,6 +11,7 @@
     │   └── BridgeError                        what coremltools asked of Apple's framework
     ├── InputError                             values given to a model, or an input of a step
     ├── DataError                              training or proof data
+    ├── WriteError                             a place that results cannot be written to
     ├── ConversionError                        a source that does not convert
     ├── StepError                              a pipeline step that failed
     ├── StoreError                             the step store
@@ -95,6 +96,10 @@ class InputError(CoremlopsError):
 
 class DataError(CoremlopsError):
     """Training or proof data cannot be used."""
+
+
+class WriteError(CoremlopsError):
+    """Results cannot be written where they were asked for."""
 
 
 class ConversionError(CoremlopsError):

@@ -73,7 +73,7 @@ def test_a_place_that_cannot_be_written_is_named_as_it_was_given(
     more = ["--method", "palettize:4"] if command == "compress" else []
     assert main([command, source, "-o", out, *more]) == 1
     said = capsys.readouterr().err
-    assert f"error: {out}: " in said
+    assert f"error: {out} cannot be written: " in said
     assert "/proc/." not in said
 
 

@@ -175,13 +175,13 @@ def _pairs(texts: list[str]) -> tuple[tuple[str, str], ...]:
 
 
 def _write(path: Path, text: str) -> None:
-    from coremlops.errors import UsageError
+    from coremlops.errors import WriteError
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, "utf-8")
     except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}") from None
+        raise WriteError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def _progress() -> Callable[[int, int], None] | None:

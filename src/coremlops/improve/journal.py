@@ -8,7 +8,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from coremlops.errors import InputError, UsageError
+from coremlops.errors import InputError, UsageError, WriteError
 
 FORMAT = 1
 MAX_BYTES = 256 << 20
@@ -34,7 +34,7 @@ class Journal:
             self._file.truncate(size)
             self._file.seek(size)
         except OSError as error:
-            raise UsageError(f"{path} cannot be written: {error.strerror}") from None
+            raise WriteError(f"{path} cannot be written: {error.strerror}") from None
         if not size:
             self._write(header)
 

@@ -16,8 +16,8 @@ from coremlops.convert.plan import corners
 from coremlops.convert.stated import Stated, fresh, stated
 from coremlops.digest import members_digest
 from coremlops.errors import GateError, UsageError
-from coremlops.files import check_writable, replace_folder
-from coremlops.model.writing import placed
+from coremlops.files import replace_folder
+from coremlops.model.writing import check_writable, placed
 from coremlops.source import Reference, Sample, Tensor, feed, open_reference, open_samples
 from coremlops.source.trees import PROBABILITIES, TableReference
 from coremlops.verify.report import EMULATED

@@ -11,7 +11,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
-from coremlops.errors import UsageError
+from coremlops.errors import UsageError, WriteError
 from coremlops.lint.finding import Finding
 
 FORMAT = 1
@@ -95,7 +95,7 @@ def write_baseline(path: Path, findings: Iterable[Finding]) -> None:
         beside.replace(path)
     except OSError as error:
         beside.unlink(missing_ok=True)
-        raise UsageError(f"{path} cannot be written: {error.strerror}") from None
+        raise WriteError(f"{path} cannot be written: {error.strerror}") from None
 
 
 def read_baseline(path: Path) -> frozenset[str]:

@@ -6,18 +6,28 @@ import contextlib
 import json
 import os
 import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from coremlops.errors import UsageError
-from coremlops.files import check_writable
+from coremlops.errors import UsageError, WriteError
 from coremlops.model.package import MANIFEST, open_package
 from coremlops.model.proto import canonical_bytes, parse_model
 
 DEBUG_FILE = "executorch_debug_handle_mapping.json"
 _DATE = "com.github.apple.coremltools.conversion_date"
+
+
+def check_writable(path: Path) -> None:
+    """Make the folder of `path`. Raises WriteError when nothing can be written there."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except OSError as error:
+        raise WriteError(f"{path} cannot be written: {error.strerror}") from None
 
 
 @contextlib.contextmanager

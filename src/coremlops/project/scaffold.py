@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from coremlops.errors import CoremlopsError, UsageError
+from coremlops.errors import CoremlopsError, UsageError, WriteError
 from coremlops.project import samples
 
 TEMPLATE_ENTRIES = (
@@ -137,7 +137,7 @@ def _whole(folder: Path) -> Iterator[Path]:
         folder.parent.mkdir(parents=True, exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     except OSError as error:
-        raise UsageError(f"{folder.parent} cannot be written: {error.strerror}") from error
+        raise WriteError(f"{folder.parent} cannot be written: {error.strerror}") from error
     try:
         yield draft
         draft.chmod(0o777 & ~_umask())

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coremlops.errors import ModelError, UsageError
-from coremlops.files import check_writable
 from coremlops.lower.onnx_file import MAX_EMBEDDED_BYTES, weight_bytes, write_onnx
 from coremlops.model import ImageFeature
+from coremlops.model.writing import check_writable
 
 if TYPE_CHECKING:
     from coremlops.runtime.model import Model
