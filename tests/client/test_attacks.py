@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tuf.api.exceptions import DownloadHTTPError
@@ -21,7 +22,7 @@ from coremlops.client.web import Web
 from coremlops.release import Repository
 from coremlops.release.expiry import utc_now
 from coremlops.release.terms import Form
-from tests.client.conftest import World
+from tests.client.conftest import QUICK, World
 
 
 def assert_refused(world: World, result: UpdateResult, words: str) -> None:
@@ -62,13 +63,35 @@ def test_tampered_payload(world: World) -> None:
     assert world.device.update().version == 2
 
 
-@pytest.mark.parametrize("name", ["golden.json", "model.mlmodel", "Manifest.json", ".png"])
-def test_tampered_member(world: World, name: str) -> None:
-    world.publish_two()
-    shutil.rmtree(world.device.folder / "downloads")
-    (world.device.folder / "downloads").mkdir()
-    world.server.change = flip(world.member(name))
-    assert_refused(world, world.device.update(), "its SHA-256 is not the signed one")
+@pytest.mark.parametrize(
+    "name", ["golden.json", "model.mlmodel", "weight.bin", "Manifest.json", ".png", "the manifest"]
+)
+def test_tampered_member(world: World, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of a member is decoded before all of its bytes are the signed ones."""
+    newest = world.repository.index("staging").current
+    assert newest is not None
+    member = newest.variants[0].manifest if name == "the manifest" else world.member(name)
+    read: list[bytes] = []
+    real = json.loads
+
+    def loads(data: str | bytes, **options: Any) -> Any:
+        read.append(data.encode() if isinstance(data, str) else data)
+        return real(data, **options)
+
+    monkeypatch.setattr(json, "loads", loads)
+    for decoder in ("coremlops.golden.check", "coremlops.client.models.model_digest"):
+        monkeypatch.setattr(decoder, lambda *paths: pytest.fail("decoded"))
+    new = Device.install(
+        *(world.folder / "new", world.server.url, "faces", "staging", world.repository.root_file),
+        limits=QUICK,
+    )
+    world.server.change = flip(member)
+    result = new.update()
+    assert (result.outcome, result.version, result.judgement) == ("refused", None, None)
+    assert "its SHA-256 is not the signed one" in result.reason
+    signed = world.repository.folder / f"targets/faces/members/{member}.{member}"
+    assert flip(member)(member, signed.read_bytes()) not in read
+    assert list((new.folder / "models").rglob("*")) == []
 
 
 def test_tampered_index(world: World) -> None:
@@ -153,6 +176,9 @@ def test_freeze(world: World, later: Callable[[float], None]) -> None:
     assert world.device.update().outcome == "current"
     later(8)
     assert_refused(world, world.device.update(), "expired metadata")
+    last = world.again().status().last
+    assert last is not None
+    assert last.reason.endswith(f"; the clock here says {utc_now():%Y-%m-%d}")  # it may be the one to blame
 
 
 @pytest.mark.parametrize("name", ["weight.bin", "golden.json"])

@@ -83,8 +83,13 @@ def test_a_new_golden_set_for_the_active_model_is_taken_without_fetching_the_mod
     (pictures / "blue.png").unlink()
     golden.make(world.one.model, pictures, tmp_path / "golden")
     entry = world.repository.publish([Form(world.one.model, tmp_path / "golden")], again=True)
+    plan = world.device.plan()
+    world.server.log.clear()
     result = world.device.update()
     assert (result.outcome, result.version, result.digest) == ("updated", 2, world.one.digest)
+    fetched = [each.path[-64:] for each in world.server.log if "/members/" in each.path]
+    assert fetched == [world.member("golden.json")]  # its pictures are here, too
+    assert 0 < plan.missing == result.received_bytes < 5000 < 200_000 < plan.total
     here = names(world.device.folder / "models" / entry.models[0] / "golden")
     assert here == names(tmp_path / "golden")
     assert world.device.status().previous is None

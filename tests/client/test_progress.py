@@ -128,6 +128,18 @@ def test_cancel_while_a_server_is_silent(world: World, monkeypatch: pytest.Monke
     world.assert_old_model_works()
 
 
+def test_cancel_while_the_golden_set_is_checked(world: World) -> None:
+    world.publish_two()
+    checks: list[Step] = []
+    result = world.device.update(
+        lambda step: checks.append(step) if step.phase == "check" else None, cancelled=lambda: bool(checks)
+    )
+    assert (result.outcome, result.version) == ("cancelled", 1)
+    world.assert_old_model_works()
+    result = world.again().update()
+    assert (result.outcome, result.version, result.received_bytes) == ("updated", 2, 0)
+
+
 def test_cancelled_before_it_began(world: World) -> None:
     world.publish_two()
     world.server.log.clear()

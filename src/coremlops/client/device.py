@@ -123,13 +123,15 @@ class Device:
 
     def started(self) -> None:
         """The model that was started has answered: its count of starts begins anew."""
-        (self.folder / STARTS).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a folder that takes nothing has no count either
+            (self.folder / STARTS).unlink(missing_ok=True)
 
     def failed(self, reason: str) -> None:
         """The model that was started could not be loaded, or did not answer; `reason` is remembered."""
         active = self.status().active
         if active is not None:
-            replace(Starts.load(self.folder, active.manifest), reason=reason).save(self.folder)
+            with contextlib.suppress(OSError):
+                replace(Starts.load(self.folder, active.manifest), reason=reason).save(self.folder)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Running]:

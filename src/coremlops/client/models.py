@@ -42,6 +42,19 @@ class Models:
         """Whether this version is here already, every file of it as the manifest says."""
         return _matches(self.path(manifest.model), manifest)
 
+    def found(self, manifest: Manifest) -> dict[str, Path]:
+        """Files of this version that other models here have too, by SHA-256; each was read and is right."""
+        lengths = {member.length for member in manifest.members}
+        wanted = {member.sha256 for member in manifest.members}
+        found: dict[str, Path] = {}
+        for folder in self.folder.iterdir():
+            for path in () if folder.name.startswith(".") else sorted(folder.rglob("*")):
+                if path.is_file() and not path.is_symlink() and path.stat().st_size in lengths:
+                    sha256 = sha256_file(path)
+                    if sha256 in wanted:
+                        found.setdefault(sha256, path)
+        return found
+
     def assemble(self, manifest: Manifest, parts: dict[str, Path]) -> Path:
         """Lay out a version's files (hard links) in a fresh folder beside the models, and return it."""
         incoming = self.folder / ".incoming"

@@ -139,8 +139,9 @@ class Offer:
             return Plan("current", entry.version, variant.name, variant.length, reason=choice.words())
         manifest, _ = self._manifest(trusted, entry, variant)
         wanted = self._wanted(trusted, manifest)
-        missing = 0 if self._models.holds(manifest) else self._downloads.missing_bytes(wanted)
         total = sum(each.length for each in wanted)
+        found = self._models.found(manifest)
+        missing = self._downloads.missing_bytes(tuple(each for each in wanted if each.sha256 not in found))
         return Plan("get", entry.version, variant.name, total, missing, choice.words())
 
     def _look(self) -> tuple[Trusted, Choice | None]:
@@ -174,13 +175,16 @@ class Offer:
             return result("current", state, entry=entry), state
         manifest, received = self._manifest(trusted, entry, variant)
         if not self._models.holds(manifest):
-            received += self._fetch(trusted, manifest)
-            parts = {member.sha256: self._downloads.part(member.sha256) for member in manifest.members}
+            found = self._models.found(manifest)
+            received += self._fetch(trusted, manifest, found)
+            parts = {each.sha256: self._downloads.part(each.sha256) for each in manifest.members} | found
             incoming = self._models.assemble(manifest, parts)
             self._judge(incoming, manifest, entry, variant)
             self._models.put(incoming, variant.model, active=active.model if active else None)
         else:
             self._judge(self._models.path(variant.model), manifest, entry, variant)
+        if isinstance(self._web, Stoppable):
+            self._web.check()
         self._meter.begin("activate", f"version {entry.version}")
         state = state.activating(Installed.of(entry, variant))
         state.save(self._folder / "state.json")
@@ -220,10 +224,11 @@ class Offer:
             wanted.setdefault(member.sha256, Wanted(member.sha256, member.length, url, name))
         return tuple(wanted.values())
 
-    def _fetch(self, trusted: Trusted, manifest: Manifest) -> int:
-        wanted = self._wanted(trusted, manifest)
+    def _fetch(self, trusted: Trusted, manifest: Manifest, found: dict[str, Path]) -> int:
+        every = self._wanted(trusted, manifest)
+        wanted = tuple(each for each in every if each.sha256 not in found)
         self._downloads.require_space(wanted)
-        total = sum(each.length for each in wanted)
+        total = sum(each.length for each in every)
         self._meter.expect(total, total - self._downloads.missing_bytes(wanted))
         received = 0
         for each in wanted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from tuf.api.exceptions import (
@@ -61,7 +62,10 @@ def words(error: TufError | DownloadError) -> str:
         (DownloadError, "the repository cannot be reached"),
     )
     kind = next((word for each, word in kinds if isinstance(error, each)), "bad metadata")
-    return f"{kind}: {str(error) or type(error).__name__:.300}"
+    reason = f"{kind}: {str(error) or type(error).__name__:.300}"
+    if isinstance(error, ExpiredMetadataError):  # a clock that is far off is the likelier cause on a device
+        return f"{reason}; the clock here says {datetime.now(UTC):%Y-%m-%d}"
+    return reason
 
 
 class _Updater(Updater):
