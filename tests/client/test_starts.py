@@ -15,7 +15,7 @@ import coremlops.runtime
 from coremlops import golden
 from coremlops.client import Device
 from coremlops.client.starts import MOST, Starts
-from coremlops.errors import ModelError, UpdateError
+from coremlops.errors import MissingExtraError, ModelError, UpdateError
 from coremlops.files import exclusive_lock
 from coremlops.model import model_digest
 from coremlops.release.terms import Form, Terms
@@ -115,6 +115,26 @@ def test_a_wrong_question_is_no_fault_of_the_model(world: World, updated: Device
         with pytest.raises(Exception, match="image"):
             world.again().predict({"sound": 1})
     assert world.again().start().version == 2
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), MissingExtraError("onnxruntime", "runtime")])
+def test_what_is_no_fault_of_the_model_is_not_counted(
+    world: World, updated: Device, monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> None:
+    def load(path: Path) -> None:
+        raise error
+
+    with pytest.raises(ModelError), updated.running():
+        raise ModelError("it does not load")
+    with monkeypatch.context() as patch:
+        patch.setattr(coremlops.runtime, "load", load)
+        for _ in range(2 * MOST):
+            with pytest.raises(type(error)):
+                world.again().predict(RED)
+    active = updated.status().active
+    assert active is not None
+    assert Starts.load(updated.folder, active.manifest).count == 1  # the fault before still counts
+    assert updated.start().version == 2
 
 
 def test_running_confirms_or_tells(updated: Device) -> None:

@@ -20,7 +20,7 @@ from coremlops.client.models import Models
 from coremlops.client.offer import Judged, Offer, Plan, UpdateResult
 from coremlops.client.offer import result as result_of
 from coremlops.client.progress import Meter, Progress
-from coremlops.client.starts import STARTS, Running, Starts, start
+from coremlops.client.starts import STARTS, Running, Starts, forgive, start
 from coremlops.client.state import Check, State, short
 from coremlops.client.stopping import CancelledError, Stoppable
 from coremlops.client.trust import MAX_ROOT_BYTES, Trusted, check_root, words
@@ -135,10 +135,16 @@ class Device:
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Running]:
-        """`start`, then `started`; `failed` when the block raises."""
+        """`start`, then `started`; `failed` when the block raises.
+
+        Ctrl-C, and what is not installed here, are no fault of the model: that start is not counted.
+        """
         found = self.start()
         try:
             yield found
+        except (KeyboardInterrupt, UsageError):
+            forgive(self.folder)
+            raise
         except Exception as error:
             self.failed(f"{type(error).__name__}: {error}")
             raise

@@ -84,6 +84,15 @@ class Running:
     returned: str = ""
 
 
+def forgive(folder: Path) -> None:
+    """Take the last start back: it says nothing about the model."""
+    active = State.load(folder / "state.json").active
+    if active is not None:
+        starts = Starts.load(folder, active.manifest)
+        with contextlib.suppress(OSError):
+            replace(starts, count=max(0, starts.count - 1)).save(folder)
+
+
 def start(folder: Path, models: Models, state: State, profile: Profile) -> Running:
     """Count a start of the active model, or return to the one before; see `Device.start`."""
     returned: list[str] = []
