@@ -82,6 +82,12 @@ def test_a_place_that_cannot_be_written_is_named_as_it_was_given(
     [
         (["--method", "palettize:4", "--bits", "2"], "bits is said twice"),
         (["--method", "palettize:4", "--weights", "w.pt"], "--weights is of a module:factory"),
+        (
+            ["--method", "activations:8", "--calibration", "x.npz", "--weights", "w.pt"],
+            "--weights is of a module:factory",
+        ),
+        (["--method", "palettize:4", "--samples", "3"], "of --calibration or --data"),
+        (["--method", "activations:8", "--calibration", "x.npz", "--samples", "0"], "1 or more"),
     ],
 )
 def test_compress(

@@ -20,6 +20,10 @@ def test_settings_replace_limits() -> None:
         ("snr_db=high", "gate snr_db: a number expected, as in snr_db=40, got 'high'", ""),
         ("snr_db", "gate snr_db: a number expected, as in snr_db=40, got no number", ""),
         ("snr_db=nan", "gate snr_db: a finite number expected, got nan", ""),
+        ("snr_db=-500", "gate snr_db: 0 to 200 expected, got -500", ""),
+        ("y.psnr_db=-1", "gate y.psnr_db: 0 to 200 expected, got -1", ""),
+        ("top1_agreement=2", "gate top1_agreement: 0 to 1 expected, got 2", ""),
+        ("y.max_abs=-1", "gate y.max_abs: 0 to inf expected, got -1", ""),
     ],
 )
 def test_a_bad_setting_is_named(setting: str, message: str, hint: str) -> None:

@@ -76,6 +76,10 @@ def run(args: argparse.Namespace) -> int:
         raise UsageError("-o OUT expected: where the result goes")
     if Path(args.model).exists() and args.out.resolve() == Path(args.model).resolve():
         raise UsageError(f"-o {args.out}: another name than the model's own expected; it would be lost")
+    if args.weights is not None and Path(args.model).suffix in (".mlpackage", ".mlmodel"):
+        raise UsageError("--weights is of a module:factory, and a Core ML file has its own")
+    if args.samples is not None and (args.samples < 1 or (args.calibration is None and args.data is None)):
+        raise UsageError("--samples N is how many of --calibration or --data are taken: 1 or more")
     if args.search:
         return searching.run(args)
     searching.refuse_without(args)

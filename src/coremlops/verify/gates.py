@@ -11,6 +11,7 @@ from typing import Any
 
 from coremlops.errors import UsageError
 from coremlops.verify.intervals import Interval
+from coremlops.verify.statistics import CEILING_DB
 
 # Gates whose value must be at least the limit; the others' must be at most.
 _AT_LEAST = frozenset({"snr_db", "channel_snr_db", "top1_agreement"})
@@ -18,6 +19,16 @@ _MORE = re.compile(
     r"slice\.(snr_db|top1_agreement)|(slice\.)?[^.].*\.(least|most|drop|rise)|.+\.(max_abs|mean_abs|snr_db|psnr_db)"
 )
 _FORMS = "METRIC.least, .most, .drop or .rise, OUTPUT.max_abs, slice.snr_db, slice.METRIC.least"
+
+
+def _range(name: str) -> tuple[float, float]:
+    """What a limit can be: at 0 dB the error is as large as the answers, and 200 is what exact ones have."""
+    how = name.rpartition(".")[2]
+    if how in ("snr_db", "psnr_db", "channel_snr_db"):
+        return 0, CEILING_DB
+    if how in ("top1_agreement", "accuracy_drop"):
+        return (0 if how == "top1_agreement" else -1), 1
+    return (0, math.inf) if how in ("max_abs", "mean_abs") else (-math.inf, math.inf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +57,9 @@ class Gates:
         for name, value in (*self.fixed.items(), *((item.name, item.limit) for item in self.more)):
             if not math.isfinite(value):
                 raise UsageError(f"gate {name}: a finite number expected, got {value}")
+            least, most = _range(name)
+            if not least <= value <= most:
+                raise UsageError(f"gate {name}: {least:g} to {most:g} expected, got {value:g}")
 
     @property
     def fixed(self) -> dict[str, float]:
