@@ -15,6 +15,7 @@ from coremlops import golden
 from coremlops.client import Device
 from coremlops.errors import RepositoryError
 from coremlops.release import Repository
+from coremlops.release import members as members_module
 from coremlops.release.rotation import Rotation
 from coremlops.release.terms import Form
 from coremlops.release.upkeep import audit, collect
@@ -36,6 +37,27 @@ def test_a_whole_repository_has_no_problem(filled: Repository) -> None:
     assert (found.versions, found.lines) == (3, 4)
     assert found.targets > 10
     assert found.bytes > 1500
+
+
+def test_bins_that_were_split_further_are_no_problem(
+    repository: Repository,
+    models: tuple[Path, Path, Path],
+    golden: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """TUF lets no role leave the snapshot, so those that nothing delegates to any more stay named there."""
+    for limit, value in {"FLAT": 2, "FULL": 1, "SPLIT": 1}.items():
+        monkeypatch.setattr(members_module, limit, value)
+    for model in models:
+        repository.publish([Form(model, golden)])
+    kinds = {
+        path.name.split(".")[1].rsplit("-", 1)[0]
+        for path in repository.folder.glob("metadata/*.*-members*-*")
+    }
+    assert len(kinds) > 1
+    assert audit(repository).problems == ()
+    collect(repository, grace=timedelta(0))
+    assert audit(repository).problems == ()
 
 
 def one(folder: Path, pattern: str) -> Path:

@@ -369,6 +369,11 @@ class Roles:
         bins = delegations.succinct_roles if delegations is not None else None
         return (role, *(bins.get_roles() if bins is not None else ()))
 
+    @staticmethod
+    def is_bin(role: str) -> bool:
+        """Whether this is the name of a bin, a collection's or one that it had before it grew."""
+        return _BIN.fullmatch(role) is not None
+
     def public_keys(self) -> dict[str, Key]:
         """Every key that this repository's roots, or its `targets` role, ever named, by id."""
         found: dict[str, Key] = {}

@@ -165,8 +165,13 @@ def _written(path: Path) -> datetime:
 
 
 def _names(roles: Roles) -> list[str]:
-    """Every targets role that the snapshot leads to."""
-    return sorted(name.removesuffix(".json") for name in roles.snapshot.signed.meta)
+    """Every targets role that the snapshot names and something delegates to.
+
+    Bins that were split further stay in the snapshot, since TUF lets nothing leave it, and count no longer.
+    """
+    bins = {each for collection in roles.collections for each in roles.bins(collection)}
+    named = (name.removesuffix(".json") for name in roles.snapshot.signed.meta)
+    return sorted(name for name in named if name in bins or not roles.is_bin(name))
 
 
 def _roots(metadata: Path) -> None:
