@@ -184,7 +184,7 @@ def test_what_cannot_be_published_is_said_and_nothing_changes(cli: Cli, tmp_path
         cli.refused(1, *two, "--variant", "UPPER=a17.mlpackage"),
         cli.refused(1, *two, "--variant", "first=a17.mlpackage"),
         cli.refused(1, *two, "--rule", cli.rule("bad.json", {"os": [{"name": "Android"}]})),
-        cli.refused(1, *two, "--percent", "101"),
+        cli.refused(2, *two, "--percent", "101"),
         cli.refused(2, *two, "--start", "tomorrow"),
         cli.refused(2, "release", "publish", "two.mlpackage"),
         cli.refused(2, *two, "--channel", "release"),
@@ -213,3 +213,40 @@ def test_the_commands_of_the_page_run(cli: Cli) -> None:
         words = shlex.split(command)
         assert words[0] == "coremlops"
         cli.text(*words[1:])
+
+
+@pytest.mark.parametrize("percent", ["", "101", "-1", "half", "12.345"])
+def test_a_share_that_is_none_is_refused_and_offers_nothing(cli: Cli, percent: str) -> None:
+    """An empty one too: a script's variable that is not set must not offer a version to everybody."""
+    publish(cli, "one")
+    for words in (["promote"], ["rollout", "--channel", "staging", "--lower"]):
+        assert "--percent: " in cli.refused(2, "release", *words, f"--percent={percent}")
+    assert "--start: " in cli.refused(2, "release", "promote", "--start", "")
+    assert cli("release", "list")["channels"]["release"]["current"] is None
+
+
+def test_promoting_again_widens_a_share_with_the_same_devices(cli: Cli) -> None:
+    def rollout() -> Any:
+        return cli("release", "list")["channels"]["release"]["current"]["rollout"]
+
+    publish(cli, "one")
+    cli("release", "promote", "--percent", "10")
+    first = rollout()
+    cli("release", "promote", "--percent", "40")
+    assert rollout() == {"basis_points": 4000, "salt": first["salt"]}
+    said = cli.refused(1, "release", "promote", "--percent", "5")
+    assert "is offered to 40 % of all devices already" in said
+    assert "rollout --channel release --percent 5 --lower" in said
+    assert rollout()["basis_points"] == 4000
+
+
+def test_what_a_command_leaves_as_it_is_is_said(cli: Cli) -> None:
+    publish(cli, "one")
+    again = publish(cli, "one", "--percent", "10")
+    assert (again["action"], "keeps its rule, share" in again["warning"]) == ("present", True)
+    assert publish(cli, "one", "--percent", "100")["warning"] == ""
+    cli("release", "promote")
+    cli("release", "halt")
+    assert "is halted, so no further device takes it" in cli("release", "promote")["warning"]
+    cli("release", "rollout", "--percent", "100")
+    assert cli("release", "promote")["warning"] == ""

@@ -114,7 +114,6 @@ def _terms_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do what was asked."""
-    from coremlops.collection import basis_points
     from coremlops.pipeline import releases
 
     if args.release_command == "enrol":
@@ -135,7 +134,7 @@ def run(args: argparse.Namespace) -> int:
     elif command == "promote":
         receipt = releases.promote(where, args.version, terms=_terms(args), **reporting.requirement(args))
     elif command == "rollout":
-        share = basis_points(args.percent)
+        share = _share(args.percent)
         receipt = releases.rollout(where, args.channel, share, args.version, lower=args.lower)
     elif command == "halt":
         receipt = releases.halt(where, args.channel, args.version)
@@ -179,11 +178,11 @@ def _named(values: list[str], option: str) -> dict[str, Path]:
 
 def _terms(args: argparse.Namespace) -> Terms | None:
     """What the options say of for whom, how many and from when; None when they say nothing."""
-    from coremlops.collection import ALL, EVERYONE, Rule, basis_points, document
+    from coremlops.collection import ALL, EVERYONE, Rule, document
     from coremlops.errors import UsageError
     from coremlops.release.terms import Terms
 
-    if not (args.rule or args.percent or args.start or args.hold):
+    if (args.rule, args.percent, args.start) == (None, None, None) and not args.hold:
         return None
     rule = EVERYONE
     if args.rule is not None:
@@ -196,8 +195,19 @@ def _terms(args: argparse.Namespace) -> Terms | None:
             raise UsageError(
                 f"--start: a time such as 2026-01-31T12:00:00Z expected, got {args.start!r:.60}"
             ) from None
-    share = ALL if args.percent is None else basis_points(args.percent)
+    share = ALL if args.percent is None else _share(args.percent)
     return Terms(rule, share, start, args.hold)
+
+
+def _share(percent: str) -> int:
+    """`--percent` as basis points. Raises `UsageError`."""
+    from coremlops.collection import basis_points
+    from coremlops.errors import RepositoryError, UsageError
+
+    try:
+        return basis_points(percent)
+    except RepositoryError as error:
+        raise UsageError(f"--percent: {error.message}") from None
 
 
 def _document(path: Path) -> object:

@@ -171,7 +171,7 @@ def _no_constant(name: str) -> NoReturn:
 
 def _check(value: object, what: str, depth: int) -> None:
     if isinstance(value, str):
-        if any("\ud800" <= character <= "\udfff" for character in value):
+        if not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value):
             raise RepositoryError(f"{what}: text with a lone surrogate")
         return
     if not isinstance(value, (dict, list)):

@@ -121,7 +121,7 @@ def publish(
     if known is not None:
         # Nothing to make a golden set for; publishing again renews what is about to expire.
         repository.renew_online()
-        return _receipt("present", repository.index(channel), known, where)
+        return _unchanged(_receipt("present", repository.index(channel), known, where), known, terms)
     with tempfile.TemporaryDirectory(prefix="coremlops-golden-") as scratch:
         notes: list[str] = []
         made: list[Form] = []
@@ -139,7 +139,20 @@ def publish(
         entry = repository.publish(made, channel, terms=terms, again=again, detail=detail)
     after = repository.index(channel)
     receipt = _receipt("present" if before == after else "done", after, entry, where)
+    if before == after:
+        receipt = _unchanged(receipt, entry, terms)
     return replace(receipt, notes=tuple(dict.fromkeys(notes)))
+
+
+def _unchanged(receipt: Receipt, entry: Entry, terms: Terms | None) -> Receipt:
+    """The receipt, with a warning when a version that was published already keeps other terms."""
+    if terms is None or terms.applied(entry) == entry:  # which keeps the salt of a share
+        return receipt
+    said = (
+        f"version {entry.version} was published already and keeps its rule, share, start and hold; "
+        "`release rollout` changes the share, `release promote` takes new terms along"
+    )
+    return replace(receipt, warning="; ".join(filter(None, (receipt.warning, said))))
 
 
 def _needs(form: Given) -> Rule:
@@ -245,7 +258,14 @@ def promote(
     before = repository.index(to_channel)
     entry = repository.promote(version, from_channel, to_channel, terms=terms, gate=gate)
     after = repository.index(to_channel)
-    return _receipt("present" if before == after else "done", after, entry, where)
+    receipt = _receipt("present" if before == after else "done", after, entry, where)
+    if repository.halts(to_channel).halted(entry):
+        halted = (
+            f"version {entry.version} is halted, so no further device takes it; "
+            "`release rollout --percent` takes the halt back"
+        )
+        receipt = replace(receipt, warning="; ".join(filter(None, (receipt.warning, halted))))
+    return receipt
 
 
 def rollback(where: Shipping, channel: str = "release", to_version: int | None = None) -> Receipt:

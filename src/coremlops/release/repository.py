@@ -216,10 +216,12 @@ class Repository:
                 )
             contents.roles.require_keys([channel_role(self.collection, to), "snapshot", "timestamp"])
             contents.check_whole(entry)
-            entry = replace(
-                (terms or Terms()).applied(entry) if terms else entry,
-                resumed=contents.halts(to).count(entry.version),
-            )
+            entry = terms.applied(entry) if terms is not None else entry
+            if entry.rollout is not None and before is not None and before.rollout is not None:
+                # Another share keeps its devices: a wider one only adds some.
+                entry = replace(entry, rollout=replace(entry.rollout, salt=before.rollout.salt))
+            _not_fewer(target.find(entry.version), entry, to)
+            entry = replace(entry, resumed=contents.halts(to).count(entry.version))
             return self._offer(contents, target, entry, Act("promote", self.collection, to, detail=evidence))
 
     def rollback(self, channel: str, to_version: int | None = None) -> Entry:
@@ -266,12 +268,6 @@ class Repository:
         with self.changing() as contents:
             index = contents.index(check_channel(channel))
             entry = self._offered(index, version)
-            before = ALL if entry.rollout is None else entry.rollout.basis_points
-            if basis_points < before and not lower:
-                raise RepositoryError(
-                    f"version {entry.version} is offered to {before / 100:g} % of all devices already",
-                    hint="--lower takes it from some of them, which go back to the version before",
-                )
             salt = entry.rollout.salt if entry.rollout is not None else new_salt()
             halts = contents.halts(channel)
             changed = replace(
@@ -279,6 +275,8 @@ class Repository:
                 rollout=None if basis_points >= ALL else Rollout(basis_points, salt),
                 resumed=halts.count(entry.version),
             )
+            if not lower:
+                _not_fewer(entry, changed, channel)
             if changed == entry:
                 self._renew(contents.roles, all_due=False)
                 return entry
@@ -509,6 +507,19 @@ class Repository:
         signed = [role for role in due if role not in ("snapshot", "timestamp", members)]
         roles.commit([*signed, *bins], Act("renew", self.collection, detail={"roles": due}))
         return tuple(due)
+
+
+def _not_fewer(before: Entry | None, after: Entry, channel: str) -> None:
+    """Raise `RepositoryError` when an entry on offer would go to a smaller share of devices."""
+    if before is None or after.rollout is None:
+        return
+    was, share = ALL if before.rollout is None else before.rollout.basis_points, after.rollout.basis_points
+    if share < was:
+        command = f"coremlops release rollout --channel {channel} --percent {share / 100:g} --lower"
+        raise RepositoryError(
+            f"version {after.version} is offered to {was / 100:g} % of all devices already",
+            hint=f"`{command}` takes it from some of them, which go back to the version before",
+        )
 
 
 def _signing(collection: str, channel: str) -> tuple[str, ...]:
