@@ -28,7 +28,7 @@ def test_verify(repository: Repository, capsys: pytest.CaptureFixture[str]) -> N
     assert main(["repo", "verify", str(repository.folder)]) == 0
     assert "all of it is as it was signed" in capsys.readouterr().out
     next((repository.folder / "targets/faces/members").iterdir()).unlink()
-    assert main(["repo", "verify", str(repository.folder), "--json"]) == 3
+    assert main(["repo", "verify", "--repository", str(repository.folder), "--json"]) == 3
     said = capsys.readouterr()
     assert json.loads(said.out)["ok"] is False
     assert "wrong: " in said.err

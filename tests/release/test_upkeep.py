@@ -60,6 +60,12 @@ def test_bins_that_were_split_further_are_no_problem(
     assert audit(repository).problems == ()
 
 
+def test_a_new_repository_is_whole(repository: Repository) -> None:
+    found = audit(repository)
+    assert (found.problems, found.lines, found.versions) == ((), 0, 0)
+    assert repository.audit() == 0
+
+
 def one(folder: Path, pattern: str) -> Path:
     return sorted(folder.glob(pattern))[0]
 

@@ -46,7 +46,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
         description="TLS is left to a proxy in front. No request is logged.",
     )
     serving.epilog = "example: coremlops repo serve repository --port 8080"
-    serving.add_argument("folder", type=Path, nargs="?", help="default: the project's, or ./repository")
     serving.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     serving.add_argument(
         "--port", type=int, default=8000, help="port to listen on; 0: any that is free (default: %(default)s)"
@@ -72,18 +71,17 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="keep what was current within that time: 12h, 30d (default: %(default)s)",
     )
     gc.add_argument("--dry-run", action="store_true", help="say what would go, remove nothing")
-    for sub in (init, status, renew, verify, gc):
+    for sub in (init, status, renew, verify, gc, serving):
         sub.add_argument("folder", type=Path, nargs="?", help="default: the project's, or ./repository")
-    for sub in (sign, rotate):
-        sub.add_argument(
-            "--repository", type=Path, dest="folder", help="default: the project's, or ./repository"
-        )
+    for sub in (init, status, renew, verify, gc, serving, sign, rotate):
+        sub.add_argument("--repository", type=Path, help="the same by name, as `release` has it")
     for sub in (init, status, renew, sign, rotate, verify, gc):
         sub.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
     """Do what was asked; 3 when `status` finds a role that is due or has expired."""
+    args.folder = getattr(args, "folder", None) or args.repository
     if args.repo_command == "serve":
         from coremlops.server.app import serve
 
@@ -210,7 +208,8 @@ def _verify(args: argparse.Namespace, repository: Repository) -> int:
         print(f"{found.lines} changes in the log, each signed")
         if found.unneeded:
             print(f"{found.unneeded} files are named by nothing that is current: coremlops repo gc")
-        print("all of it is as it was signed" if not found.problems else "")
+        if not found.problems:
+            print("all of it is as it was signed")
     for problem in found.problems:
         print(f"wrong: {problem}", file=sys.stderr)
     return 3 if found.problems else 0

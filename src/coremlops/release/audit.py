@@ -124,18 +124,21 @@ class Log:
         """Cut off what a crash left: half a line, or one of a commit that never was."""
         if not self.path.exists():
             return
-        data = self.path.read_bytes()
-        keep = len(data)
-        for start, raw in reversed(list(_split(data))):
-            try:
-                written = raw.endswith(b"\n") and int(_object(raw)["line"]["timestamp"]) <= timestamp
-            except (ValueError, KeyError, TypeError, RepositoryError):
-                written = False
-            if written:
-                break
-            keep = start
-        if keep < len(data):
-            with self.path.open("r+b") as file:
+        with self.path.open("r+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            begin = max(0, size - 3 * MAX_LINE_BYTES)  # a crash leaves one line at most, so the end will do
+            file.seek(begin)
+            parts = list(_split(file.read()))[1 if begin else 0 :]
+            keep = size
+            for start, raw in reversed(parts):
+                try:
+                    written = raw.endswith(b"\n") and int(_object(raw)["line"]["timestamp"]) <= timestamp
+                except (ValueError, KeyError, TypeError, RepositoryError):
+                    written = False
+                if written:
+                    break
+                keep = begin + start
+            if keep < size:
                 file.truncate(keep)
                 os.fsync(file.fileno())
 
@@ -156,14 +159,14 @@ class Log:
         `keys`: public keys that ever signed here, by id; `timestamp`: the version that the repository is at.
         Raises `RepositoryError` that names the first line that is wrong.
         """
-        previous, count, at = FIRST, 0, None
+        previous, count, at = FIRST, 0, 1  # a new repository is at timestamp 1, and has no line yet
         for count, (line, signatures, sha256) in enumerate(self.lines(), start=1):
             where = f"{self.path}: line {count}"
             if line.previous != previous:
                 raise RepositoryError(
                     f"{where}: the chain is broken: a line before it was changed or left out"
                 )
-            if at is not None and line.timestamp != at + 1:
+            if line.timestamp != at + 1:
                 raise RepositoryError(f"{where}: timestamp {at + 1} expected, got {line.timestamp}")
             named = {each for ids in line.keys.values() for each in ids}
             if not any(_signed(line, each, keys, named) for each in signatures):
