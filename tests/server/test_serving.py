@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
 from pathlib import Path
 
@@ -44,10 +45,29 @@ def test_the_timestamp_is_asked_for_each_time(served: Served) -> None:
         assert served.get("/metadata/timestamp.json", if_none_match=answer.headers["ETag"]).status == 304
 
 
+def test_a_timestamp_of_the_same_second_and_size_is_seen_at_once(served: Served) -> None:
+    path = served.folder / "metadata/timestamp.json"
+    times, before = path.stat(), path.read_bytes()
+    headers = served.get("/metadata/timestamp.json").headers
+    known = {"if_none_match": headers["ETag"]} if "ETag" in headers else {}
+    other = path.with_name(".other")
+    other.write_bytes(before.replace(b"timestamp", b"tympstame"))
+    os.utime(other, ns=(times.st_atime_ns, times.st_mtime_ns))
+    other.replace(path)
+    try:
+        answer = served.get("/metadata/timestamp.json", **known)
+        assert answer.status == 200
+        assert b"tympstame" in answer.data
+    finally:
+        path.write_bytes(before)
+
+
 def test_the_next_root_is_missing_for_a_minute(served: Served) -> None:
     answer = served.get("/metadata/2.root.json")
     assert (answer.status, answer.headers["Cache-Control"]) == (404, "public, max-age=60")
     assert served.get("/metadata/1.root.json").headers["Cache-Control"] == IMMUTABLE
+    answer = served.get("/metadata/999.snapshot.json")
+    assert (answer.status, answer.headers["Cache-Control"]) == (404, "no-cache")
 
 
 def test_ranges(served: Served) -> None:
@@ -75,6 +95,38 @@ def test_a_file_that_lies_packed_beside_is_sent_packed_to_who_takes_that(served:
     part = served.get("/metadata/1.root.json", accept_encoding="identity", range="bytes=0-9")
     assert (part.status, part.data) == (206, plain[:10])
     assert "Content-Encoding" not in part.headers
+    for refused in ("br", "gzip;q=0"):
+        assert "Content-Encoding" not in served.get("/metadata/1.root.json", accept_encoding=refused).headers
+
+
+def test_a_range_is_of_the_file_itself_also_for_who_takes_gzip(served: Served) -> None:
+    plain = (served.folder / "metadata/1.root.json").read_bytes()
+    part = served.get("/metadata/1.root.json", accept_encoding="gzip", range="bytes=0-9")
+    assert (part.status, part.data) == (206, plain[:10])
+    assert "Content-Encoding" not in part.headers
+
+
+def test_the_packed_file_has_no_name_of_its_own(served: Served) -> None:
+    index = served.file("targets/faces/staging/*.index.json")
+    packed = Path(f"{served.folder}{index}.gz")
+    made = not packed.exists()
+    if made:
+        packed.write_bytes(gzip.compress(b"{}", mtime=0))
+    try:
+        assert served.get(f"{index}.gz").status == 404
+    finally:
+        if made:
+            packed.unlink()
+
+
+def test_no_symbolic_link_is_followed(served: Served) -> None:
+    link = served.folder / "targets" / "elsewhere"
+    link.symlink_to(served.folder / "targets" / "faces")
+    path = served.file("targets/faces/members/*")
+    try:
+        assert served.get(path.replace("faces", "elsewhere", 1)).status == 404
+    finally:
+        link.unlink()
 
 
 @pytest.mark.parametrize(
@@ -90,7 +142,7 @@ def test_a_file_that_lies_packed_beside_is_sent_packed_to_who_takes_that(served:
 )  # fmt: skip
 def test_nothing_else_is_served(served: Served, path: str) -> None:
     answer = served.get(path)
-    assert answer.status in (400, 403, 404)
+    assert answer.status in (400, 404)
     assert b"keys" not in answer.data
 
 
