@@ -3,8 +3,9 @@
 PYTHONPATH=. python benchmarks/release/load.py --write     needs nginx-light and wrk, from apt
 
 Each device has version 1 of a tiny model, real signatures and a golden set that it executes; version 2 is
-published, and they all come, at most 200 at a time, through a proxy that drops 1 % of the connections and
-cuts 1 % in the middle of a body. What is active after each try must be a model that was signed.
+published, and they all come, at most 200 at a time, through a proxy that drops 1 % of all answers with their
+connection, cuts 1 % in the middle of the body, and shortens 1 % with a length that agrees. What is active
+after each try must be a model that was signed.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def devices(work: Path, count: int, at_once: int, share: float) -> dict[str, Any
     repository.publish([Form(models[1], work / "golden-1")])
     with (
         serve_ours(repository.folder, work) as url,
-        bad_network(url, dropped=share, cut=share) as (bad, seen),
+        bad_network(url, share=share) as (bad, seen),
     ):
         Device.install(work / "phone", url, "faces", "staging", repository.root_file).update()
         folders = copies(work / "phone", bad, count, work / "phones")
@@ -95,7 +96,9 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--devices", type=int, default=2_000)
     parser.add_argument("--at-once", type=int, default=200)
-    parser.add_argument("--share", type=float, default=0.01, help="of connections dropped, and as many cut")
+    parser.add_argument(
+        "--share", type=float, default=0.01, help="of answers dropped, as many cut, as many shortened"
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args()

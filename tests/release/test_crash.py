@@ -112,3 +112,29 @@ def test_what_a_crash_left_is_not_taken_for_a_release(
     second = repository.publish([Form(models[2], golden)])
     assert second.version == 2
     assert repository.history("staging").entries == (first, second)
+
+
+def test_a_name_never_gets_another_content(
+    tmp_path: Path, config: Path, models: Models, golden: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cache may have what a publish that was cut off left, and keeps it for ever."""
+    repository = Repository.init(tmp_path / "repository")
+    repository.publish([Form(models[0], golden)])
+    real = os.replace
+
+    def before_timestamp(source: Any, target: Any) -> None:
+        if str(target).endswith("timestamp.json"):
+            raise Crash
+        real(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "replace", before_timestamp)
+        with pytest.raises(Crash):
+            repository.publish([Form(models[1], golden)])
+    lasting = {
+        path: path.read_bytes() for path in repository.folder.rglob("*.json") if path.name != "timestamp.json"
+    }
+    assert any(path.name == "3.snapshot.json" for path in lasting)
+    repository.publish([Form(models[2], golden)])
+    assert all(path.read_bytes() == data for path, data in lasting.items())
+    assert repository.index("staging").current is not None

@@ -1,10 +1,11 @@
-"""Many devices over a bad network: a proxy that drops and cuts connections, and what each ends with."""
+"""Many devices over a bad network: a proxy that drops, cuts and shortens answers, and what each ends with."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import random
+import re
 import shutil
 import threading
 import time
@@ -20,7 +21,8 @@ from coremlops.model import model_digest
 
 LIMITS = Limits(connect_s=30, read_s=60, retries=0)
 MOST_TRIES = 12
-LONGEST = 40_000  # bytes that come before a cut, at most
+END = b"\r\n\r\n"
+_LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,41 +36,63 @@ class Ended:
 
 @dataclass(slots=True)
 class Seen:
-    """What the proxy did: connections, those that it dropped, those that it cut, and bytes to the devices."""
+    """What the proxy did: answers in all; those that it dropped with the connection, cut in the middle of the
+    body, or passed on with a shorter body and a length that agrees; and bytes of bodies to the devices."""
 
-    connections: int = 0
+    answers: int = 0
     dropped: int = 0
     cut: int = 0
+    shortened: int = 0
     sent: int = 0
 
 
 @contextlib.contextmanager
-def bad_network(url: str, *, dropped: float, cut: float, seed: int = 0) -> Iterator[tuple[str, Seen]]:
-    """A proxy before `url`. Of all connections it drops one share at once, and cuts another in the middle."""
+def bad_network(url: str, *, share: float, seed: int = 0) -> Iterator[tuple[str, Seen]]:
+    """A proxy before `url` that drops this share of all answers, cuts as many, and shortens as many."""
     host, port = url.removeprefix("http://").split(":")
     chance, seen, ready = random.Random(seed), Seen(), threading.Event()
     loop = asyncio.new_event_loop()
     here: list[int] = []
 
     async def connection(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        seen.connections += 1
-        draw = chance.random()
-        left = chance.randint(1, LONGEST) if dropped <= draw < dropped + cut else None
+        upstream, to_upstream = await asyncio.open_connection(host, int(port))
         try:
-            if draw < dropped:
-                seen.dropped += 1
-                return
-            upstream, to_upstream = await asyncio.open_connection(host, int(port))
-            back = asyncio.ensure_future(_copy(upstream, writer, seen, left))
-            there = asyncio.ensure_future(_copy(reader, to_upstream, None, None))
-            await asyncio.wait({back, there}, return_when=asyncio.FIRST_COMPLETED)
-            if back.done() and left is not None and back.result():
-                seen.cut += 1
-            for task in (back, there):
-                task.cancel()
-            to_upstream.close()
+            # A device that is gone, or a server that ends the connection, is no news here.
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                while await answered(reader, to_upstream, upstream, writer):
+                    pass
         finally:
+            to_upstream.close()
             writer.close()
+
+    async def answered(
+        reader: asyncio.StreamReader,
+        to_upstream: asyncio.StreamWriter,
+        upstream: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+    ) -> bool:
+        """Pass one request and its answer on; whether the connection goes on."""
+        to_upstream.write(await reader.readuntil(END))
+        head = await upstream.readuntil(END)
+        found = _LENGTH.search(head)
+        body = await upstream.readexactly(int(found[1]) if found else 0)
+        seen.answers += 1
+        draw = chance.random()
+        if draw < share:
+            seen.dropped += 1
+            return False
+        cut = shortened = False
+        if body and draw < 3 * share:
+            cut, shortened = draw < 2 * share, draw >= 2 * share
+            body = body[: chance.randrange(len(body))]
+            seen.cut += cut
+            seen.shortened += shortened
+        if shortened:
+            head = _LENGTH.sub(b"content-length: %d" % len(body), head)
+        writer.write(head + body)
+        seen.sent += len(body)
+        await writer.drain()
+        return not cut
 
     async def listen() -> None:
         server = await asyncio.start_server(connection, "127.0.0.1", 0, backlog=1024)
@@ -89,25 +113,6 @@ def bad_network(url: str, *, dropped: float, cut: float, seed: int = 0) -> Itera
     finally:
         loop.call_soon_threadsafe(lambda: [task.cancel() for task in asyncio.all_tasks(loop)])
         thread.join()
-
-
-async def _copy(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, seen: Seen | None, left: int | None
-) -> bool:
-    """Pass bytes on until they end, or until `left` are gone; whether they were cut."""
-    with contextlib.suppress(OSError):
-        while data := await reader.read(65_536):
-            if left is not None and len(data) >= left:
-                writer.write(data[: left - 1])
-                await writer.drain()
-                return True
-            if left is not None:
-                left -= len(data)
-            if seen is not None:
-                seen.sent += len(data)
-            writer.write(data)
-            await writer.drain()
-    return False
 
 
 def update_all(folders: list[Path], digests: dict[int, str], *, at_once: int, processes: int) -> list[Ended]:

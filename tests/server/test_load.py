@@ -28,7 +28,7 @@ def test_no_device_ends_with_anything_but_a_verified_model(repository: Repositor
     model = write_model(tmp_path / "two.mlpackage", gain=0.03, extra_bytes=100_000)
     golden.make(model, write_pictures(tmp_path / "pictures"), tmp_path / "golden")
     digests = {1: first.models[0], 2: model_digest(model)}
-    with serve_ours(folder, tmp_path) as url, bad_network(url, dropped=0.1, cut=0.4) as (bad, seen):
+    with serve_ours(folder, tmp_path) as url, bad_network(url, share=0.04) as (bad, seen):
         Device.install(tmp_path / "phone", url, "faces", "staging", changed.root_file).update()
         folders = copies(tmp_path / "phone", bad, 24, tmp_path / "phones")
         changed.publish([Form(model, tmp_path / "golden")])
@@ -39,4 +39,5 @@ def test_no_device_ends_with_anything_but_a_verified_model(repository: Repositor
     assert said["versions"] == {"2": 24}, said
     assert seen.dropped > 0
     assert seen.cut > 0
+    assert seen.shortened > 0
     assert any(len(each.outcomes) > 1 for each in ended)

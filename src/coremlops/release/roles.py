@@ -185,8 +185,14 @@ class Roles:
         self.finish(change)
 
     def renewed(self, metadata: Metadata[U], role: str) -> Metadata[U]:
-        """The role's next version with a new end, not signed; in place."""
+        """The role's next version with a new end, not signed; in place.
+
+        A number whose file a crash left behind is passed over, but root's, which rise by one: a cache may
+        have that file, and a name never gets another content.
+        """
         metadata.signed.version += 1
+        while role != "root" and (self._metadata / f"{metadata.signed.version}.{role}.json").exists():
+            metadata.signed.version += 1
         metadata.signed.expires = self._clock() + self.expiry.lifetime(role)
         metadata.signatures.clear()
         return metadata
