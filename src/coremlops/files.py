@@ -8,6 +8,7 @@ import fcntl
 import os
 import shutil
 import signal
+import stat
 import sys
 import threading
 import time
@@ -51,6 +52,34 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644, lasting: bool = 
         sync_folder(path.parent)
 
 
+def remove(path: Path) -> None:
+    """Remove what is at `path`, if anything is: a folder with all in it, a link but not what it leads to.
+
+    Raises `OSError`.
+    """
+    if os.path.lexists(path):
+        if stat.S_ISDIR(path.lstat().st_mode):
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def clear_unless_file(path: Path) -> None:
+    """Remove what is at `path` unless it is a regular file: nothing is then read or written through a link.
+
+    Raises `OSError`.
+    """
+    if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+        remove(path)
+
+
+def make_folder(path: Path) -> None:
+    """Make the folder `path`, in place of what may be there and is none. Raises `OSError`."""
+    if not path.is_dir():
+        remove(path)
+    path.mkdir(exist_ok=True)
+
+
 def replace_folder(new: Path, target: Path) -> None:
     """Put the folder `new` where the folder `target` may be, and remove what was there.
 
@@ -64,7 +93,7 @@ def replace_folder(new: Path, target: Path) -> None:
     elif _exchange(new, target):
         aside = new
     else:
-        shutil.rmtree(aside, ignore_errors=True)
+        remove(aside)
         os.replace(target, aside)  # noqa: PTH105
         try:
             os.replace(new, target)  # noqa: PTH105
@@ -72,7 +101,8 @@ def replace_folder(new: Path, target: Path) -> None:
             os.replace(aside, target)  # noqa: PTH105
             raise
     sync_folder(target.parent)
-    shutil.rmtree(aside, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        remove(aside)
 
 
 def _exchange(one: Path, other: Path) -> bool:

@@ -174,6 +174,8 @@ def test_an_intake_that_is_gone_or_rude_changes_no_update(world: World, post: Po
     assert len(list((folder / "outbox").iterdir())) == 1
     found.save(folder)
     post.status, post.answer = 404, b'{"reason": "\\u001b[31mlong <b>words</b>"}' + b"x" * 100_000
+    assert reports.send(folder, found) == Sent(0, (), 1, "status 404")
+    post.answer = b'{"ok": false, "reason": "\\u001b[31mlong <b>words</b>"}'
     assert reports.send(folder, found) == Sent(0, ("status 404",), 0)
     (folder / "enrolment.json").write_text("{")
     assert world.device.update().outcome == "current"
@@ -200,6 +202,38 @@ def test_a_version_that_passed_and_then_did_not_start_no_longer_counts_as_a_pass
     world.device.start()
     world.device.update()
     assert len(post.got) == 2
+
+
+@pytest.mark.parametrize(
+    ("status", "answer"),
+    [(200, b"<html>sign in</html>"), (302, b""), (404, b"not found"), (413, b"{}"), (200, b'{"ok": false}')],
+)
+def test_a_page_of_somebody_else_loses_no_report(
+    world: World, post: Post, status: int, answer: bytes
+) -> None:
+    folder = world.device.folder
+    post.status, post.answer = status, answer
+    with pytest.raises(ReportError, match="does not take this code"):
+        reports.enrol(folder, CODE, post.url)
+    found = Enrolment.load(folder)
+    assert found is not None
+    assert not found.enrolled
+    reports.queue(folder, found, reports.report("faces", _installed(1), None, Profile(os="Linux")))
+    sent = reports.send(folder, found)
+    assert (sent.sent, sent.refused, sent.waiting) == (0, (), 1)
+    post.status, post.answer = 200, b'{"ok": true, "action": "kept"}'
+    assert reports.send(folder, found) == Sent(1)
+
+
+def test_what_is_no_file_in_the_outbox_is_not_sent(world: World, post: Post) -> None:
+    folder = enrolled(world, post)
+    found = Enrolment.load(folder)
+    assert found is not None
+    reports.queue(folder, found, reports.report("faces", _installed(1), None, Profile(os="Linux")))
+    (folder / "outbox" / "0.json").symlink_to(folder / "enrolment.json")
+    (folder / "outbox" / "1.json").mkdir()
+    assert reports.send(folder, found) == Sent(1)
+    assert len(post.got) == 1
 
 
 def test_the_outbox_is_bounded(world: World, post: Post) -> None:

@@ -154,6 +154,7 @@ def in_variant(**keys: Any) -> Callable[[dict[str, Any]], None]:
     ("change", "words"),
     [
         (put(format=1), "format 1, and this coremlops reads format 0 alone"),
+        (put(format=1, sets=[]), "format 1, and this coremlops reads format 0 alone"),
         (put(format=False), "'format'"),
         (put(extra=1), "unknown key 'extra'"),
         (put(collection="other"), "expected faces/staging, got other/staging"),

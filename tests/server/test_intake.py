@@ -144,6 +144,7 @@ def test_a_body_is_json_and_small_before_it_is_read(asked: Asked) -> None:
     key = enrolled(asked.store)
     body = signed(key, asked.true).to_bytes()
     refused(asked.post("report", body, kind=b"text/plain"), "type")
+    refused(asked.post("report", b"", kind=b"Application/JSON; charset=utf-8"), "schema")
     refused(asked.post("report", body, length=b"100000000"), "size")
     refused(asked.post("report", body, length=b"-1"), "size")
     refused(asked.post("report", b" " * 40_000), "size")

@@ -177,7 +177,7 @@ class Device:
             except (DownloadError, TufError) as error:
                 raise UpdateError(words(error)) from None
             except OSError as error:
-                raise UpdateError(f"the disk: {error.strerror or error}") from None
+                raise UpdateError(_disk(error)) from None
             except Judged as judged:
                 return Plan("refused", judged.entry.version, reason=judged.reason)
 
@@ -213,7 +213,7 @@ class Device:
             except MemoryError:
                 result = result_of("refused", state, "not enough memory to check the model")
             except OSError as error:
-                result = result_of("refused", state, f"the disk: {error.strerror or error}")
+                result = result_of("refused", state, _disk(error))
             now = datetime.now(UTC).replace(microsecond=0)
             state = replace(state, last=Check(now, result.outcome, short(result.reason)))
             with contextlib.suppress(OSError):  # A full disk must not hide why the update failed.
@@ -275,6 +275,11 @@ class Device:
             except OSError as error:
                 raise UpdateError(f"{self.folder} cannot be written: {error.strerror}") from None
             yield
+
+
+def _disk(error: OSError) -> str:
+    name = f"{error.filename}: " if error.filename else ""
+    return f"the disk: {name}{error.strerror or error}"
 
 
 def _os_version() -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from coremlops.client.progress import Meter
 from coremlops.client.web import Reader
 from coremlops.digest import sha256_file
 from coremlops.errors import UpdateError
+from coremlops.files import clear_unless_file, remove
 
 SPARE_BYTES = 16 << 20
 
@@ -68,6 +70,7 @@ class Downloads:
         ends early (and keeps what came).
         """
         part = self.part(wanted.sha256)
+        clear_unless_file(part)
         have = self._have(wanted)
         if have >= wanted.length and part.exists():
             if have == wanted.length and sha256_file(part) == wanted.sha256:
@@ -99,7 +102,7 @@ class Downloads:
         """Forget all contents but these: what an update that never finished left behind."""
         for path in self.folder.glob("*.part"):
             if path.name.removesuffix(".part") not in sha256s:
-                path.unlink(missing_ok=True)
+                remove(path)
 
     def _receive(self, wanted: Wanted, have: int) -> int:
         """Append to the part what is missing; return the bytes that came over the wire.
@@ -138,6 +141,7 @@ class Downloads:
 
     def _have(self, wanted: Wanted) -> int:
         try:
-            return self.part(wanted.sha256).stat().st_size
+            about = self.part(wanted.sha256).lstat()
         except FileNotFoundError:
             return 0
+        return about.st_size if stat.S_ISREG(about.st_mode) else 0

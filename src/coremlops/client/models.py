@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 from coremlops.collection import KINDS, Manifest
 from coremlops.digest import sha256_file
 from coremlops.errors import CoremlopsError, UpdateError
-from coremlops.files import replace_folder, sync_folder
+from coremlops.files import remove, replace_folder, sync_folder
 from coremlops.model import model_digest
 from coremlops.model.package import open_package
 
@@ -58,7 +59,7 @@ class Models:
     def assemble(self, manifest: Manifest, parts: dict[str, Path]) -> Path:
         """Lay out a version's files (hard links) in a fresh folder beside the models, and return it."""
         incoming = self.folder / ".incoming"
-        shutil.rmtree(incoming, ignore_errors=True)
+        remove(incoming)
         for member in manifest.members:
             path = incoming.joinpath(*member.path.split("/"))
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -96,7 +97,8 @@ class Models:
         """Remove all other models, and what an unfinished update left."""
         for path in self.folder.iterdir():
             if path.name not in digests:
-                shutil.rmtree(path, ignore_errors=True)
+                with contextlib.suppress(OSError):
+                    remove(path)
 
     def _intact(self, digest: str) -> bool:
         model = self.model(digest)

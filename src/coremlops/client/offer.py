@@ -19,6 +19,7 @@ from coremlops.client.trust import Trusted
 from coremlops.client.web import Web
 from coremlops.collection import EMBEDDED, GET, KEEP, Choice, Entry, Manifest, Profile, Variant, choose
 from coremlops.errors import CoremlopsError, UpdateError, UsageError
+from coremlops.files import clear_unless_file, make_folder
 
 if TYPE_CHECKING:
     from coremlops.golden import Judgement
@@ -148,7 +149,7 @@ class Offer:
         """Refresh, and choose; None where the channel has no version yet."""
         state = self._state
         for name in ("metadata", "downloads", "models"):
-            (self._folder / name).mkdir(exist_ok=True)
+            make_folder(self._folder / name)
         self._meter.begin("metadata", "looking for an update")
         trusted = Trusted.refresh(self._folder, state.url, self._web)
         index = trusted.index(state.collection, state.channel)
@@ -242,6 +243,7 @@ class Offer:
         A model that takes the process down is refused after three such checks.
         """
         self._meter.begin("check", f"version {manifest.version}: checking the golden set")
+        clear_unless_file(self._folder / CHECKS)
         begun = Starts.load(self._folder, variant.manifest, CHECKS)
         if begun.exhausted:
             self._refuse(entry, variant, f"{begun.count} checks of its golden set in a row did not end")

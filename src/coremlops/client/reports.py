@@ -103,7 +103,7 @@ def enrol(folder: Path, code: str, url: str | None = None) -> str:
         status, answer = Web(PATIENCE).post(f"{url}/enrol", Signed.make(key, ENROL, data).to_bytes())
     except DownloadError as error:
         raise ReportError(str(error), reason="unavailable", hint="the same code may be tried again") from None
-    if status != 200:
+    if status != 200 or _said(answer).get("ok") is not True:
         raise ReportError(
             f"{url} does not take this code: {_words(status, answer)}", reason=_words(status, answer)
         )
@@ -246,9 +246,11 @@ def send(folder: Path, enrolment: Enrolment) -> Sent:
             status, answer = web.post(f"{enrolment.url}/report", body)
         except DownloadError as error:
             return Sent(sent, tuple(refused), len(_waiting(folder)), str(error))
-        if status in _LATER:
+        taken = _said(answer).get("ok")
+        # Only an intake's own words lose a report: a portal, or a proxy's page, is no intake.
+        if status in _LATER or taken is not (status == 200):
             return Sent(sent, tuple(refused), len(_waiting(folder)), _words(status, answer))
-        if status == 200:
+        if taken:
             sent += 1
         else:
             refused.append(_words(status, answer))
@@ -257,8 +259,9 @@ def send(folder: Path, enrolment: Enrolment) -> Sent:
 
 
 def _waiting(folder: Path) -> list[Path]:
-    """Oldest first."""
-    return sorted((folder / OUTBOX).glob("[0-9]*.json"))
+    """Oldest first; what is no file of ours is not looked at."""
+    found = sorted((folder / OUTBOX).glob("[0-9]*.json"))
+    return [path for path in found if path.is_file() and not path.is_symlink()]
 
 
 def _counting(folder: Path) -> str | None:

@@ -31,6 +31,7 @@ from coremlops.collection import (
     member_path,
 )
 from coremlops.errors import UpdateError
+from coremlops.files import clear_unless_file, make_folder
 
 MAX_ROOT_BYTES = 512_000
 
@@ -48,6 +49,19 @@ def check_root(data: bytes) -> None:
         metadata.signed.verify_delegate("root", metadata.signed_bytes, metadata.signatures)
     except (DeserializationError, TufError, ValueError) as error:
         raise UpdateError(f"the root is no signed TUF root: {error!s:.200}") from None
+
+
+def _embedded_root(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_ROOT_BYTES + 1)
+        check_root(data)
+    except (OSError, UpdateError) as error:
+        raise UpdateError(
+            f"{path}, which came with the app, is damaged: {error}; remove it and state.json, and update with"
+            " --url and --root: models that are here are not fetched again"
+        ) from None
+    return data
 
 
 def words(error: TufError | DownloadError) -> str:
@@ -123,8 +137,12 @@ class Trusted:
     def refresh(folder: Path, url: str, web: FetcherInterface) -> Trusted:
         """Start from the embedded root in `folder` and bring all top-level metadata up to date."""
         metadata = folder / "metadata"
-        metadata.mkdir(exist_ok=True)
-        root = (folder / "root.json").read_bytes()
+        make_folder(metadata)
+        make_folder(metadata / "root_history")
+        for path in (*metadata.glob("*.json"), *metadata.glob("root_history/*.json")):
+            if path.name != "root.json" or not path.is_symlink():  # python-tuf's link to the newest root
+                clear_unless_file(path)
+        root = _embedded_root(folder / "root.json")
         client = updater(metadata, f"{url}/metadata/", root, web, targets_url=f"{url}/targets/")
         client.refresh()
         return Trusted(client, folder, url)
@@ -153,6 +171,7 @@ class Trusted:
             raise UpdateError(f"the repository has no {path}")
         if info.length > MAX_INDEX_BYTES:
             raise UpdateError(f"{path} has {info.length} bytes, at most {MAX_INDEX_BYTES} are read")
+        clear_unless_file(self.folder / name)
         file = str(self.folder / name)
         if self.updater.find_cached_target(info, file) is None:
             self.updater.download_target(info, file)

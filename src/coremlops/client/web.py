@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import re
+import socket
+import threading
 import time
 import urllib.request
 import zlib
@@ -16,6 +18,9 @@ from urllib.parse import SplitResult, unquote, urlsplit
 import urllib3
 from tuf.api.exceptions import DownloadError, DownloadHTTPError, SlowRetrievalError
 from tuf.ngclient import FetcherInterface
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.connectionpool import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.response import HTTPResponse
 
 import coremlops
 from coremlops.errors import UsageError
@@ -23,6 +28,7 @@ from coremlops.errors import UsageError
 PIECE_BYTES = 1 << 18
 MOST_ANSWER_BYTES = 10_000
 SLACK_BYTES = 1 << 16  # more than this over what it inflates to is no gzip of a document
+_CODINGS = frozenset({"gzip", "x-gzip", "deflate", "compress", "br", "zstd"})
 _RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)")
 
 
@@ -32,7 +38,7 @@ class Limits:
 
     `connect_s`, `read_s`: to connect, and between two pieces. `grace_s` and `slowest_bytes_s`: a body of n
     bytes has `grace_s + n / slowest_bytes_s` seconds, so that a drip cannot hold an update for ever (what
-    came is kept). `retries`: further tries to connect.
+    came is kept); the head of an answer has `read_s + grace_s`. `retries`: further tries to connect.
     """
 
     connect_s: float = 10.0
@@ -141,9 +147,9 @@ class Web(FetcherInterface):
                 timeout=urllib3.Timeout(connect=self._limits.connect_s, read=self._limits.read_s),
                 retries=urllib3.Retry(self._limits.retries, redirect=5, backoff_factor=0.1),
             )
-        except urllib3.exceptions.HTTPError as error:
+        except (urllib3.exceptions.HTTPError, ValueError) as error:  # ValueError: a redirect to no URL
             raise DownloadError(f"{url}: {_reason(error)}") from error
-        if response.status >= 400:
+        if response.status not in (200, 206):  # such as a 304 that nobody asked for
             response.close()
             raise DownloadHTTPError(f"{url}: the server answers {response.status}", response.status)
         try:
@@ -151,8 +157,11 @@ class Web(FetcherInterface):
         except DownloadError:
             response.close()
             raise
-        pieces = self._pieces(url, response)
         coded = response.headers.get("Content-Encoding", "identity").lower()
+        if coded in _CODINGS and coded != encoding:  # its bytes would spoil what has come
+            response.close()
+            raise DownloadError(f"{url}: the server sends it as {coded}, which was not asked for")
+        pieces = self._pieces(url, response)
         return start, _inflated(url, pieces) if coded == encoding == "gzip" else pieces
 
     def _pieces(self, url: str, response: urllib3.BaseHTTPResponse) -> Generator[bytes]:
@@ -178,8 +187,58 @@ class Web(FetcherInterface):
         if not proxy or urllib.request.proxy_bypass(parts.hostname or ""):
             proxy = ""
         if proxy not in self._pools:
-            self._pools[proxy] = urllib3.ProxyManager(proxy) if proxy else urllib3.PoolManager()
+            pool = urllib3.ProxyManager(proxy) if proxy else urllib3.PoolManager()
+            pool.pool_classes_by_scheme = _timely(self._limits.read_s + self._limits.grace_s)
+            self._pools[proxy] = pool
         return self._pools[proxy]
+
+
+class _Timely(HTTPConnection):
+    """A connection on which the head of an answer, a drip of headers or of 1xx answers, has `head_s` to come.
+
+    Each byte resets the socket's own time limit, and a head that ends early looks whole to `http.client`.
+    """
+
+    head_s: float
+
+    def getresponse(self) -> HTTPResponse:  # type: ignore[override]  # as urllib3's own is
+        late: list[bool] = []
+        sock = self.sock
+
+        def cut() -> None:
+            late.append(True)
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(self.head_s, cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            return super().getresponse()
+        finally:
+            timer.cancel()
+            if late:
+                self.close()
+                raise urllib3.exceptions.HTTPError(f"no head of an answer within {self.head_s:g} s")
+
+
+def _timely(head_s: float) -> dict[str, type[HTTPConnectionPool]]:
+    """urllib3's pools by scheme, with such connections."""
+
+    class Plain(_Timely):
+        pass
+
+    class Secure(_Timely, HTTPSConnection):
+        pass
+
+    class PlainPool(HTTPConnectionPool):
+        ConnectionCls = Plain
+
+    class SecurePool(HTTPSConnectionPool):
+        ConnectionCls = Secure
+
+    Plain.head_s = Secure.head_s = head_s
+    return {"http": PlainPool, "https": SecurePool}
 
 
 def _start(status: int, content_range: str | None, offset: int) -> int:

@@ -34,6 +34,13 @@ class Fields:
     ) -> None:
         if not isinstance(value, dict):
             raise RepositoryError(f"{what}: expected an object, got {_kind(value)}")
+        # A newer format has other keys: that it is newer comes first.
+        later = value.get("format") if "format" in keys else 0
+        if isinstance(later, int) and not isinstance(later, bool) and 0 < later <= MAX_VERSION:
+            raise NewerFormatError(
+                f"{what}: format {later}, and this coremlops reads format 0 alone",
+                hint="update coremlops: a newer one wrote it",
+            )
         missing = [key for key in keys if key not in value]
         unknown = sorted(str(key) for key in value.keys() - {*keys, *optional})
         if missing:
@@ -115,14 +122,8 @@ class Fields:
         return value
 
     def format(self, key: str = "format") -> int:
-        """The document's format; only 0 is known. Raises `NewerFormatError` for a later one."""
-        found = self.integer(key, 0, MAX_VERSION)
-        if found:
-            raise NewerFormatError(
-                f"{self.what}: format {found}, and this coremlops reads format 0 alone",
-                hint="update coremlops: a newer one wrote it",
-            )
-        return found
+        """The document's format, which is 0: a later one was refused before."""
+        return self.integer(key, 0, 0)
 
 
 def read(data: bytes, what: str, *, most_bytes: int) -> object:

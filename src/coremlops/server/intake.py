@@ -205,7 +205,7 @@ def _route(
 
 async def _body(request: Request, most_bytes: int, within_s: float) -> bytes:
     """The body, never more of it than may come. A page in a browser cannot send this type unasked."""
-    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+    if request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
         raise ReportError("content type application/json expected", reason="type")
     too_large = ReportError(f"a body of at most {most_bytes} bytes expected", reason="size")
     length = request.headers.get("content-length", "0")
