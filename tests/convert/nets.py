@@ -83,6 +83,22 @@ def total() -> Any:
     return Total(), torch.randn(1, 4)
 
 
+class Added(Total):
+    """A program that was scripted sets the buffer to itself for `+=`."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.total += self.layer(x)
+        return self.total * 2
+
+
+class Replaced(Total):
+    """It puts another tensor where the buffer was."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.total = self.total + self.layer(x)  # type: ignore[has-type]
+        return self.total * 2
+
+
 def begun() -> Any:
     net = Total()
     net.total += 1

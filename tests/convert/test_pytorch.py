@@ -17,6 +17,7 @@ from coremlops.errors import ConversionError, InputError, UsageError
 from coremlops.model import ArrayFeature, ImageFeature, ModelAsset
 from coremlops.source import Reference, open_reference
 from coremlops.verify.locate.origins import Origins
+from tests.convert import nets
 
 pytest.importorskip("coremltools")
 torch: Any = pytest.importorskip("torch")
@@ -158,6 +159,36 @@ def test_a_state_adds_up(way: Way, scaled: bool, tmp_path: Path) -> None:
             expected = net(value).numpy() * (0.5 if scaled else 1)
         (got,) = model.predict({name: value.numpy()}, state=state).values()
         np.testing.assert_allclose(got, expected, atol=0.02)
+
+
+def _scripted(net: Any, folder: Path) -> tuple[Path, ConvertOptions]:
+    torch.jit.script(net.eval()).save(folder / "net.pt")
+    options = ConvertOptions(target="iOS18", states=("total",), inputs=(Input("x", shapes=((1, 4),)),))
+    return folder / "net.pt", options
+
+
+def test_a_scripted_module_that_adds_to_its_state_converts(
+    tmp_path: Path, recwarn: pytest.WarningsRecorder
+) -> None:
+    net = nets.Added()
+    path, options = _scripted(net, tmp_path)
+    model = coremlops.load(convert(str(path), tmp_path / "m.mlpackage", options).path)
+    assert not [w for w in recwarn if "begins with values" in str(w.message)]  # tracing left the source alone
+    state = model.make_state()
+    for i in range(3):
+        value = torch.full((1, 4), float(i + 1))
+        with torch.no_grad():
+            expected = net(value).numpy()
+        (got,) = model.predict({"x": value.numpy()}, state=state).values()
+        np.testing.assert_allclose(got, expected, atol=0.02)
+
+
+def test_a_scripted_module_that_replaces_its_state_is_refused(tmp_path: Path) -> None:
+    path, options = _scripted(nets.Replaced(), tmp_path)
+    with pytest.raises(ConversionError, match="the attribute total is set while the program runs") as caught:
+        convert(str(path), tmp_path / "m.mlpackage", options)
+    assert "self.total += x" in str(caught.value.hint)
+    assert not (tmp_path / "m.mlpackage").exists()
 
 
 def test_a_state_that_does_not_begin_as_zeros_is_said(tmp_path: Path) -> None:

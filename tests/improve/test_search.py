@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from coremlops.compress import Recipe, Setting, compress
 from coremlops.digest import sha256_file
 from coremlops.errors import DataError, GateError, ModelError, UsageError
 from coremlops.improve.front_page import render_front
-from coremlops.improve.search import Search, SearchOptions, search
+from coremlops.improve.search import Search, SearchOptions, _Searching, search
 from coremlops.source.reference import open_reference
 from coremlops.source.samples import Samples, open_samples
 from tests.compress.fixtures import network
@@ -67,6 +68,26 @@ def test_the_best_model_of_so_many_bytes_is_written(model: Path) -> None:
     found = _search(model, budget_bytes=uniform.bytes + 300)
     assert found.compression.bytes <= uniform.bytes + 300
     assert found.snr_db >= _db(uniform.path, model, _data(model.parent)) - 1e-3
+
+
+def test_files_that_grow_beyond_their_estimate_end_below_the_budget(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each file takes more than was thought, the next one still more: as EfficientNet's did."""
+    made: list[int] = []
+    compressed = _Searching.compressed
+
+    def larger(self: Any, point: Any, folder: Path) -> Any:
+        compression = compressed(self, point, folder)
+        made.append(compression.bytes + 60 * (len(made) + 1))
+        return replace(compression, bytes=made[-1])
+
+    monkeypatch.setattr(_Searching, "compressed", larger)
+    budget = compress(model, model.parent / "uniform.mlpackage", Recipe(SETTINGS[2])).bytes
+    found = _search(model, budget_bytes=budget)
+    assert len(made) > 1
+    assert made[0] > budget
+    assert found.compression.bytes == made[-1] <= budget
 
 
 def test_one_weight_alone_does_what_a_file_with_it_compressed_does(model: Path) -> None:

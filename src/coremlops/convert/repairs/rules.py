@@ -22,7 +22,8 @@ RULES: tuple[Rule, ...] = (
     ),
     Rule(
         "replay",
-        "TorchScript with control flow, or with strides and the like in attributes: `got tensor[1, str]`",
+        "TorchScript with control flow, with strides and the like in attributes, or with a state that is "
+        "set: `got tensor[1, str]`, `op 'setattr' not implemented`",
         "runs the program node by node on an example and traces it anew",
         program=program.replay,
     ),

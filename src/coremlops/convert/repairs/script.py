@@ -12,7 +12,7 @@ from coremlops.convert.origin import calling, script_place
 from coremlops.errors import ConversionError
 from coremlops.source.program import last_line
 
-_CONTROL = {"prim::If", "prim::Loop", "prim::RaiseException"}
+_CONTROL = {"prim::If", "prim::Loop", "prim::RaiseException", "prim::SetAttr"}
 
 
 def inlined(module: Any) -> Any:
@@ -47,15 +47,14 @@ def unsettled(module: Any) -> tuple[str, ...]:
     return tuple(dict.fromkeys(found))
 
 
-def _mirror(module: Any) -> Any:
-    """A plain module with the tensors of a TorchScript one, by the same names."""
-    plain = torch.nn.Module()
+def _mirror(plain: Any, module: Any) -> Any:
+    """Gives a plain module the tensors and the modules of a TorchScript one, by the same names."""
     for name, tensor in module.named_parameters(recurse=False):
         plain.register_parameter(name, torch.nn.Parameter(tensor.detach(), requires_grad=False))
     for name, tensor in module.named_buffers(recurse=False):
-        plain.register_buffer(name, tensor)
+        plain.register_buffer(name, tensor.clone())  # tracing changes it; the source stays as it is
     for name, inner in module.named_children():
-        plain.add_module(name, _mirror(inner))
+        plain.add_module(name, _mirror(torch.nn.Module(), inner))
     return plain
 
 
@@ -68,19 +67,25 @@ def _attribute(module: Any, mirror: Any, name: str) -> Any:
 
 class Replay(torch.nn.Module):  # type: ignore[misc, unused-ignore]
     """A TorchScript module whose nodes run one by one from Python: what is decided, `torch.jit.trace` does
-    not see; what is computed, it does."""
+    not see; what is computed, it does. Its buffers keep the names that `--state` is given."""
 
     def __init__(self, module: Any) -> None:
         super().__init__()
-        self._source = (module,)  # in a tuple, or torch would take it for a part of this module
-        self._graph = inlined(module)
-        self.held = _mirror(module)
+        self.__nodes = _Nodes(module)
+        _mirror(self, module)
 
     def forward(self, *inputs: Any) -> Any:
-        (module,) = self._source
+        return self.__nodes.run(self, inputs)
+
+
+class _Nodes:
+    def __init__(self, module: Any) -> None:
+        self._module, self._graph = module, inlined(module)
+
+    def run(self, mirror: Any, inputs: tuple[Any, ...]) -> Any:
         names = list(self._graph.inputs())
-        values = dict(zip((name.unique() for name in names), ((module, self.held), *inputs), strict=False))
-        for name, argument in zip(names[1:], module.forward.schema.arguments[1:], strict=True):
+        values = dict(zip((name.unique() for name in names), ((self._module, mirror), *inputs), strict=False))
+        for name, argument in zip(names[1:], self._module.forward.schema.arguments[1:], strict=True):
             values.setdefault(name.unique(), argument.default_value)
         return self._block(self._graph, values)[0]
 
@@ -109,9 +114,12 @@ class Replay(torch.nn.Module):  # type: ignore[misc, unused-ignore]
         if kind in ("prim::TupleUnpack", "prim::ListUnpack"):
             return list(inputs[0])
         if kind == "prim::SetAttr":
+            (module, mirror), value = inputs
+            if value is _attribute(module, mirror, node.s("name")):
+                return []  # `self.total += x` changes the tensor, and then sets it to itself
             raise ConversionError(
                 f"{script_place(node)}: the attribute {node.s('name')} is set while the program runs",
-                hint="give it as an input and an output, or convert the inner module that keeps nothing",
+                hint="change a buffer in place (self.total += x), or give it as an input and an output",
             )
         if kind in _PLAIN:
             return [_PLAIN[kind](*inputs)]
