@@ -250,3 +250,19 @@ def test_what_a_command_leaves_as_it_is_is_said(cli: Cli) -> None:
     assert "is halted, so no further device takes it" in cli("release", "promote")["warning"]
     cli("release", "rollout", "--percent", "100")
     assert cli("release", "promote")["warning"] == ""
+
+
+def test_each_command_says_what_it_did(cli: Cli) -> None:
+    publish(cli, "one")
+    cli("release", "promote", "--percent", "50")
+    publish(cli, "two")
+    cli("release", "promote", "--percent", "10")
+    older = ("--version", "1")
+    assert "release: version 1 (" in (said := cli.text("release", "rollout", "--percent", "60%", *older))
+    assert "is now offered to 60 % of all devices" in said
+    assert "is already offered to 60 %" in cli.text("release", "rollout", "--percent", "60", *older)
+    assert re.fullmatch(
+        r"faces/release: version 1 \(.*\) is now halted\n", cli.text("release", "halt", *older)
+    )
+    assert "is already halted" in cli.text("release", "halt", *older)
+    assert "is now at version 3 (the app's model)" in cli.text("release", "embedded")

@@ -284,13 +284,19 @@ def _report(args: argparse.Namespace, receipt: Receipt) -> int:
         print(json.dumps(receipt.to_json()))
         return 0
     channel = f"{receipt.collection}/{receipt.channel}"
-    if receipt.current != receipt.version:
-        print(f"version {receipt.version} ({receipt.model[:12]}) was published already")
+    model = receipt.model[:12] or "the app's model"
+    version = f"version {receipt.version} ({model})"
+    verb = "is now" if receipt.action == "done" else "is already"
+    if args.release_command == "halt":
+        print(f"{channel}: {version} {verb} halted")
+    elif args.release_command == "rollout":
+        print(f"{channel}: {version} {verb} offered to {args.percent.strip().rstrip('% ')} % of all devices")
+    elif receipt.current != receipt.version:
+        print(f"{version} was published already")
         print(f"{channel} was rolled back: devices get version {receipt.current}")
         print(f"to return to version {receipt.version}: publish it with --again, or promote --version")
-        return 0
-    verb = "is now" if receipt.action == "done" else "is already"
-    print(f"{channel} {verb} at version {receipt.version} ({receipt.model[:12]})")
+    else:
+        print(f"{channel} {verb} at {version}")
     return 0
 
 
