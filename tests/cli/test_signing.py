@@ -226,7 +226,7 @@ def test_no_such_change(machines: Machines) -> None:
     ("options", "code", "said"),
     [
         (("--threshold", "release=two"), 2, "--threshold: such as release=2 expected, got 'release=two'"),
-        (("--threshold", "relase=2"), 1, "no key is called 'relase'"),
+        (("--threshold", "relase=2"), 2, "no key is called 'relase'"),
         (("--threshold", "root=3", "--keys", "root=2"), 1, "3 of 2 root keys cannot sign"),
         (("--keys", "root=0"), 1, "1 of 0 root keys cannot sign"),
         (("--threshold", "timestamp=2"), 1, "timestamp is signed by one machine alone"),
@@ -355,3 +355,48 @@ def test_the_commands_of_the_page_about_keys_are_commands() -> None:
         parser_for(group).parse_args(words)
     for words in re.findall(r"`repo ([^`]+)`", text):
         parser_for("repo").parse_args(shlex.split(words))
+
+
+def test_every_repo_command_takes_the_repository_in_both_forms(machines: Machines) -> None:
+    """`repo status FOLDER` beside `repo sign --repository FOLDER` alone would be a trap."""
+    folder = str(machines.repository)
+    commands: list[tuple[str, ...]] = [("status",), ("renew",), ("verify",), ("gc", "--dry-run"), ("sign",)]
+    for command, *more in [*commands, ("rotate", "timestamp")]:
+        for where in ([folder], ["--repository", folder]):
+            machines("first", "repo", command, *where, *more)
+    elsewhere = str(machines.folder / "elsewhere")
+    machines("first", "repo", "init", "--repository", elsewhere)
+    machines("first", "repo", "status", folder, "--repository", elsewhere, code=2)
+    assert "one repository expected" in machines.err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("sign", "abc", "def"),
+        ("sign", "--drop"),
+        ("rotate", "repository"),
+        ("rotate", "bogus"),
+        ("rotate", "timestamp", "--key-uri", "bogus=hsm:2"),
+        ("init", "new", "--threshold", "bogus=2"),
+    ],
+)
+def test_a_command_line_that_cannot_be_right_ends_with_2(machines: Machines, words: tuple[str, ...]) -> None:
+    machines("first", "repo", *words, code=2)
+    assert machines.err.startswith("error: ")
+
+
+def test_a_change_may_be_named_by_how_it_begins(machines: Machines) -> None:
+    machines("first", "release", "promote", code=3)
+    change = machines.pending()
+    assert machines.json("second", "repo", "sign", change[:5], "--drop")["change"] == change
+
+
+def test_renew_says_what_is_due_still(machines: Machines, later: Callable[..., None]) -> None:
+    """A scheduler that reads "nothing is due" while a role ends elsewhere would be no use."""
+    later(days=350)
+    shown = machines.json("second", "repo", "renew", "--clock-checked")
+    assert shown["renewed"] == []
+    assert "root" in shown["due"]
+    assert "nothing that is due has its key here" in machines("second", "repo", "renew", "--clock-checked")
+    assert "warning: root is due to be signed anew" in machines.err

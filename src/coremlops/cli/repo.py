@@ -71,37 +71,30 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="keep what was current within that time: 12h, 30d (default: %(default)s)",
     )
     gc.add_argument("--dry-run", action="store_true", help="say what would go, remove nothing")
-    for sub in (init, status, renew, verify, gc, serving):
+    for sub in (init, status, renew, serving, verify, gc):
         sub.add_argument("folder", type=Path, nargs="?", help="default: the project's, or ./repository")
-    for sub in (init, status, renew, verify, gc, serving, sign, rotate):
-        sub.add_argument("--repository", type=Path, help="the same by name, as `release` has it")
+    for sub in (init, status, renew, sign, rotate, serving, verify, gc):
+        sub.add_argument("--repository", type=Path, metavar="FOLDER", help="the same, as an option")
     for sub in (init, status, renew, sign, rotate, verify, gc):
         sub.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
     """Do what was asked; 3 when `status` finds a role that is due or has expired."""
-    args.folder = getattr(args, "folder", None) or args.repository
+    folder = _folder(args)
     if args.repo_command == "serve":
         from coremlops.server.app import serve
 
-        folder = args.folder or _project().repository
         intake = tuple if args.intake is None else partial(_intake, folder, args.intake)
         return serve(folder, host=args.host, port=args.port, workers=args.workers, intake=intake)
     from coremlops.release import Repository
 
     if args.repo_command == "init":
-        folder = args.folder or _project().repository
         name = args.collection or _project().collection or "faces"
         return _init(args, Repository.init(folder, name, plan=signing.plan(args)))
-    repository = Repository.open(args.folder or _project().repository)
+    repository = Repository.open(folder)
     if args.repo_command == "renew":
-        renewed = replace(repository, clock_checked=args.clock_checked).renew(args.role)
-        if args.json:
-            print(json.dumps({"repository": str(repository.folder), "renewed": list(renewed)}))
-        else:
-            print(f"signed anew: {', '.join(renewed)}" if renewed else "nothing is due")
-        return 0
+        return _renew(args, repository)
     if args.repo_command == "sign":
         return signing.sign(args, repository)
     if args.repo_command == "rotate":
@@ -125,6 +118,19 @@ def _project() -> Shipping:
     from coremlops.pipeline.shipping import shipping
 
     return shipping(Path.cwd())
+
+
+def _folder(args: argparse.Namespace) -> Path:
+    """The repository that is meant: `--repository FOLDER`, or FOLDER before all else. Raises `UsageError`."""
+    named: list[Path] = [args.repository] if args.repository else []
+    if args.repo_command in ("sign", "rotate"):
+        if args.words and (Path(args.words[0]) / "coremlops.json").is_file():
+            named.append(Path(args.words.pop(0)))
+    elif args.folder:
+        named.append(args.folder)
+    if len(named) > 1:
+        raise UsageError(f"one repository expected, got {named[1]} and --repository {named[0]}")
+    return named[0] if named else _project().repository
 
 
 def _init(args: argparse.Namespace, repository: Repository) -> int:
@@ -194,6 +200,22 @@ def _status(args: argparse.Namespace, repository: Repository) -> int:
     for each in due:
         _warn(each)
     return 3 if due else 0
+
+
+def _renew(args: argparse.Namespace, repository: Repository) -> int:
+    """Sign anew, and warn of what is due still: its key is elsewhere."""
+    renewed = replace(repository, clock_checked=args.clock_checked).renew(args.role)
+    due = [each for each in repository.status() if each.due or each.expired]
+    if args.json:
+        left = [each.role for each in due]
+        print(json.dumps({"repository": str(repository.folder), "renewed": list(renewed), "due": left}))
+    elif renewed:
+        print(f"signed anew: {', '.join(renewed)}")
+    else:
+        print("nothing is due" if not due else "nothing that is due has its key here")
+    for each in due:
+        _warn(each)
+    return 0
 
 
 def _verify(args: argparse.Namespace, repository: Repository) -> int:

@@ -20,11 +20,22 @@ def configure(
     """Declare `sign` and `rotate`."""
     sign = commands.add_parser("sign", help="list the changes that wait for signatures, or sign one")
     sign.epilog = "example: coremlops repo sign 3f2a90c41d7e   (exit 3 while it wants further signatures)"
-    sign.add_argument("change", nargs="?", help="its id, or how it begins; without: list them")
+    sign.add_argument(
+        "words",
+        nargs="*",
+        metavar="CHANGE",
+        help="its id, or how it begins; without: list them. FOLDER of the repository may stand before it",
+    )
     sign.add_argument("--drop", action="store_true", help="forget the change instead")
     rotate = commands.add_parser("rotate", help="give roles other keys; devices follow")
     rotate.epilog = "example: coremlops repo rotate timestamp snapshot   (the old keys' files are put aside)"
-    rotate.add_argument("key", nargs="+", help="root, targets, release, halt, staging, snapshot, timestamp")
+    rotate.add_argument(
+        "words",
+        nargs="+",
+        metavar="KEY",
+        help="root, targets, release, halt, staging, snapshot, timestamp. FOLDER of the repository may stand "
+        "before them",
+    )
     for option, text in (
         ("--replace", "replace this key (its id, or how it begins); needs no key that is lost, but root's"),
         ("--remove", "take this key away, without a new one"),
@@ -60,8 +71,18 @@ def plan(args: argparse.Namespace) -> KeyPlan:
             name, _, number = each.partition("=")
             if not number.isdecimal() or len(number) > 3:
                 raise UsageError(f"--{option}: such as release=2 expected, got {each!r:.60}")
-            found[name] = int(number)
+            found[_check_name(name)] = int(number)
     return KeyPlan(numbers["threshold"], numbers["keys"], _uris(args))
+
+
+def _check_name(name: str) -> str:
+    """`name`, when a key is called so. Raises `UsageError`."""
+    from coremlops.errors import UsageError
+    from coremlops.release.keys import HOLDERS
+
+    if name not in HOLDERS:
+        raise UsageError(f"no key is called {name!r:.40}; they are {', '.join(HOLDERS)}")
+    return name
 
 
 def _uris(args: argparse.Namespace) -> dict[str, list[str]]:
@@ -73,16 +94,21 @@ def _uris(args: argparse.Namespace) -> dict[str, list[str]]:
         name, _, uri = each.partition("=")
         if not uri:
             raise UsageError(f"--key-uri: such as timestamp=hsm:2 expected, got {each!r:.60}")
-        uris.setdefault(name, []).append(uri)
+        uris.setdefault(_check_name(name), []).append(uri)
     return uris
 
 
 def rotate(args: argparse.Namespace, repository: Repository) -> int:
     """Give roles other keys, and say where the old ones are."""
+    from coremlops.errors import UsageError
     from coremlops.release.rotation import Rotation
 
+    if not args.words:
+        raise UsageError("which key? root, targets, release, halt, staging, snapshot or timestamp")
+    for name in args.words:
+        _check_name(name)
     uris = {name: found[0] for name, found in _uris(args).items()}
-    names, replace, remove = tuple(args.key), tuple(args.replace), tuple(args.remove)
+    names, replace, remove = tuple(args.words), tuple(args.replace), tuple(args.remove)
     done = repository.rotate(Rotation(names, replace, remove, args.add, args.threshold, uris))
     retired = [str(path) for path in done.retired]
     if args.json:
@@ -97,7 +123,13 @@ def rotate(args: argparse.Namespace, repository: Repository) -> int:
 
 def sign(args: argparse.Namespace, repository: Repository) -> int:
     """List what waits, or sign one change; 3 while it waits for further signatures."""
-    if args.change is None:
+    from coremlops.errors import UsageError
+
+    if len(args.words) > 1:
+        raise UsageError(f"one change expected, got {' '.join(args.words)!r:.80}")
+    if not args.words:
+        if args.drop:
+            raise UsageError("--drop: which change? `coremlops repo sign` lists them")
         waiting = repository.pending()
         if args.json:
             shown = [asdict(each) | {"at": moment(each.at)} for each in waiting]
@@ -112,15 +144,13 @@ def sign(args: argparse.Namespace, repository: Repository) -> int:
             print("nothing waits for a signature")
         return 0
     if args.drop:
-        repository.drop(args.change)
-        done = "dropped"
+        change, done = repository.drop(args.words[0]), "dropped"
     else:
-        repository.sign(args.change)
-        done = "committed"
+        change, done = repository.sign(args.words[0]).id, "committed"
     if args.json:
-        print(json.dumps({"repository": str(repository.folder), "change": args.change, "action": done}))
+        print(json.dumps({"repository": str(repository.folder), "change": change, "action": done}))
     else:
-        print(f"{args.change}: {done}")
+        print(f"{change}: {done}")
     return 0
 
 

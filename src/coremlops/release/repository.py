@@ -349,10 +349,12 @@ class Repository:
             made = rotate(contents.roles, self.keys, rotation)
         return Rotated(made, self._retire())
 
-    def drop(self, change_id: str) -> None:
-        """Forget a pending change. Raises `RepositoryError` when there is none."""
+    def drop(self, change_id: str) -> str:
+        """Forget a pending change, and return its id. Raises `RepositoryError` when there is none."""
         with self.changing():
-            drop(self.folder, load(self.folder, change_id).id)
+            dropped = load(self.folder, change_id).id
+            drop(self.folder, dropped)
+        return dropped
 
     def renew(self, names: Sequence[str] = ()) -> tuple[str, ...]:
         """Sign anew what is due and whose key is here, root excepted; return those roles.
