@@ -59,6 +59,12 @@ class Contents:
         data = self._document(channel_role(self.collection, channel), history_path(self.collection, channel))
         return History.from_bytes(data, collection=self.collection, channel=channel)
 
+    def latest(self, index: Index) -> Entry | None:
+        """The newest version that a channel ever had; its history is read only after a rollback."""
+        if index.current is not None and index.current.version == index.last_version:
+            return index.current
+        return self.history(index.channel).find(index.last_version) if index.last_version else None
+
     def halts(self, channel: str) -> Halts:
         """What is halted in a channel."""
         data = self._document(halt_role(self.collection), halt_path(self.collection, channel))

@@ -379,7 +379,7 @@ class Repository:
         """The channel's newest or current version, if these are its models' digests."""
         contents = self.contents()
         index = contents.index(check_channel(channel))
-        latest = contents.history(channel).find(index.last_version) if index.last_version else None
+        latest = contents.latest(index)
         return next((each for each in (latest, index.current) if each and each.models == tuple(models)), None)
 
     def require_keys(self, channel: str) -> None:
@@ -473,7 +473,7 @@ class Repository:
         again: bool,
     ) -> Entry | None:
         """The entry that has these models already, if publishing them would say nothing new."""
-        latest = contents.history(index.channel).find(index.last_version) if index.last_version else None
+        latest = contents.latest(index)
         if latest is not None and latest.models == tuple(digests):
             same = all(
                 contents.manifest(latest, variant).members == payload.members
