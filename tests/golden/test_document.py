@@ -79,7 +79,7 @@ X, P = (*CALL, "inputs", "x"), (*CALL, "outputs", "p")
 @pytest.mark.parametrize(
     ("path", "value", "message"),
     [
-        (("format",), 1, "'format': expected a whole number from 0 to 0, got 1"),
+        (("format",), 1, "format 1, and this coremlops reads format 0 alone"),
         (("format",), False, "'format': expected a whole number"),
         (("model",), "x" * 64, "'model': expected 64 lower-case hex digits"),
         (("label",), "q", "'label': expected one of the outputs"),
