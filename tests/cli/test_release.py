@@ -266,3 +266,18 @@ def test_each_command_says_what_it_did(cli: Cli) -> None:
     )
     assert "is already halted" in cli.text("release", "halt", *older)
     assert "is now at version 3 (the app's model)" in cli.text("release", "embedded")
+
+
+def test_a_publish_says_on_a_terminal_what_it_does(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def err() -> str:
+        cli._capsys.readouterr()
+        assert main(["release", "publish", "one.mlpackage", "--golden", "pictures", "--json"]) == 0
+        return cli._capsys.readouterr().err
+
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    shown = err()
+    for line in ("reading one.mlpackage", "golden set of one.mlpackage", "writing and signing"):
+        assert line in shown
+    assert shown.endswith("\r\x1b[K")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: False, raising=False)
+    assert err() == ""

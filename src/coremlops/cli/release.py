@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coremlops.cli import reporting
+from coremlops.cli.saying import saying
 
 if TYPE_CHECKING:
     from coremlops.pipeline.releases import Given, Receipt, Standing
@@ -128,9 +129,15 @@ def run(args: argparse.Namespace) -> int:
     if command == "diff":
         return _diff(args, where)
     if command == "publish":
-        receipt = releases.publish(
-            _forms(args), where, channel=args.channel, terms=_terms(args), again=args.again
-        )
+        with saying() as progress:
+            receipt = releases.publish(
+                _forms(args),
+                where,
+                channel=args.channel,
+                terms=_terms(args),
+                again=args.again,
+                progress=progress,
+            )
     elif command == "promote":
         receipt = releases.promote(where, args.version, terms=_terms(args), **reporting.requirement(args))
     elif command == "rollout":

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coremlops.cli import signing
+from coremlops.cli.saying import saying
 from coremlops.errors import UsageError
 
 if TYPE_CHECKING:
@@ -221,7 +222,8 @@ def _renew(args: argparse.Namespace, repository: Repository) -> int:
 def _verify(args: argparse.Namespace, repository: Repository) -> int:
     from coremlops.release.upkeep import audit
 
-    found = audit(repository, _say if sys.stderr.isatty() else lambda line: None)
+    with saying() as progress:
+        found = audit(repository, progress)
     if args.json:
         print(json.dumps({"ok": not found.problems, "repository": str(repository.folder)} | asdict(found)))
     else:
@@ -235,11 +237,6 @@ def _verify(args: argparse.Namespace, repository: Repository) -> int:
     for problem in found.problems:
         print(f"wrong: {problem}", file=sys.stderr)
     return 3 if found.problems else 0
-
-
-def _say(line: str) -> None:
-    """One line that the next one replaces."""
-    print(f"\r\x1b[K{line}", end="\r", file=sys.stderr, flush=True)
 
 
 def _collect(args: argparse.Namespace, repository: Repository) -> int:

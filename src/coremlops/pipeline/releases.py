@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -92,12 +92,14 @@ def publish(
     channel: str = "staging",
     terms: Terms | None = None,
     again: bool = False,
+    progress: Callable[[str], None] = lambda line: None,
 ) -> Receipt:
     """Publish a version with its golden sets to a channel; each is checked as every device will check it.
 
-    `forms`: in the order in which a device tries them. `terms`: for whom, how many, from when. Raises
-    `UsageError` for a missing report, `GateError` for one that says no, `RepositoryError`, `GoldenError` and
-    others for what cannot be published.
+    `forms`: in the order in which a device tries them. `terms`: for whom, how many, from when. `progress`: is
+    told what is done next, since a large model takes its time. Raises `UsageError` for a missing report,
+    `GateError` for one that says no, `RepositoryError`, `GoldenError` and others for what cannot be
+    published.
     """
     digests = []
     for form in forms:
@@ -114,6 +116,7 @@ def publish(
             )
     repository = _open(where)
     for form in forms:
+        progress(f"reading {form.model.name}")
         digests.append(model_digest(form.model))
         if form.report is not None:
             check_report(form.report, digests[-1], done="published")
@@ -129,6 +132,7 @@ def publish(
         executed = [form.name for form in forms if not is_carried(form.model)]
         for form, digest in zip(forms, digests, strict=True):
             if form.name in executed:
+                progress(f"golden set of {form.model.name}")
                 notes += _golden(form, digest, folders[form.name])
         for form, digest in zip(forms, digests, strict=True):
             if form.name not in executed:
@@ -136,6 +140,7 @@ def publish(
             made.append(Form(form.model, folders[form.name], form.name, _needs(form)))
         before = repository.index(channel)
         detail = _decisions(made[0].golden)
+        progress("writing and signing")
         entry = repository.publish(made, channel, terms=terms, again=again, detail=detail)
     after = repository.index(channel)
     receipt = _receipt("present" if before == after else "done", after, entry, where)
