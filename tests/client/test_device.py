@@ -183,6 +183,7 @@ def test_a_folder_that_is_no_device_says_what_to_do(tmp_path: Path) -> None:
 
 def test_a_damaged_state_is_named(world: World) -> None:
     (world.device.folder / "state.json").write_text("{}")
+    (world.device.folder / "state.copy.json").unlink()
     with pytest.raises(UpdateError, match=r"state\.json is damaged: state: 'format' is missing"):
         world.device.update()
 

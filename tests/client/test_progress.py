@@ -198,9 +198,22 @@ def test_a_state_of_a_newer_coremlops_is_not_called_damaged(world: World, tmp_pa
     assert "update coremlops" in caught.value.hint
 
 
+@pytest.mark.parametrize("data", [b"", b"{", b"\xff" * 100, b"x" * 2_000_000])
+def test_with_a_damaged_state_the_last_good_model_starts_without_a_network(world: World, data: bytes) -> None:
+    world.publish_two()
+    assert world.again().update().version == 2
+    url, world.server.folder = world.again().status().url, world.folder / "nowhere"
+    (world.device.folder / "state.json").write_bytes(data)
+    assert world.again().start().version == 2
+    assert world.again().update().outcome == "offline"
+    assert world.again().status().url == url
+    assert (world.device.folder / "state.json").read_bytes() != data  # whole again
+
+
 def test_a_damaged_state_says_what_to_do_and_nothing_is_fetched_again(world: World) -> None:
     path = world.device.folder / "state.json"
     path.write_bytes(b"{")
+    (path.parent / "state.copy.json").write_bytes(b"")
     with pytest.raises(UpdateError) as caught:
         world.again().update()
     assert "remove it" in caught.value.hint

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ from coremlops.files import write_atomic
 MAX_STATE_BYTES = 1_000_000
 MAX_REFUSED = 100
 MAX_REASON = 500
+COPY = "state.copy.json"  # at most one save behind: the model that it names is in one of the two slots
 OUTCOMES = (
     *("updated", "current", "empty", "kept", "embedded"),
     *("refused", "offline", "cancelled", "returned"),
@@ -127,8 +129,11 @@ class State:
         )
 
     def save(self, path: Path) -> None:
-        """Replace `state.json`: before or after, never between."""
-        write_atomic(path, self.to_bytes())
+        """Replace `state.json`, before or after, never between; then the copy, read where it is damaged."""
+        data = self.to_bytes()
+        write_atomic(path, data)
+        with contextlib.suppress(OSError):
+            write_atomic(path.with_name(COPY), data)
 
     def to_bytes(self) -> bytes:
         """The document."""
@@ -152,7 +157,8 @@ class State:
 
     @staticmethod
     def load(path: Path) -> State:
-        """Read `state.json`. Raises `UpdateError` when there is none or it is damaged."""
+        """Read `state.json`, or its copy when it is damaged. Raises `UpdateError` when there is none, or both
+        are."""
         try:
             data = path.read_bytes()
         except FileNotFoundError:
@@ -167,6 +173,8 @@ class State:
         except NewerFormatError as error:
             raise UpdateError(f"{path}: {error.message}", hint=error.hint) from None
         except CoremlopsError as error:
+            with contextlib.suppress(OSError, CoremlopsError):
+                return State.from_bytes(path.with_name(COPY).read_bytes())
             raise UpdateError(
                 f"{path} is damaged: {error.message}",
                 hint="remove it and update with --url and --root: models that are here are not fetched",
