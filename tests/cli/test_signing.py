@@ -400,3 +400,17 @@ def test_renew_says_what_is_due_still(machines: Machines, later: Callable[..., N
     assert "root" in shown["due"]
     assert "nothing that is due has its key here" in machines("second", "repo", "renew", "--clock-checked")
     assert "warning: root is due to be signed anew" in machines.err
+
+
+def test_what_lies_in_pending_and_is_no_change_stops_nothing_and_can_be_dropped(machines: Machines) -> None:
+    pending = machines.repository / "pending"
+    (pending / "cccccccccccc.json").mkdir(parents=True)
+    (pending / "aaaaaaaaaaaa.json").write_text("{")
+    (pending / "bbbbbbbbbbbb.json").symlink_to("/proc/self/mem")  # which cannot be read
+    machines("first", "repo", "renew", "--role", "timestamp")
+    listed = machines("first", "repo", "sign")
+    assert "aaaaaaaaaaaa" in listed
+    assert "cannot be read" in listed
+    for change in ("aaaa", "bbbb"):
+        machines("first", "repo", "sign", "--drop", change)
+    assert machines("first", "repo", "sign") == "nothing waits for a signature\n"

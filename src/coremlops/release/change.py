@@ -160,22 +160,33 @@ def save(folder: Path, change: Change) -> Path:
 
 def load(folder: Path, change_id: str) -> Change:
     """The pending change of this id, or of the only one that begins so. Raises `RepositoryError`."""
-    found = [each for each in pending_ids(folder) if each.startswith(change_id)]
-    if len(found) != 1:
-        what = "no pending change" if not found else "several pending changes"
-        raise RepositoryError(f"{what} {change_id!r:.40}", hint="coremlops repo sign   lists them")
-    path = folder / FOLDER / f"{found[0]}.json"
-    if path.stat().st_size > MAX_CHANGE_BYTES:
-        raise RepositoryError(f"{path} is larger than {MAX_CHANGE_BYTES} bytes")
-    change = Change.from_bytes(path.read_bytes(), str(path))
-    if change.id != found[0]:
+    found = find(folder, change_id)
+    path = folder / FOLDER / f"{found}.json"
+    try:
+        if path.stat().st_size > MAX_CHANGE_BYTES:
+            raise RepositoryError(f"{path} is larger than {MAX_CHANGE_BYTES} bytes")
+        data = path.read_bytes()
+    except OSError as error:
+        raise RepositoryError(f"{path} cannot be read: {error.strerror}") from None
+    change = Change.from_bytes(data, str(path))
+    if change.id != found:
         raise RepositoryError(f"{path} holds the change {change.id}: it was altered")
     return change
 
 
+def find(folder: Path, change_id: str) -> str:
+    """The id of the pending change that begins so, whatever its file holds. Raises `RepositoryError`."""
+    found = [each for each in pending_ids(folder) if each.startswith(change_id)]
+    if len(found) != 1:
+        what = "no pending change" if not found else "several pending changes"
+        raise RepositoryError(f"{what} {change_id!r:.40}", hint="coremlops repo sign   lists them")
+    return found[0]
+
+
 def pending_ids(folder: Path) -> tuple[str, ...]:
     """The ids of the changes that wait in a repository."""
-    return tuple(sorted(each.stem for each in (folder / FOLDER).glob("*.json") if _ID.fullmatch(each.stem)))
+    files = (each for each in (folder / FOLDER).glob("*.json") if _ID.fullmatch(each.stem))
+    return tuple(sorted(each.stem for each in files if each.is_file()))
 
 
 def named_files(folder: Path) -> frozenset[str]:

@@ -34,7 +34,7 @@ from coremlops.errors import RepositoryError
 from coremlops.files import TEMPORARY_SUFFIX, exclusive_lock
 from coremlops.model import model_digest
 from coremlops.release.audit import Act
-from coremlops.release.change import drop, load, pending_ids
+from coremlops.release.change import drop, find, load, pending_ids
 from coremlops.release.contents import Contents
 from coremlops.release.expiry import Clock, Expiry, utc_now
 from coremlops.release.keys import KeyFolder, KeyPlan, config_folder, create_keys
@@ -352,7 +352,7 @@ class Repository:
     def drop(self, change_id: str) -> str:
         """Forget a pending change, and return its id. Raises `RepositoryError` when there is none."""
         with self.changing():
-            dropped = load(self.folder, change_id).id
+            dropped = find(self.folder, change_id)  # a damaged one too
             drop(self.folder, dropped)
         return dropped
 
