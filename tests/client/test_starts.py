@@ -110,6 +110,33 @@ def test_a_model_that_cannot_be_loaded_counts_too(
     assert "ModelError: no memory for it" in state.refused[0].reason
 
 
+def test_a_version_whose_files_were_damaged_here_is_left_and_fetched_again(
+    world: World, updated: Device
+) -> None:
+    weights = next(updated.model().rglob("weight.bin"))
+    data = weights.read_bytes()
+    weights.unlink()  # it may be one file with a download
+    weights.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    for _ in range(MOST):
+        updated.start()
+    found = world.again().start()
+    assert found.version == 1
+    assert found.returned == "version 2: 3 starts in a row were not confirmed; its files are damaged"
+    assert world.again().status().refused == ()
+    world.server.folder = world.repository.folder
+    assert world.again().update().version == 2
+    assert model_digest(world.again().model()) == world.two.digest
+
+
+def test_a_model_that_the_channel_took_back_answers_nothing(world: World) -> None:
+    (world.device.folder / "profile.json").write_text(json.dumps({"embedded_version": 1}))
+    world.repository.offer_embedded("staging")
+    assert world.again().update().outcome == "embedded"
+    assert world.again().start().path is None
+    with pytest.raises(UpdateError, match="is to use the app's own model"):
+        world.again().predict(RED)
+
+
 def test_a_wrong_question_is_no_fault_of_the_model(world: World, updated: Device) -> None:
     for _ in range(2 * MOST):
         with pytest.raises(Exception, match="image"):

@@ -34,6 +34,35 @@ def enrol(store: Store, key: DeviceKey, code: str) -> str:
     return store.enrol(Signed.make(key, ENROL, plain_code(code).encode()), now=NOW)
 
 
+def test_who_makes_the_file_at_once_makes_one(tmp_path: Path) -> None:
+    for turn in range(20):
+        store, failed = Store(tmp_path / f"{turn}.sqlite"), []
+
+        def make(store: Store = store, failed: list[object] = failed) -> None:
+            try:
+                store.make()
+            except ReportError as error:
+                failed.append(error)
+
+        threads = [threading.Thread(target=make) for _ in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert failed == []
+        assert store.devices() == 0
+
+
+def test_a_file_of_something_else_is_left_alone(tmp_path: Path) -> None:
+    file = tmp_path / "other.sqlite"
+    with contextlib.closing(sqlite3.connect(file)) as other:
+        other.execute("CREATE TABLE mine (x)")
+    before = file.read_bytes()
+    with pytest.raises(ReportError, match="is no file of reports"):
+        Store(file).make_codes(1, now=NOW, lasts=DAY)
+    assert file.read_bytes() == before
+
+
 def test_a_code_enrols_one_device_and_the_same_again(store: Store) -> None:
     (code,) = store.make_codes(1, now=NOW, lasts=DAY)
     key = DeviceKey.make()

@@ -159,7 +159,13 @@ class Device:
         if self._loaded is not None and self._loaded[0] == str(self.model()):
             return dict(self._loaded[1].predict(given, image_option=image_option))
         with self.running() as found:
-            path = found.path or self.model()
+            path = found.path
+            if path is None:
+                self.model()  # which says that there is none, if so
+                raise UpdateError(
+                    f"{self.folder} is to use the app's own model, which is not here",
+                    hint="coremlops device status --device DIR says why",
+                )
             loaded = runtime.load(path)
             try:
                 answer = dict(loaded.predict(given, image_option=image_option))

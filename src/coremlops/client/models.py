@@ -87,7 +87,7 @@ class Models:
         golden set is replaced, so that a crash at any point leaves a model that runs.
         """
         place = self.path(digest)
-        if digest == active and self._intact(digest):
+        if digest == active and self.intact(digest):
             replace_folder(incoming / "golden", place / "golden")
             shutil.rmtree(incoming)
         else:
@@ -100,7 +100,8 @@ class Models:
                 with contextlib.suppress(OSError):
                     remove(path)
 
-    def _intact(self, digest: str) -> bool:
+    def intact(self, digest: str) -> bool:
+        """Whether a model is here with the content that its digest names; all of it is read."""
         model = self.model(digest)
         try:
             return model is not None and model_digest(model) == digest

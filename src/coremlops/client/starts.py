@@ -107,9 +107,13 @@ def start(folder: Path, models: Models, state: State, profile: Profile) -> Runni
                 with contextlib.suppress(OSError):  # a full disk must not keep an app from its model
                     replace(starts, count=starts.count + 1).save(folder)
             return Running(path, active.version, "; ".join(returned))
-        why = starts.words() if starts.exhausted else "its files are gone"
+        # Files that are gone or damaged are no fault of the version: it may be fetched again.
+        whole = models.intact(active.model)
+        guilty = starts.exhausted and whole
+        why = "its files are gone" if path is None else starts.words()
+        why += "" if whole or path is None else "; its files are damaged"
         returned.append(f"version {active.version}: {why}")
-        if starts.exhausted:  # files that are gone are no fault of the version: it may be fetched again
+        if guilty:
             state = state.refusing(
                 Refused(active.version, active.manifest, short(why), coremlops.__version__)
             )
@@ -123,6 +127,6 @@ def start(folder: Path, models: Models, state: State, profile: Profile) -> Runni
         with contextlib.suppress(OSError), exclusive_lock(folder / "lock", wait_s=WAIT_S):
             state.save(folder / "state.json")
             written = True
-            if starts.exhausted:
+            if guilty:
                 reports.after_return(folder, state, active, profile)
     return Running(None, None, "; ".join(returned))

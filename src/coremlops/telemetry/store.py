@@ -247,9 +247,13 @@ def _prepare(database: sqlite3.Connection, path: Path) -> None:
                     database.execute(statement)
                 database.execute(f"PRAGMA application_id = {APPLICATION}")
                 database.execute(f"PRAGMA user_version = {FORMAT}")
-        finally:
             database.execute("COMMIT")
-        found = database.execute("PRAGMA user_version").fetchone()[0]
+        except BaseException:  # half of the tables would be no file of ours
+            with contextlib.suppress(sqlite3.Error):  # what it failed by may have rolled back already
+                database.execute("ROLLBACK")
+            raise
+    # Read again: another process may have made them since.
+    found = database.execute("PRAGMA user_version").fetchone()[0]
     if found != FORMAT or database.execute("PRAGMA application_id").fetchone()[0] != APPLICATION:
         raise ReportError(f"{path} is no file of reports of format {FORMAT}", reason="unavailable")
 
