@@ -142,7 +142,7 @@ def test_repo_status_warns_and_exits_with_3(shell: Shell, monkeypatch: pytest.Mo
             1,
             "the root r cannot be read",
         ),
-        (("device", "predict", "--device", "none", "--input", "image"), 2, "expected NAME=PICTURE"),
+        (("device", "predict", "--device", "none", "--input", "image"), 2, "expected NAME=FILE"),
         (("device", "predict", "--device", "none", "--input", "image=none.png"), 1, "no picture at none.png"),
     ],
 )

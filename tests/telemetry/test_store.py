@@ -36,7 +36,8 @@ def enrol(store: Store, key: DeviceKey, code: str) -> str:
 
 def test_who_makes_the_file_at_once_makes_one(tmp_path: Path) -> None:
     for turn in range(20):
-        store, failed = Store(tmp_path / f"{turn}.sqlite"), []
+        store = Store(tmp_path / f"{turn}.sqlite")
+        failed: list[object] = []
 
         def make(store: Store = store, failed: list[object] = failed) -> None:
             try:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import math
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
@@ -44,7 +43,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     predict = commands.add_parser("predict", help="run the active model")
     predict.epilog = "example: coremlops device predict --device phone --input image=photo.jpg"
     predict.add_argument(
-        "--input", action="append", required=True, metavar="NAME=PICTURE", help="once for each input"
+        "--input",
+        action="append",
+        required=True,
+        metavar="NAME=FILE",
+        help="a picture, or an .npy or .json file with numbers or text; once for each input",
     )
     predict.add_argument(
         "--image-option",
@@ -207,41 +210,11 @@ def _words(result: UpdateResult, channel: str) -> str:
 
 
 def _predict(args: argparse.Namespace, device: Device) -> int:
-    from coremlops.runtime import read_image
+    from coremlops.cli.predict import inputs_of, json_of, text_of
 
-    inputs: dict[str, Any] = {}
-    for item in args.input:
-        name, equals, path = item.partition("=")
-        if not name or not equals or not path:
-            raise UsageError(f"--input: expected NAME=PICTURE, got {item!r}")
-        inputs[name] = read_image(path)
-    outputs = device.predict(inputs, image_option=args.image_option)
-    plain = {name: _plain(value) for name, value in outputs.items()}
-    if args.json:
-        print(json.dumps(_json(plain), allow_nan=False))
-        return 0
-    for name, value in plain.items():
-        if isinstance(value, dict):
-            best = sorted(value.items(), key=lambda pair: -pair[1])[:5]
-            value = ", ".join(f"{label} {probability:.3f}" for label, probability in best)
-        print(f"{name}: {value}")
+    outputs = device.predict(inputs_of(args.input), image_option=args.image_option)
+    print(json.dumps(json_of(outputs), allow_nan=False) if args.json else text_of(outputs))
     return 0
-
-
-def _plain(value: Any) -> Any:
-    """A value as JSON has it: arrays as nested lists."""
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    return value.tolist() if hasattr(value, "tolist") else value
-
-
-def _json(value: Any) -> Any:
-    """A plain value as JSON can hold it: what is infinite or no number becomes null."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, list):
-        return [_json(entry) for entry in value]
-    return {key: _json(entry) for key, entry in value.items()} if isinstance(value, dict) else value
 
 
 def _status(args: argparse.Namespace, device: Device) -> int:

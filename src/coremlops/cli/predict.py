@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,6 @@ def run(args: argparse.Namespace) -> int:
     model = load(args.model, precision=args.precision, function_name=args.function)
     values = {name: _value(name, path) for name, path in files.items()}
     outputs = model.predict(values, image_option=args.image_option)
-    plain = {name: _plain(value) for name, value in outputs.items()}
     if args.json:
         print(
             json.dumps(
@@ -58,14 +58,31 @@ def run(args: argparse.Namespace) -> int:
                     "model": args.model,
                     "digest": model.digest,
                     "precision": args.precision,
-                    "outputs": _json(plain),
+                    "outputs": json_of(outputs),
                 },
                 allow_nan=False,
             )
         )
     else:
-        print(terminal_text("\n".join(line for name, value in plain.items() for line in _lines(name, value))))
+        print(text_of(outputs))
     return 0
+
+
+def inputs_of(given: list[str]) -> dict[str, Any]:
+    """What `--input NAME=FILE` names, read. Raises `UsageError`, `InputError`."""
+    return {name: _value(name, path) for name, path in _files(given).items()}
+
+
+def json_of(outputs: Mapping[str, Any]) -> dict[str, Any]:
+    """A model's outputs as JSON has them: arrays as nested lists, null for what is no finite number."""
+    return {name: _json(_plain(value)) for name, value in outputs.items()}
+
+
+def text_of(outputs: Mapping[str, Any]) -> str:
+    """A model's outputs as a person reads them."""
+    return terminal_text(
+        "\n".join(line for name, value in outputs.items() for line in _lines(name, _plain(value)))
+    )
 
 
 def _files(given: list[str]) -> dict[str, Path]:

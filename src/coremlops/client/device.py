@@ -152,12 +152,13 @@ class Device:
 
     def predict(self, inputs: Mapping[str, Any], *, image_option: str = "metadata") -> dict[str, Any]:
         """Run the active model, which is started first. Images are prepared as its metadata says, unless
-        `image_option` differs. Raises `UpdateError` where there is none."""
+        `image_option` differs; states begin as zeros in each call. Raises `UpdateError` where there is none.
+        """
         from coremlops import runtime
 
         given = dict(inputs)
         if self._loaded is not None and self._loaded[0] == str(self.model()):
-            return dict(self._loaded[1].predict(given, image_option=image_option))
+            return _answer(self._loaded[1], given, image_option)
         with self.running() as found:
             path = found.path
             if path is None:
@@ -168,7 +169,7 @@ class Device:
                 )
             loaded = runtime.load(path)
             try:
-                answer = dict(loaded.predict(given, image_option=image_option))
+                answer = _answer(loaded, given, image_option)
             except (InputError, UsageError):
                 self.started()  # the question was wrong, not the model
                 raise
@@ -281,6 +282,11 @@ class Device:
             except OSError as error:
                 raise UpdateError(f"{self.folder} cannot be written: {error.strerror}") from None
             yield
+
+
+def _answer(loaded: Any, inputs: dict[str, Any], image_option: str) -> dict[str, Any]:
+    state = loaded.make_state() if loaded.description.states else None
+    return dict(loaded.predict(inputs, state=state, image_option=image_option))
 
 
 def _disk(error: OSError) -> str:
