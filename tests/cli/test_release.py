@@ -281,3 +281,19 @@ def test_a_publish_says_on_a_terminal_what_it_does(cli: Cli, monkeypatch: pytest
     assert shown.endswith("\r\x1b[K")
     monkeypatch.setattr("sys.stderr.isatty", lambda: False, raising=False)
     assert err() == ""
+
+
+@pytest.mark.parametrize(
+    ("rule", "said"),
+    [
+        ({"os": [{"name": "iOS", "below": "15"}]}, "no system is iOS before 15 and "),
+        ({"os": [{"name": "iOS"}], "device_class": ["watch", "tv"]}, "no watch or tv runs iOS"),
+    ],
+)
+def test_a_rule_that_no_device_meets_is_refused_by_every_command(cli: Cli, rule: Any, said: str) -> None:
+    publish(cli, "one")
+    name = cli.rule("rule.json", rule)
+    for words in (["promote"], ["publish", "two.mlpackage", "--golden", "pictures"]):
+        assert said in cli.refused(1, "release", *words, "--rule", name)
+    found = cli("release", "list")["channels"]
+    assert (found["staging"]["current"]["version"], found["release"]["current"]) == (1, None)

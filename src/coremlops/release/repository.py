@@ -45,7 +45,7 @@ from coremlops.release.rotation import Rotated, Rotation, retire_untrusted, rota
 from coremlops.release.screen import check
 from coremlops.release.signing import first_files
 from coremlops.release.targets import write_served
-from coremlops.release.terms import Form, Terms, check_forms, new_salt
+from coremlops.release.terms import Form, Terms, check_forms, check_offer, new_salt
 
 IDENTITY = "coremlops.json"
 
@@ -489,6 +489,7 @@ class Repository:
         self, contents: Contents, index: Index, entry: Entry, act: Act, *, keep: bool = False
     ) -> Entry:
         """Put an entry on offer, or with `keep` in place of the one of its version, and commit."""
+        check_offer(entry)
         role = channel_role(self.collection, index.channel)
         after = index.replacing(entry) if keep else index.offering(entry)
         contents.put_index(after, contents.history(index.channel).having(entry))

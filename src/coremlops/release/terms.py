@@ -11,6 +11,16 @@ from pathlib import Path
 from coremlops.collection import ALL, EVERYONE, MAX_VARIANTS, Entry, Rollout, Rule, check_variant
 from coremlops.errors import RepositoryError
 
+# What a class of devices runs, apps for another one's system included.
+_SYSTEMS = {
+    "phone": ("iOS",),
+    "pad": ("iPadOS", "iOS"),
+    "mac": ("macOS", "iPadOS", "iOS"),
+    "tv": ("tvOS",),
+    "vision": ("visionOS", "iPadOS", "iOS"),
+    "watch": ("watchOS",),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Form:
@@ -38,6 +48,28 @@ class Terms:
         salt = entry.rollout.salt if entry.rollout is not None else new_salt()
         rollout = None if self.basis_points >= ALL else Rollout(self.basis_points, salt)
         return replace(entry, rule=self.rule, rollout=rollout, start=self.start, hold=self.hold)
+
+
+def check_offer(entry: Entry) -> None:
+    """Raise `RepositoryError` for an entry that no device can get."""
+    why = _no_device(entry.rule)
+    reasons = [
+        entry.rule.contradiction(each.requires) or _no_device(each.requires) for each in entry.variants
+    ]
+    if why is None and reasons and all(reasons):
+        why = reasons[0]
+    if why is not None:
+        raise RepositoryError(f"no device can get version {entry.version}: {why}")
+
+
+def _no_device(rule: Rule) -> str | None:
+    """Why no device has these class and system; None when one can."""
+    systems = {each.name for each in rule.os}
+    if not systems or not rule.device_class or "Linux" in systems:  # on which any device is played
+        return None
+    if any(systems & set(_SYSTEMS.get(each, systems)) for each in rule.device_class):
+        return None
+    return f"no {' or '.join(rule.device_class)} runs {' or '.join(sorted(systems))}"
 
 
 def new_salt() -> str:
