@@ -178,3 +178,5 @@ def test_what_cannot_be_served_is_said(tmp_path: Path, capsys: pytest.CaptureFix
     (tmp_path / "metadata").mkdir()
     assert main(["repo", "serve", str(tmp_path), "--port", "70000"]) == 2
     assert "--port" in capsys.readouterr().err
+    assert main(["repo", "serve", str(tmp_path), "--port", "0", "--intake", str(tmp_path)]) == 1
+    assert f"error: {tmp_path} cannot be used" in capsys.readouterr().err

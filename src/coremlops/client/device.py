@@ -56,7 +56,7 @@ class Device:
         url: str,
         collection: str | None,
         channel: str,
-        root: bytes | Path,
+        root: bytes | Path | str,
         *,
         limits: Limits | None = None,
     ) -> Device:
@@ -69,7 +69,7 @@ class Device:
         device = Device(folder, limits=limits)
         url = check_url(url)
         check_channel(channel)
-        data = root if isinstance(root, bytes) else _read_root(root)
+        data = root if isinstance(root, bytes) else _read_root(Path(root))
         check_root(data)
         try:
             device.folder.mkdir(parents=True, exist_ok=True)

@@ -50,8 +50,8 @@ def serve(
     """Serve until SIGINT or SIGTERM; requests under way may end first. The URL is printed to stderr.
 
     `port`: 0 means any that is free. `intake`: makes the routes of the intake, in each worker.
-    Raises `RepositoryError` when the folder is no repository, `UsageError` when the port is taken,
-    `MissingExtraError` without the extra `server`.
+    Raises `RepositoryError` when the folder is no repository, `UsageError` when the port is taken, what
+    `intake` raises, `MissingExtraError` without the extra `server`.
     """
     for package in ("granian", "starlette"):
         if importlib.util.find_spec(package) is None:
@@ -64,6 +64,7 @@ def serve(
     from granian.constants import HTTPModes, Interfaces
     from granian.log import LogLevels
 
+    intake()  # here once: what is wrong with it is said by this process, not by a worker that dies
     port = _free_port(host, port)
     server = Granian(
         "coremlops.server",
