@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from coremlops.cli import enrolment
+from coremlops.cli.describe import terminal_text
 from coremlops.errors import UsageError
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def _update(args: argparse.Namespace, device: Device) -> int:
             )
         )
     else:
-        print(_words(result, f"{state.collection}/{state.channel}"))
+        print(terminal_text(_words(result, f"{state.collection}/{state.channel}")))
     return 0 if result.ok else 1
 
 
@@ -172,7 +173,7 @@ def _plan(args: argparse.Namespace, device: Device) -> int:
 def _start(args: argparse.Namespace, device: Device) -> int:
     found = device.start()
     if found.returned:
-        print(f"warning: returned: {found.returned}", file=sys.stderr)
+        print(terminal_text(f"warning: returned: {found.returned}"), file=sys.stderr)
     if args.json:
         path = None if found.path is None else str(found.path)
         print(json.dumps({"path": path, "version": found.version, "returned": found.returned}))
@@ -226,10 +227,10 @@ def _status(args: argparse.Namespace, device: Device) -> int:
     for word, entry in (("active", state.active), ("previous", state.previous)):
         print(f"  {word:9} " + ("none" if entry is None else f"version {entry.version} ({entry.model[:12]})"))
     for each in state.refused:
-        print(f"  refused   version {each.version}: {each.reason}")
+        print(terminal_text(f"  refused   version {each.version}: {each.reason}"))
     if state.last is not None:
         ended = state.last.outcome + (f": {state.last.reason}" if state.last.reason else "")
-        print(f"  last look {state.last.at:%Y-%m-%d %H:%M:%S} UTC: {ended}")
+        print(terminal_text(f"  last look {state.last.at:%Y-%m-%d %H:%M:%S} UTC: {ended}"))
     return 0
 
 

@@ -240,8 +240,11 @@ def send(folder: Path, enrolment: Enrolment) -> Sent:
     web, sent = Web(PATIENCE), 0
     refused: list[str] = []
     for file in _waiting(folder):
-        with file.open("rb") as opened:
-            body = opened.read(MAX_ENVELOPE_BYTES + 1)
+        try:
+            with file.open("rb") as opened:
+                body = opened.read(MAX_ENVELOPE_BYTES + 1)
+        except FileNotFoundError:  # another process sent it meanwhile
+            continue
         try:
             status, answer = web.post(f"{enrolment.url}/report", body)
         except DownloadError as error:
