@@ -91,11 +91,8 @@ def test_a_crash_at_every_write_leaves_the_old_or_the_new(
     assert repository.audit() >= 3
 
 
-def test_what_a_crash_left_is_not_taken_for_a_release(
-    tmp_path: Path, config: Path, models: Models, golden: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    repository = Repository.init(tmp_path / "repository")
-    first = repository.publish([Form(models[0], golden)])
+def _publish_and_crash(repository: Repository, form: Form, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything is written but the timestamp, which would commit it."""
     real = os.replace
 
     def before_timestamp(source: Any, target: Any) -> None:
@@ -106,7 +103,15 @@ def test_what_a_crash_left_is_not_taken_for_a_release(
     with monkeypatch.context() as patch:
         patch.setattr(os, "replace", before_timestamp)
         with pytest.raises(Crash):
-            repository.publish([Form(models[1], golden)])
+            repository.publish([form])
+
+
+def test_what_a_crash_left_is_not_taken_for_a_release(
+    tmp_path: Path, config: Path, models: Models, golden: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = Repository.init(tmp_path / "repository")
+    first = repository.publish([Form(models[0], golden)])
+    _publish_and_crash(repository, Form(models[1], golden), monkeypatch)
     assert (repository.folder / "metadata" / "3.snapshot.json").exists()
     assert repository.index("staging").current == first
     second = repository.publish([Form(models[2], golden)])
@@ -120,17 +125,7 @@ def test_a_name_never_gets_another_content(
     """A cache may have what a publish that was cut off left, and keeps it for ever."""
     repository = Repository.init(tmp_path / "repository")
     repository.publish([Form(models[0], golden)])
-    real = os.replace
-
-    def before_timestamp(source: Any, target: Any) -> None:
-        if str(target).endswith("timestamp.json"):
-            raise Crash
-        real(source, target)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "replace", before_timestamp)
-        with pytest.raises(Crash):
-            repository.publish([Form(models[1], golden)])
+    _publish_and_crash(repository, Form(models[1], golden), monkeypatch)
     lasting = {
         path: path.read_bytes() for path in repository.folder.rglob("*.json") if path.name != "timestamp.json"
     }

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from coremlops.errors import CoremlopsError
 from coremlops.pipeline.components.bundle import reconcile
+from coremlops.pipeline.components.ending import said
 
 
 def main() -> int:
@@ -28,12 +29,7 @@ def main() -> int:
 
             receipt = install(args.model, args.report, place)
     except CoremlopsError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        for line in getattr(error, "failed", ()):
-            print(f"  {line}", file=sys.stderr)
-        if error.hint:
-            print(f"  hint: {error.hint}", file=sys.stderr)
-        return error.exit_code
+        return said(error)
     except OSError as error:
         print(f"error: {args.app} cannot be written: {error.strerror or error}", file=sys.stderr)
         return 1

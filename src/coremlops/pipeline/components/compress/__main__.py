@@ -13,6 +13,7 @@ from coremlops.compress import Recipe, Setting, compress
 from coremlops.compress.activations import quantize_activations
 from coremlops.errors import CoremlopsError, UsageError
 from coremlops.model import ModelAsset
+from coremlops.pipeline.components.ending import said
 from coremlops.source import open_samples
 
 
@@ -28,10 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.downstream.mkdir(parents=True, exist_ok=True)
         made = _compress(args)
     except CoremlopsError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"  hint: {error.hint}", file=sys.stderr)
-        return error.exit_code
+        return said(error)
     _write(args.downstream / "compression.json", made)
     _write(args.downstream / "metrics.json", {"bytes": made["bytes"], "bytes_before": made["bytes_before"]})
     print(

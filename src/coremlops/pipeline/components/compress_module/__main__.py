@@ -13,6 +13,7 @@ from pathlib import Path
 from coremlops.compress import Setting
 from coremlops.compress.calibrated import Calibration, compress_module
 from coremlops.errors import CoremlopsError
+from coremlops.pipeline.components.ending import said
 from coremlops.source import open_reference, open_samples
 
 
@@ -30,10 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.downstream.mkdir(parents=True, exist_ok=True)
         made = _compress(args)
     except CoremlopsError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"  hint: {error.hint}", file=sys.stderr)
-        return error.exit_code
+        return said(error)
     _write(args.downstream / "calibration.json", made.to_json())
     _write(args.downstream / "metrics.json", {"snr_db": made.snr_db} if math.isfinite(made.snr_db) else {})
     print(f"{len(made.layers)} layers, outputs {made.snr_db:.1f} dB on {made.samples} samples")

@@ -12,6 +12,7 @@ from pathlib import Path
 from coremlops.convert import Provenance, convert
 from coremlops.convert.options_file import parse_options, read_options
 from coremlops.errors import CoremlopsError
+from coremlops.pipeline.components.ending import said
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,10 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args.downstream.mkdir(parents=True, exist_ok=True)
         made = convert(args.upstream, args.downstream / "model.mlpackage", options)
     except CoremlopsError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"  hint: {error.hint}", file=sys.stderr)
-        return error.exit_code
+        return said(error)
     for line in made.warnings:
         print(f"coremltools: {line}", file=sys.stderr)
     text = json.dumps(made.to_json(), indent=2, sort_keys=True)

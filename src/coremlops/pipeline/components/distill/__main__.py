@@ -13,6 +13,7 @@ from pathlib import Path
 from coremlops.digest import sha256_bytes
 from coremlops.errors import CoremlopsError
 from coremlops.improve.distill import DistillOptions, distill, save
+from coremlops.pipeline.components.ending import said
 from coremlops.source import open_reference, open_samples
 
 MODELS = ("model.pt2", "model.pt", "model.onnx", "model.mlpackage")
@@ -35,10 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             DistillOptions(**{field.name: getattr(args, field.name) for field in options}, progress=_show),
         )
     except CoremlopsError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        if error.hint:
-            print(f"  hint: {error.hint}", file=sys.stderr)
-        return error.exit_code
+        return said(error)
     return 0
 
 

@@ -23,6 +23,7 @@ from coremlops.lint import (
     to_sarif,
 )
 from coremlops.model import ModelAsset
+from coremlops.pipeline.components.ending import said
 from coremlops.source import open_samples
 
 
@@ -40,13 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _lint(args)
     except CoremlopsError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        if isinstance(error, GateError):
-            for line in error.failed:
-                print(f"  {line}", file=sys.stderr)
-        if error.hint:
-            print(f"  hint: {error.hint}", file=sys.stderr)
-        return error.exit_code
+        return said(error)
     return 0
 
 

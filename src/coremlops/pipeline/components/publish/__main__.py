@@ -12,6 +12,7 @@ from pathlib import Path
 
 from coremlops.errors import CoremlopsError
 from coremlops.pipeline import releases
+from coremlops.pipeline.components.ending import said
 from coremlops.pipeline.components.proven import read_proven
 from coremlops.pipeline.shipping import Shipping, shipping
 
@@ -32,12 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         form = releases.Given(proven.model, args.golden, report)
         receipt = releases.publish([form], _place(args), channel=args.channel)
     except CoremlopsError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        for line in getattr(error, "failed", ()):
-            print(f"  {line}", file=sys.stderr)
-        if error.hint:
-            print(f"  hint: {error.hint}", file=sys.stderr)
-        return error.exit_code
+        return said(error)
     if receipt.warning:
         print(f"warning: {receipt.warning}", file=sys.stderr)
     for note in receipt.notes:

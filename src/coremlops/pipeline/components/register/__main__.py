@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from coremlops.errors import CoremlopsError
+from coremlops.pipeline.components.ending import said
 from coremlops.pipeline.components.proven import Proven, read_object, read_proven
 from coremlops.tracking.address import DEFAULT_URI, absolute_uri
 from coremlops.tracking.outbox import Outbox
@@ -30,12 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         proven = read_proven(args.model, args.report, done="registered")
         receipt = register_proven(proven, args.name, _metrics(proven.report, args.metrics))
     except CoremlopsError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        for line in getattr(error, "failed", ()):
-            print(f"  {line}", file=sys.stderr)
-        if error.hint:
-            print(f"  hint: {error.hint}", file=sys.stderr)
-        return error.exit_code
+        return said(error)
     args.downstream.mkdir(parents=True, exist_ok=True)
     (args.downstream / "receipt.json").write_text(json.dumps(receipt, indent=2) + "\n", "utf-8")
     verb = "is now" if receipt["action"] == "done" else "was already"

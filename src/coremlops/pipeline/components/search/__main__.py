@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from coremlops.digest import sha256_bytes
-from coremlops.errors import CoremlopsError, GateError, UsageError
+from coremlops.errors import CoremlopsError, UsageError
 from coremlops.improve.front_page import render_front
 from coremlops.improve.search import SearchOptions, search
 from coremlops.lint import model_of, parse_bytes
 from coremlops.model import ModelAsset
+from coremlops.pipeline.components.ending import said
 from coremlops.source import open_reference, open_samples
 
 
@@ -31,13 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _search(args)
     except CoremlopsError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        if isinstance(error, GateError):
-            for line in error.failed:
-                print(f"  {line}", file=sys.stderr)
-        if error.hint:
-            print(f"  hint: {error.hint}", file=sys.stderr)
-        return error.exit_code
+        return said(error)
     return 0
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from coremlops.errors import CoremlopsError, GateError
 from coremlops.improve.fix import source_of
+from coremlops.pipeline.components.ending import said
 from coremlops.verify import Gates, VerifyOptions, render_html, verify
 from coremlops.verify.gates import FIXED
 from coremlops.verify.locate import LocateOptions, locate
@@ -32,13 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         _verify(args)
     except CoremlopsError as error:
-        print(f"error: {error.message}", file=sys.stderr)
-        if isinstance(error, GateError):
-            for line in error.failed:
-                print(f"  {line}", file=sys.stderr)
-        if error.hint:
-            print(f"  hint: {error.hint}", file=sys.stderr)
-        return error.exit_code
+        return said(error)
     return 0
 
 
