@@ -12,6 +12,7 @@ import stat
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -147,15 +148,46 @@ def exclusive_lock(path: Path, *, wait_s: float) -> Iterator[None]:
         os.close(descriptor)
 
 
+_UNFINISHED: set[Path] = set()
+
+
+@contextlib.contextmanager
+def unfinished(path: Path) -> Iterator[Path]:
+    """A file or folder that is nobody's while the block fills it: `ended_cleanly` removes it."""
+    _UNFINISHED.add(path)
+    try:
+        yield path
+    finally:
+        _UNFINISHED.discard(path)
+
+
+@contextlib.contextmanager
+def working_folder(beside: Path, prefix: str) -> Iterator[Path]:
+    """A folder in `beside`, on its file system, that is gone after the block; hidden by a `prefix` with a
+    dot."""
+    folder = beside / f"{prefix}{uuid.uuid4().hex}"
+    with unfinished(folder):  # before it is there, or a signal in between would leave it
+        folder.mkdir(mode=0o700)
+        try:
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
 @contextlib.contextmanager
 def ended_cleanly() -> Iterator[None]:
-    """Let SIGTERM end the block as an exception does, so that what is half-written is removed."""
+    """Let SIGTERM end the process in the block, without what is `unfinished`.
+
+    It does so by itself: an exception would be lost, since libraries catch all of them here and there.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
 
     def end(number: int, frame: object) -> None:
-        raise SystemExit(128 + number)
+        for path in _UNFINISHED:
+            shutil.rmtree(path, ignore_errors=True)
+        os._exit(128 + number)
 
     before = signal.signal(signal.SIGTERM, end)
     try:

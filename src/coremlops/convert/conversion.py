@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import io
 import json
-import tempfile
 from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -21,6 +20,7 @@ from coremlops.convert.recorded import text_of
 from coremlops.convert.repairs import Repair
 from coremlops.digest import members_digest, sha256_bytes, sha256_file
 from coremlops.errors import ConversionError, MissingExtraError, UsageError
+from coremlops.files import working_folder
 from coremlops.model import model_digest
 from coremlops.model.writing import write_synced
 from coremlops.source import Reference, open_reference
@@ -92,9 +92,9 @@ def convert(
     coremltools_here()
     if (source is None) != bool(options.functions):
         raise UsageError("a source expected, or functions", hint="--function NAME=SOURCE, once for each")
-    with placed(out) as partial, tempfile.TemporaryDirectory(prefix=".convert-", dir=out.parent) as work:
+    with placed(out) as partial, working_folder(out.parent, ".convert-") as work:
         with listening() as heard:
-            made, origin = _one(source, options) if source is not None else _functions(options, Path(work))
+            made, origin = _one(source, options) if source is not None else _functions(options, work)
             _describe(made, options)
             made.model.save(str(partial))
         debug = make_reproducible(partial)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from coremlops.convert.origin import origins_beside
 from coremlops.convert.plan import check_target
 from coremlops.convert.words import near
 from coremlops.errors import ConversionError, UsageError
+from coremlops.files import working_folder
 from coremlops.model import ModelAsset
 
 MAIN = "main"
@@ -51,7 +51,7 @@ def merge(
     made: dict[str, Any] = {}
     origins: dict[str, Any] = {}
     described = ct.utils.MultiFunctionDescriptor()
-    with tempfile.TemporaryDirectory(prefix=".functions-", dir=out.parent) as folder:
+    with working_folder(out.parent, ".functions-") as folder:
         for name, source in options.functions.items():
             path = Path(source)
             if path.suffix != ".mlpackage":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,7 +15,7 @@ from coremlops.convert.plan import corners
 from coremlops.convert.stated import Stated, fresh, stated
 from coremlops.digest import members_digest
 from coremlops.errors import GateError, UsageError
-from coremlops.files import replace_folder
+from coremlops.files import replace_folder, working_folder
 from coremlops.model.writing import check_writable, placed
 from coremlops.source import Reference, Sample, Tensor, feed, open_reference, open_samples
 from coremlops.source.trees import PROBABILITIES, TableReference
@@ -119,7 +118,7 @@ def convert_and_prove(
     if out.suffix != suffix:
         raise UsageError(f"{out}: a name that ends in {suffix} expected")
     check_writable(out)
-    with tempfile.TemporaryDirectory(prefix=".convert-", dir=out.parent) as folder:
+    with working_folder(out.parent, ".convert-") as folder:
         made = convert(source, Path(folder, out.name), options)
         if options.kind == "aimodel" and source is not None:
             proof = prove_aimodel(made.path, source, wanted)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from coremlops.errors import UsageError, WriteError
+from coremlops.files import unfinished
 from coremlops.model.package import MANIFEST, open_package
 from coremlops.model.proto import canonical_bytes, parse_model
 
@@ -44,7 +45,8 @@ def placed(out: Path) -> Iterator[Path]:
     partial = out.with_name(f".{out.stem}-{uuid.uuid4().hex}.mlpackage")
     old = out.with_name(f".{out.stem}-{uuid.uuid4().hex}.old")
     try:
-        yield partial
+        with unfinished(partial):
+            yield partial
         if out.exists():
             out.rename(old)
         try:
