@@ -294,6 +294,6 @@ def _file(path: Path, offset: int) -> Iterator[bytes]:
 
 
 def _reason(error: Exception) -> str:
-    """A short reason without memory addresses."""
+    """A short reason without the addresses and names of our own objects."""
     cause = getattr(error, "reason", None) or error
-    return re.sub(r"<[^>]*>:? ?", "", f"{cause!s:.200}") or type(cause).__name__
+    return re.sub(r"(<[^>]*>|\w+\(host=[^)]*\)):? ?", "", f"{cause!s:.200}") or type(cause).__name__
