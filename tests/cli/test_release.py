@@ -44,6 +44,7 @@ class Cli:
 def cli(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
     """Two models, pictures, and an empty repository in the working folder."""
     monkeypatch.setenv("COREMLOPS_CONFIG", str(tmp_path / "config"))
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)  # MLflow sets it in a process that used it
     folder = tmp_path / "here"
     folder.mkdir()
     monkeypatch.chdir(folder)
