@@ -25,38 +25,44 @@ if TYPE_CHECKING:
     from coremlops.collection.choice import (
         choose as choose,
     )
-    from coremlops.collection.index import (
+    from coremlops.collection.entry import (
+        MAX_PACKAGE_BYTES as MAX_PACKAGE_BYTES,
+    )
+    from coremlops.collection.entry import (
+        MAX_VARIANTS as MAX_VARIANTS,
+    )
+    from coremlops.collection.entry import (
+        Entry as Entry,
+    )
+    from coremlops.collection.entry import (
+        Variant as Variant,
+    )
+    from coremlops.collection.entry import (
+        check_variant as check_variant,
+    )
+    from coremlops.collection.history import (
         MAX_HISTORY_BYTES as MAX_HISTORY_BYTES,
+    )
+    from coremlops.collection.history import (
+        History as History,
     )
     from coremlops.collection.index import (
         MAX_INDEX_BYTES as MAX_INDEX_BYTES,
     )
     from coremlops.collection.index import (
+        MAX_MODELS as MAX_MODELS,
+    )
+    from coremlops.collection.index import (
         MAX_OFFERS as MAX_OFFERS,
-    )
-    from coremlops.collection.index import (
-        MAX_PACKAGE_BYTES as MAX_PACKAGE_BYTES,
-    )
-    from coremlops.collection.index import (
-        MAX_VARIANTS as MAX_VARIANTS,
-    )
-    from coremlops.collection.index import (
-        Entry as Entry,
     )
     from coremlops.collection.index import (
         Halts as Halts,
     )
     from coremlops.collection.index import (
-        History as History,
-    )
-    from coremlops.collection.index import (
         Index as Index,
     )
     from coremlops.collection.index import (
-        Variant as Variant,
-    )
-    from coremlops.collection.index import (
-        check_variant as check_variant,
+        Line as Line,
     )
     from coremlops.collection.index import (
         next_version as next_version,
@@ -90,6 +96,9 @@ if TYPE_CHECKING:
     )
     from coremlops.collection.names import (
         check_collection as check_collection,
+    )
+    from coremlops.collection.names import (
+        check_name as check_name,
     )
     from coremlops.collection.names import (
         halt_path as halt_path,
@@ -148,18 +157,20 @@ _HOME = {
     "GET": "choice",
     "KEEP": "choice",
     "KINDS": "names",
-    "MAX_HISTORY_BYTES": "index",
+    "MAX_HISTORY_BYTES": "history",
     "MAX_INDEX_BYTES": "index",
     "MAX_MANIFEST_BYTES": "manifest",
     "MAX_MEMBERS": "manifest",
+    "MAX_MODELS": "index",
     "MAX_OFFERS": "index",
-    "MAX_PACKAGE_BYTES": "index",
-    "MAX_VARIANTS": "index",
+    "MAX_PACKAGE_BYTES": "entry",
+    "MAX_VARIANTS": "entry",
     "Choice": "choice",
-    "Entry": "index",
+    "Entry": "entry",
     "Halts": "index",
-    "History": "index",
+    "History": "history",
     "Index": "index",
+    "Line": "index",
     "Manifest": "manifest",
     "Member": "manifest",
     "Profile": "rules",
@@ -167,14 +178,15 @@ _HOME = {
     "Rollout": "rollout",
     "Rule": "rules",
     "System": "rules",
-    "Variant": "index",
+    "Variant": "entry",
     "basis_points": "rollout",
     "bucket": "rollout",
     "channel_role": "names",
     "check_channel": "names",
     "check_collection": "names",
     "check_members": "manifest",
-    "check_variant": "index",
+    "check_name": "names",
+    "check_variant": "entry",
     "choose": "choice",
     "halt_path": "names",
     "halt_role": "names",
@@ -198,6 +210,7 @@ __all__ = [
     "MAX_INDEX_BYTES",
     "MAX_MANIFEST_BYTES",
     "MAX_MEMBERS",
+    "MAX_MODELS",
     "MAX_OFFERS",
     "MAX_PACKAGE_BYTES",
     "MAX_VARIANTS",
@@ -206,6 +219,7 @@ __all__ = [
     "Halts",
     "History",
     "Index",
+    "Line",
     "Manifest",
     "Member",
     "Profile",
@@ -220,6 +234,7 @@ __all__ = [
     "check_channel",
     "check_collection",
     "check_members",
+    "check_name",
     "check_variant",
     "choose",
     "halt_path",

@@ -1,4 +1,4 @@
-"""What a device gets of a channel: one function, the same for the device and for whoever asks why.
+"""What a device gets of a model in a channel: one function, the same for the device and for whoever asks why.
 
 The newest version on offer wins that has started, is not halted, whose rule and rollout take the device in,
 and of which a variant fits; of its variants, the first that fits. A version that says "embedded", and a newer
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from coremlops.collection import document
-from coremlops.collection.index import Entry, Halts, Index, Variant
+from coremlops.collection.entry import Entry, Variant
+from coremlops.collection.index import Halts, Line
 from coremlops.collection.rules import Profile
 
 GET, EMBEDDED, KEEP = "get", "embedded", "keep"
@@ -38,7 +39,7 @@ class Choice:
 
 
 def choose(
-    index: Index,
+    line: Line,
     halts: Halts,
     profile: Profile,
     now: datetime,
@@ -46,22 +47,23 @@ def choose(
     active: str | None = None,
     refused: Mapping[str, str] | None = None,
 ) -> Choice:
-    """Judge a channel for a device.
+    """Judge what a channel offers of a model for a device.
 
     `active`: the SHA-256 of the manifest that it runs. `refused`: reasons by manifest, of variants that the
     device looked at and found wanting: it looks no further than their version, and keeps what it has.
     """
     reasons: list[tuple[int, str]] = []
-    for entry in index.offers:
-        why = _why_not(entry, halts, profile, now, active)
+    carried = profile.carries(line.name)
+    for entry in line.offers:
+        why = _why_not(line, entry, halts, profile, now, active)
         if why is not None:
             reasons.append((entry.version, why))
             continue
         if entry.embedded:
             reasons.append((entry.version, "says: use the model that the app carries"))
             return Choice(EMBEDDED, entry, None, tuple(reasons))
-        if profile.embedded_version > entry.version and not entry.hold:
-            newer = f"the app carries version {profile.embedded_version}, which is newer"
+        if carried > entry.version and not entry.hold:
+            newer = f"the app carries version {carried}, which is newer"
             reasons.append((entry.version, newer))
             return Choice(EMBEDDED, entry, None, tuple(reasons))
         misfits = []
@@ -79,10 +81,12 @@ def choose(
     return Choice(KEEP, None, None, tuple(reasons))
 
 
-def _why_not(entry: Entry, halts: Halts, profile: Profile, now: datetime, active: str | None) -> str | None:
+def _why_not(
+    line: Line, entry: Entry, halts: Halts, profile: Profile, now: datetime, active: str | None
+) -> str | None:
     if entry.start is not None and now < entry.start:
         return f"starts at {document.time_text(entry.start)}"
-    if halts.halted(entry) and not (active is not None and entry.has(active)):
+    if halts.halted(line.name, entry) and not (active is not None and entry.has(active)):
         return "halted"
     why = entry.rule.why_not(profile)
     if why is None and entry.rollout is not None:

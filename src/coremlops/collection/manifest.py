@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from coremlops.collection import document
-from coremlops.collection.index import MAX_PACKAGE_BYTES, check_variant
-from coremlops.collection.names import KINDS, check_collection
+from coremlops.collection.entry import MAX_PACKAGE_BYTES, check_variant
+from coremlops.collection.names import KINDS, check_collection, check_name
 from coremlops.errors import RepositoryError
 
 MAX_MANIFEST_BYTES = 4_000_000
@@ -30,9 +30,11 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """One variant of a version. Members stand sorted by path, below `model.<kind>` or `golden/`."""
+    """One variant of a version of a model. Members stand sorted by path, below `model.<kind>` or
+    `golden/`. `name`: the model's in its collection; `model`: its digest."""
 
     collection: str
+    name: str
     version: int
     variant: str
     model: str
@@ -45,6 +47,11 @@ class Manifest:
         return sum(member.length for member in self.members)
 
     @property
+    def about(self) -> tuple[str, str, int, str, str]:
+        """What it says that it is of: collection, name, version, variant and model."""
+        return self.collection, self.name, self.version, self.variant, self.model
+
+    @property
     def payload(self) -> str:
         """The name of the model's file or folder: `model.mlpackage`."""
         return f"model.{self.kind}"
@@ -55,6 +62,7 @@ class Manifest:
             {
                 "format": 0,
                 "collection": self.collection,
+                "name": self.name,
                 "version": self.version,
                 "variant": self.variant,
                 "model": self.model,
@@ -70,7 +78,7 @@ class Manifest:
     def from_bytes(data: bytes, *, most_bytes: int = MAX_PACKAGE_BYTES) -> Manifest:
         """Read a manifest. `most_bytes`: the limit of all members together. Raises `RepositoryError`."""
         value = document.read(data, "manifest", most_bytes=MAX_MANIFEST_BYTES)
-        keys = ("format", "collection", "version", "variant", "model", "kind", "members")
+        keys = ("format", "collection", "name", "version", "variant", "model", "kind", "members")
         fields = document.Fields(value, "manifest", keys)
         fields.format()
         kind = fields.text("kind")
@@ -83,6 +91,7 @@ class Manifest:
             members.append(Member(each.text("path"), each.sha256("sha256"), length))
         manifest = Manifest(
             collection=check_collection(fields.text("collection")),
+            name=check_name(fields.text("name")),
             version=fields.version("version"),
             variant=check_variant(fields.text("variant")),
             model=fields.sha256("model"),

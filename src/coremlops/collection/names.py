@@ -25,6 +25,15 @@ def check_collection(name: str) -> str:
     return name
 
 
+def check_name(name: str) -> str:
+    """`name`, when it can be a model's in a collection: as a collection's. Raises `RepositoryError`."""
+    if not _COLLECTION.fullmatch(name):
+        raise RepositoryError(
+            f"a model's name is 1 to 40 of a-z, 0-9 and '-', and begins with no '-'; got {name!r:.80}"
+        )
+    return name
+
+
 def check_channel(name: str) -> str:
     """`name`, when it is a channel. Raises `RepositoryError`."""
     if name not in CHANNELS:
@@ -42,9 +51,9 @@ def index_path(collection: str, channel: str) -> str:
     return f"{collection}/{channel}/index.json"
 
 
-def history_path(collection: str, channel: str) -> str:
-    """The target that a publisher goes back by."""
-    return f"{collection}/{channel}/history.json"
+def history_path(collection: str, channel: str, name: str) -> str:
+    """The target by which a publisher goes back to a version of a model."""
+    return f"{collection}/{channel}/{name}.history.json"
 
 
 def halt_path(collection: str, channel: str) -> str:

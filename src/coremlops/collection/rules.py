@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from itertools import zip_longest
 
 from coremlops.collection import document
+from coremlops.collection.names import check_name
 from coremlops.errors import RepositoryError
 
 SYSTEMS = ("iOS", "iPadOS", "macOS", "tvOS", "visionOS", "watchOS", "Linux")
@@ -108,7 +109,8 @@ class Profile:
     """What a device knows of itself. An empty text is unknown.
 
     `install_id`: 32 hex digits, random, made on the device; it never leaves it. `embedded_version`: of the
-    model that the app carries, 0 for none. `kinds`: those of models that it can run.
+    model that the app carries, 0 for none; of several models, (name, version) of each that it carries.
+    `kinds`: those of models that it can run.
     """
 
     os: str = ""
@@ -119,8 +121,14 @@ class Profile:
     language: str = ""
     region: str = ""
     install_id: str = ""
-    embedded_version: int = 0
+    embedded_version: int | tuple[tuple[str, int], ...] = 0
     kinds: tuple[str, ...] = ("mlpackage", "mlmodel")
+
+    def carries(self, name: str) -> int:
+        """The version of this model that the app carries, 0 for none."""
+        if isinstance(self.embedded_version, int):
+            return self.embedded_version
+        return dict(self.embedded_version).get(name, 0)
 
     @staticmethod
     def from_json(value: object) -> Profile:
@@ -142,11 +150,6 @@ class Profile:
                 version_key(found[key])
         if not re.fullmatch(r"[0-9a-f]{32}|", found.get("install_id", "")):
             fields.refuse("install_id", "32 lower-case hex digits")
-        embedded = (
-            fields.integer("embedded_version", 0, document.MAX_VERSION)
-            if fields.has("embedded_version")
-            else 0
-        )
         kinds = fields.texts("kinds", 8) if fields.has("kinds") else Profile().kinds
         return Profile(
             os=found.get("os", ""),
@@ -157,9 +160,19 @@ class Profile:
             language=found.get("language", ""),
             region=found.get("region", ""),
             install_id=found.get("install_id", ""),
-            embedded_version=embedded,
+            embedded_version=_embedded(fields) if fields.has("embedded_version") else 0,
             kinds=kinds,
         )
+
+
+def _embedded(fields: document.Fields) -> int | tuple[tuple[str, int], ...]:
+    """One version, or an object: the version of each model by its name."""
+    value = fields.raw("embedded_version")
+    if not isinstance(value, dict):
+        return fields.integer("embedded_version", 0, document.MAX_VERSION)
+    if not all(type(each) is int and 0 <= each <= document.MAX_VERSION for each in value.values()):
+        fields.refuse("embedded_version", "a whole number, or one for each model by its name")
+    return tuple((check_name(str(name)), version) for name, version in value.items())
 
 
 @dataclass(frozen=True, slots=True)
