@@ -57,7 +57,7 @@ def test_a_crash_at_every_write_leaves_the_old_or_the_new(
     channel = "release" if act == "promote" else "staging"
     crashes = 0
     for count in range(1, 100):
-        before = repository.index(channel)
+        before = repository.line(channel)
         with monkeypatch.context() as patch:
             calls = crash_at(patch, name, count)
             try:
@@ -67,7 +67,7 @@ def test_a_crash_at_every_write_leaves_the_old_or_the_new(
                 finished = False
             else:
                 finished = calls() < count
-        after = Repository.open(repository.folder).index(channel)
+        after = Repository.open(repository.folder).line(channel)
         assert after.channel == channel
         if finished:
             break
@@ -113,7 +113,7 @@ def test_what_a_crash_left_is_not_taken_for_a_release(
     first = repository.publish([Form(models[0], golden)])
     _publish_and_crash(repository, Form(models[1], golden), monkeypatch)
     assert (repository.folder / "metadata" / "3.snapshot.json").exists()
-    assert repository.index("staging").current == first
+    assert repository.line("staging").current == first
     second = repository.publish([Form(models[2], golden)])
     assert second.version == 2
     assert repository.history("staging").entries == (first, second)
@@ -132,4 +132,4 @@ def test_a_name_never_gets_another_content(
     assert any(path.name == "3.snapshot.json" for path in lasting)
     repository.publish([Form(models[2], golden)])
     assert all(path.read_bytes() == data for path, data in lasting.items())
-    assert repository.index("staging").current is not None
+    assert repository.line("staging").current is not None

@@ -156,7 +156,7 @@ def test_stopped_at_every_file_operation(
         repaired.publish([forms[2]], again=True)
         assert repaired.audit() >= 4
         assert not list(work.rglob("*.tmp"))
-        assert repaired.index("staging").current is not None
+        assert repaired.line("staging").current is not None
     assert len(states) > 15
     if before != after:
         assert states[0] == before

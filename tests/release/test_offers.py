@@ -25,7 +25,7 @@ CHIP = Rule(chip=("A17 Pro",))
 
 
 def gets(repository: Repository, clock: Clock, channel: str = "staging", **profile: Any) -> tuple[Any, Any]:
-    index, halts = repository.index(channel), repository.halts(channel)
+    index, halts = repository.line(channel), repository.halts(channel)
     choice = choose(index, halts, Profile(**profile), clock())
     version = choice.entry.version if choice.entry else None
     return version, choice.variant.name if choice.variant else None

@@ -47,6 +47,6 @@ def test_two_publishers_at_once(
     said = [each.communicate(timeout=60)[0].split() for each in both]
     assert [each.returncode for each in both] == [0, 0]
     assert sorted(version for each in said for version in each) == ["1", "2", "3"]
-    found = repository.index("staging")
+    found = repository.line("staging")
     assert [entry.version for entry in found.offers] == [3, 2, 1]
     assert repository.audit() == 3

@@ -107,8 +107,8 @@ def test_publish_signs_only_what_changed(repository: Repository, models: Models,
         "snapshot": 2,
         "timestamp": 2,
     }
-    assert repository.index("staging").current == entry
-    assert repository.index("release").current is None
+    assert repository.line("staging").current == entry
+    assert repository.line("release").current is None
     manifest = repository.manifest(entry)
     assert (manifest.model, manifest.kind, manifest.version) == (entry.models[0], "mlpackage", 1)
     assert [member.path for member in manifest.members] == [
@@ -152,7 +152,7 @@ def test_a_rollback_is_newer_metadata_with_the_older_digest(
     second = repository.publish([Form(models[1], golden)])
     before = versions(repository)
     assert repository.rollback("staging") == first
-    index = repository.index("staging")
+    index = repository.line("staging")
     assert (index.current, index.last_version, index.rolled_back) == (first, second.version, True)
     after = versions(repository)
     assert {role for role in after if after[role] != before[role]} == {
@@ -174,7 +174,7 @@ def test_a_repeated_publish_does_not_undo_a_rollback(
     assert repository.publish([Form(models[0], golden)]).version == 1
     assert files(repository) == before
     assert repository.publish([Form(models[2], golden)]).version == 3
-    assert not repository.index("staging").rolled_back
+    assert not repository.line("staging").rolled_back
 
 
 def test_publishing_again_on_purpose_returns_to_the_newest(
@@ -184,7 +184,7 @@ def test_publishing_again_on_purpose_returns_to_the_newest(
     second = repository.publish([Form(models[1], golden)])
     repository.rollback("staging")
     assert repository.publish([Form(models[1], golden)], again=True) == second
-    assert repository.index("staging").current == second
+    assert repository.line("staging").current == second
     (golden / "golden.json").write_text('{"other": 1}\n')
     third = repository.publish([Form(models[1], golden)], again=True)
     assert (third.version, third.models) == (3, second.models)

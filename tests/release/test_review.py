@@ -73,13 +73,13 @@ def test_a_publish_that_splits_the_members_into_bins_waits_and_is_committed(
     second.rename(tmp_path / "second.pem")
     with pytest.raises(PendingError) as caught:
         Repository.open(made.folder).publish([Form(models[0], golden)])
-    assert Repository.open(made.folder).index("staging").current is None
+    assert Repository.open(made.folder).line("staging").current is None
     (tmp_path / "second.pem").rename(second)
     repository = Repository.open(made.folder)
     assert repository.pending()[0].refused == ""
     assert any(each.startswith("its bins: a new key ") for each in repository.pending()[0].differences)
     repository.sign(caught.value.change)
-    entry = Repository.open(made.folder).index("staging").current
+    entry = Repository.open(made.folder).line("staging").current
     assert entry is not None
     assert Repository.open(made.folder).manifest(entry).version == 1
     assert len(list((made.folder / "metadata").glob("1.faces-members*-*.json"))) >= 2

@@ -117,7 +117,7 @@ def test_bins_are_signed_anew_with_the_staging_key(
     phone.refresh()
     fresh(published).publish([Form(models[2], golden)])
     phone.refresh()
-    assert fresh(published).manifest(fresh(published).index("staging").offers[0]).version == 3
+    assert fresh(published).manifest(fresh(published).line("staging").offers[0]).version == 3
 
 
 def test_fast_forward_is_recovered_from_by_rotating_snapshot_and_timestamp(

@@ -158,7 +158,7 @@ def test_what_nothing_names_goes_and_everything_else_stays(filled: Repository) -
 
 def test_what_was_replaced_lately_stays_as_long_as_the_grace_period(filled: Repository) -> None:
     age(filled.folder, 40)
-    before = filled.index("staging")
+    before = filled.line("staging")
     filled.rollback("staging", 2)
     removed = collect(filled, grace=timedelta(days=1))
     kept = {path.relative_to(filled.folder).as_posix() for path in filled.folder.rglob("*")}
@@ -219,5 +219,5 @@ def test_a_pending_change_keeps_its_files(
     second.chmod(0o600)
     opened = Repository.open(repository.folder)
     opened.sign(waits.value.change)
-    assert opened.index("release").current is not None
+    assert opened.line("release").current is not None
     assert audit(opened).problems == ()

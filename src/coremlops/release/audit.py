@@ -31,10 +31,11 @@ FIRST = "0" * 64
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """What is being done. `detail`: JSON values, short."""
+    """What is being done. `name`: to which model of the collection; `detail`: JSON values, short."""
 
     action: str
     collection: str = ""
+    name: str = ""
     channel: str = ""
     version: int = 0
     detail: Mapping[str, Any] = field(default_factory=dict)
@@ -49,6 +50,7 @@ class Line:
     actor: str
     action: str
     collection: str
+    name: str
     channel: str
     version: int
     detail: Mapping[str, Any]
@@ -95,6 +97,7 @@ class Log:
             actor(),
             act.action,
             act.collection,
+            act.name,
             act.channel,
             act.version,
             dict(act.detail),

@@ -70,6 +70,7 @@ class Change:
             "format": 0,
             "action": self.act.action,
             "collection": self.act.collection,
+            "name": self.act.name,
             "channel": self.act.channel,
             "version": self.act.version,
             "detail": dict(self.act.detail),
@@ -84,7 +85,7 @@ class Change:
     @staticmethod
     def from_bytes(data: bytes, what: str) -> Change:
         """What a file says; its signatures are not checked. Raises `RepositoryError`."""
-        about = ("action", "collection", "channel", "version", "detail", "at", "actor")
+        about = ("action", "collection", "name", "channel", "version", "detail", "at", "actor")
         fields = Fields(
             document.read(data, what, most_bytes=MAX_CHANGE_BYTES),
             what,
@@ -94,6 +95,7 @@ class Change:
         act = Act(
             fields.text("action")[:40],
             fields.text("collection")[:200],
+            fields.text("name")[:200],
             fields.text("channel")[:40],
             fields.integer("version", 0, document.MAX_VERSION),
             _mapping(fields, "detail"),
@@ -128,13 +130,14 @@ class Change:
         return list(zip(ours, theirs, strict=False))
 
     def describe(self) -> str:
-        """What it does, for one line: `promote 5 to release of faces`."""
+        """What it does, for one line: `promote faces 5 in release`."""
         act = self.act
         version = f" {act.version}" if act.version else ""
+        model = f" {act.name}" if act.name else ""
         where = f" in {act.channel}" if act.channel else ""
         named = act.detail.get("roles")
         roles = f" {', '.join(map(str, named))}" if isinstance(named, list) else ""
-        return f"{act.action}{version}{roles}{where}"
+        return f"{act.action}{model}{version}{roles}{where}"
 
 
 def save(folder: Path, change: Change) -> Path:

@@ -1,4 +1,4 @@
-"""What one collection holds, as its committed roles name it: its documents, manifests and members."""
+"""What one collection holds, as its committed roles name it: its models, their documents and members."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from pathlib import Path
 from tuf.api.metadata import TargetFile
 
 from coremlops.collection import (
+    CHANNELS,
     Entry,
     Halts,
     History,
     Index,
+    Line,
     Manifest,
     Variant,
     channel_role,
+    check_name,
     halt_path,
     halt_role,
     history_path,
@@ -33,13 +36,16 @@ from coremlops.release.targets import as_target, file_of, read_target, store_mem
 class Contents:
     """One collection of a repository, read and changed through `roles`; nothing is seen before they commit.
 
-    `folder`: the repository. Raises `RepositoryError` for what its metadata did not sign.
+    `folder`: the repository. `asked`: the model that is meant, where one was named; see `name`.
+    Raises `RepositoryError` for what its metadata did not sign.
     """
 
     roles: Roles
     folder: Path
     collection: str
+    asked: str | None = None
     members: Members = field(init=False)
+    _indexes: dict[str, Index] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "members", Members(self.roles, self.collection))
@@ -49,33 +55,75 @@ class Contents:
         """The folder of target files."""
         return self.folder / "targets"
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The models that the collection holds."""
+        return tuple(sorted({name for channel in CHANNELS for name in self.index(channel).names}))
+
+    @property
+    def name(self) -> str:
+        """The model that is meant: the one that was named, else the collection's only one, else, in an empty
+        collection, one of the collection's own name. Raises `RepositoryError` where there are several."""
+        if self.asked is not None:
+            return check_name(self.asked)
+        names = self.names
+        if len(names) > 1:
+            raise RepositoryError(
+                f"{self.collection} holds several models: {', '.join(names)}", hint="name one: --model NAME"
+            )
+        return names[0] if names else self.collection
+
+    def known_name(self) -> str:
+        """`name`, when the collection holds a model of that name, or none at all yet. Raises
+        `RepositoryError`."""
+        names = self.names
+        if self.asked is not None and self.asked not in names:
+            raise RepositoryError(
+                f"{self.collection} holds no model {self.asked!r:.60}; it holds {', '.join(names) or 'none'}",
+                hint="coremlops release publish MODEL --model NAME   makes one",
+            )
+        return self.name
+
+    def line(self, channel: str) -> Line:
+        """What a channel offers of the model that is meant."""
+        return self.index(channel).line(self.name)
+
     def index(self, channel: str) -> Index:
         """What a channel offers."""
-        data = self._document(channel_role(self.collection, channel), index_path(self.collection, channel))
-        return Index.from_bytes(data, collection=self.collection, channel=channel)
+        if channel not in self._indexes:
+            role, path = channel_role(self.collection, channel), index_path(self.collection, channel)
+            data = self._document(role, path)
+            self._indexes[channel] = Index.from_bytes(data, collection=self.collection, channel=channel)
+        return self._indexes[channel]
 
-    def history(self, channel: str) -> History:
-        """Every version that a channel had."""
-        data = self._document(channel_role(self.collection, channel), history_path(self.collection, channel))
-        return History.from_bytes(data, collection=self.collection, channel=channel)
+    def history(self, channel: str, name: str | None = None) -> History:
+        """Every version that a channel had of a model: of this one, or of the one that is meant."""
+        name = self.name if name is None else name
+        role, path = channel_role(self.collection, channel), history_path(self.collection, channel, name)
+        if not self.index(channel).line(name).last_version:
+            return History(self.collection, channel, name)
+        data = self._document(role, path)
+        return History.from_bytes(data, collection=self.collection, channel=channel, name=name)
 
-    def latest(self, index: Index) -> Entry | None:
+    def latest(self, line: Line) -> Entry | None:
         """The newest version that a channel ever had; its history is read only after a rollback."""
-        if index.current is not None and index.current.version == index.last_version:
-            return index.current
-        return self.history(index.channel).find(index.last_version) if index.last_version else None
+        if line.current is not None and line.current.version == line.last_version:
+            return line.current
+        history = self.history(line.channel, line.name)
+        return history.find(line.last_version) if line.last_version else None
 
     def halts(self, channel: str) -> Halts:
         """What is halted in a channel."""
         data = self._document(halt_role(self.collection), halt_path(self.collection, channel))
         return Halts.from_bytes(data, collection=self.collection, channel=channel)
 
-    def put_index(self, index: Index, history: History) -> None:
-        """Write what a channel offers, and its history."""
-        role = channel_role(self.collection, index.channel)
-        self._write(role, index_path(self.collection, index.channel), index.to_bytes())
+    def put_line(self, line: Line, history: History) -> None:
+        """Write what a channel offers of a model, and its history."""
+        role, index = channel_role(self.collection, line.channel), self.index(line.channel).having(line)
+        self._write(role, index_path(self.collection, line.channel), index.to_bytes())
+        self._indexes[line.channel] = index
         # No device reads the history, so nobody asks for its gzip.
-        path = history_path(self.collection, index.channel)
+        path = history_path(self.collection, line.channel, line.name)
         self._write(role, path, history.to_bytes(), packed=False)
 
     def put_halts(self, halts: Halts) -> None:
@@ -92,18 +140,19 @@ class Contents:
             )
         return Manifest.from_bytes(read_target(self.targets, target))
 
-    def check_whole(self, entry: Entry) -> None:
-        """Raise `RepositoryError` unless a version's manifests are its own and all its files are here.
+    def check_whole(self, name: str, entry: Entry) -> None:
+        """Raise `RepositoryError` unless the manifests of a model's version are its own and all its files
+        are here.
 
         Whoever signs a channel's index vouches for what it names; another key may have written the entry.
         """
         for variant in entry.variants:
             manifest = self.manifest(entry, variant)
-            named = (manifest.collection, manifest.version, manifest.variant, manifest.model)
-            if named != (self.collection, entry.version, variant.name, variant.model):
+            if manifest.about != (self.collection, name, entry.version, variant.name, variant.model):
                 raise RepositoryError(
-                    f"the manifest of version {entry.version}, {variant.name} ({variant.model[:12]}), is of "
-                    f"{named[0]} version {named[1]}, {named[2]} ({named[3][:12]})"
+                    f"the manifest of {name} version {entry.version}, {variant.name} ({variant.model[:12]}),"
+                    f" is of {manifest.collection}'s {manifest.name} version {manifest.version}, "
+                    f"{manifest.variant} ({manifest.model[:12]})"
                 )
             for member in manifest.members:
                 path = member_path(self.collection, member.sha256)

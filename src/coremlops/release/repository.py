@@ -20,6 +20,7 @@ from coremlops.collection import (
     Halts,
     History,
     Index,
+    Line,
     Manifest,
     Rollout,
     Variant,
@@ -54,7 +55,9 @@ IDENTITY = "coremlops.json"
 class Repository:
     """One collection of a signed repository on disk. Make one with `init` or `open`.
 
-    `folder`: the repository. `keys`: the keys that this machine may have. `clock`: the time, UTC.
+    `folder`: the repository. `keys`: the keys that this machine may have. `name`: the model that is meant;
+    the collection's only one, or in an empty one that of the collection's name, unless given. `clock`: the
+    time, UTC.
     `lock_wait_s`: how long to wait for another publisher. `most_bytes`: the limit of one version.
     `clock_checked`: somebody says that the clock is right, however far it is from the last change.
     """
@@ -62,6 +65,7 @@ class Repository:
     folder: Path
     collection: str
     keys: KeyFolder
+    name: str | None = None
     clock: Clock = field(default=utc_now, repr=False)
     expiry: Expiry = field(default_factory=Expiry)
     lock_wait_s: float = 10.0
@@ -106,13 +110,19 @@ class Repository:
             shutil.rmtree(growing, ignore_errors=True)
             shutil.rmtree(keys.folder, ignore_errors=True)
             raise
-        return Repository(folder, collection, keys, clock, lifetimes)
+        return Repository(folder, collection, keys, clock=clock, expiry=lifetimes)
 
     @staticmethod
     def open(
-        folder: Path, collection: str | None = None, *, config: Path | None = None, clock: Clock = utc_now
+        folder: Path,
+        collection: str | None = None,
+        name: str | None = None,
+        *,
+        config: Path | None = None,
+        clock: Clock = utc_now,
     ) -> Repository:
-        """An existing repository. `collection`: needed only when it has several. Raises `RepositoryError`."""
+        """An existing repository. `collection`: needed only when it has several; `name`: of a model, needed
+        only where the collection holds several. Raises `RepositoryError`."""
         folder = folder.absolute()
         repository_id = _identity(folder)
         keys = KeyFolder((config or config_folder()).absolute(), repository_id)
@@ -121,7 +131,7 @@ class Repository:
             raise RepositoryError(f"{folder} has several collections: {', '.join(known)}", hint="name one")
         if collection is not None and collection not in known:
             raise RepositoryError(f"{folder} has no collection {collection!r:.60}; it has {', '.join(known)}")
-        return Repository(folder, collection or known[0], keys, clock)
+        return Repository(folder, collection or known[0], keys, name, clock)
 
     def publish(
         self,
@@ -134,11 +144,12 @@ class Repository:
     ) -> Entry:
         """Offer a version in a channel, before all older ones, and return its entry.
 
-        `forms`: of one model, in the order in which a device tries them. `terms`: for whom, how many, from
-        when. Forms whose digests are those of the channel's newest or current version are published already:
-        nothing happens, also after a rollback, which a repeated pipeline run must not undo. `again` says
-        otherwise: it returns to the newest version, or makes a new one when a file (of the golden set, say)
-        differs. `detail`: what the audit log says beside, short.
+        A model that the collection does not hold yet is made. `forms`: of it, in the order in which a device
+        tries them. `terms`: for whom, how many, from when. Forms whose digests are those of the channel's
+        newest or current version are published already: nothing happens, also after a rollback, which a
+        repeated pipeline run must not undo. `again` says otherwise: it returns to the newest version, or
+        makes a new one when a file (of the golden set, say) differs. `detail`: what the audit log says
+        beside, short.
         Raises `RepositoryError`.
         """
         check_channel(channel)
@@ -148,20 +159,26 @@ class Repository:
         digests = [model_digest(form.model) for form in forms]
         check_forms(forms, terms)
         with self.changing() as contents:
-            index = contents.index(channel)
-            known = self._known(contents, index, digests, payloads, again=again)
-            if known is not None and (not again or known == index.current):
+            line = contents.line(channel)
+            known = self._known(contents, line, digests, payloads, again=again)
+            if known is not None and (not again or known == line.current):
                 self._renew(contents.roles, all_due=False)
                 return known
-            act = Act("publish", self.collection, channel, detail=detail or {})
+            act = Act("publish", self.collection, line.name, channel, detail=detail or {})
             if known is not None:
-                return self._offer(contents, index, terms.applied(known), act)
+                return self._offer(contents, line, terms.applied(known), act)
             contents.roles.require_keys(_signing(self.collection, channel))
-            version = next_version(contents.index(each) for each in CHANNELS)
+            version = next_version(contents.line(each) for each in CHANNELS)
             variants = []
             for form, digest, payload in zip(forms, digests, payloads, strict=True):
                 manifest = Manifest(
-                    self.collection, version, form.name, digest, payload.kind, payload.members
+                    self.collection,
+                    line.name,
+                    version,
+                    form.name,
+                    digest,
+                    payload.kind,
+                    payload.members,
                 )
                 sha256 = contents.store(manifest, payload, most_bytes=self.most_bytes)
                 variants.append(
@@ -169,16 +186,17 @@ class Repository:
                 )
             contents.members.grow()
             entry = terms.applied(Entry(version, self.clock(), tuple(variants)))
-            return self._offer(contents, index, entry, act)
+            return self._offer(contents, line, entry, act)
 
     def offer_embedded(self, channel: str, *, terms: Terms | None = None) -> Entry:
         """Offer "use the model that the app carries" as a version of its own. Raises `RepositoryError`."""
         check_channel(channel)
         with self.changing() as contents:
-            index = contents.index(channel)
-            version = next_version(contents.index(each) for each in CHANNELS)
+            contents.known_name()
+            line = contents.line(channel)
+            version = next_version(contents.line(each) for each in CHANNELS)
             entry = (terms or Terms()).applied(Entry(version, self.clock(), embedded=True))
-            return self._offer(contents, index, entry, Act("embedded", self.collection, channel))
+            return self._offer(contents, line, entry, Act("embedded", self.collection, line.name, channel))
 
     def promote(
         self,
@@ -197,8 +215,9 @@ class Repository:
         Raises `RepositoryError`, and what `gate` raises.
         """
         with self.changing() as contents:
-            source = contents.index(check_channel(from_))
-            target = contents.index(check_channel(to))
+            name = contents.known_name()
+            source = contents.line(check_channel(from_))
+            target = contents.line(check_channel(to))
             entry = source.current if version is None else contents.history(from_).find(version)
             if entry is None:
                 what = "no version yet" if version is None else f"no version {version}"
@@ -215,14 +234,15 @@ class Repository:
                     hint=f"to return to it, name it: coremlops release promote --version {entry.version}",
                 )
             contents.roles.require_keys([channel_role(self.collection, to), "snapshot", "timestamp"])
-            contents.check_whole(entry)
+            contents.check_whole(name, entry)
             entry = terms.applied(entry) if terms is not None else entry
             if entry.rollout is not None and before is not None and before.rollout is not None:
                 # Another share keeps its devices: a wider one only adds some.
                 entry = replace(entry, rollout=replace(entry.rollout, salt=before.rollout.salt))
             _not_fewer(target.find(entry.version), entry, to)
-            entry = replace(entry, resumed=contents.halts(to).count(entry.version))
-            return self._offer(contents, target, entry, Act("promote", self.collection, to, detail=evidence))
+            entry = replace(entry, resumed=contents.halts(to).count(name, entry.version))
+            act = Act("promote", self.collection, name, to, detail=evidence)
+            return self._offer(contents, target, entry, act)
 
     def rollback(self, channel: str, to_version: int | None = None) -> Entry:
         """Make an older version the newest on offer again, by newer metadata, and return its entry.
@@ -231,11 +251,12 @@ class Repository:
         current unless given. Raises `RepositoryError`.
         """
         with self.changing() as contents:
-            index = contents.index(check_channel(channel))
-            if index.current is None:
+            name = contents.known_name()
+            line = contents.line(check_channel(channel))
+            if line.current is None:
                 raise RepositoryError(f"{channel} has no version yet")
             history = contents.history(channel)
-            now = index.current.version
+            now = line.current.version
             entry = history.before(now) if to_version is None else history.find(to_version)
             if entry is None:
                 missing = "none before it" if to_version is None else f"no version {to_version}"
@@ -249,13 +270,13 @@ class Repository:
                 )
             if entry.version == now:
                 self._renew(contents.roles, all_due=False)
-                return index.current
+                return line.current
             contents.roles.require_keys([channel_role(self.collection, channel), "snapshot", "timestamp"])
-            contents.check_whole(entry)
+            contents.check_whole(name, entry)
             entry = replace(
-                entry, rollout=None, start=None, resumed=contents.halts(channel).count(entry.version)
+                entry, rollout=None, start=None, resumed=contents.halts(channel).count(name, entry.version)
             )
-            return self._offer(contents, index, entry, Act("rollback", self.collection, channel))
+            return self._offer(contents, line, entry, Act("rollback", self.collection, name, channel))
 
     def rollout(
         self, channel: str, basis_points: int, version: int | None = None, *, lower: bool = False
@@ -266,36 +287,39 @@ class Repository:
         says that it is meant.
         """
         with self.changing() as contents:
-            index = contents.index(check_channel(channel))
-            entry = self._offered(index, version)
+            name = contents.known_name()
+            line = contents.line(check_channel(channel))
+            entry = self._offered(line, version)
             salt = entry.rollout.salt if entry.rollout is not None else new_salt()
             halts = contents.halts(channel)
             changed = replace(
                 entry,
                 rollout=None if basis_points >= ALL else Rollout(basis_points, salt),
-                resumed=halts.count(entry.version),
+                resumed=halts.count(name, entry.version),
             )
             if not lower:
                 _not_fewer(entry, changed, channel)
             if changed == entry:
                 self._renew(contents.roles, all_due=False)
                 return entry
-            act = Act("rollout", self.collection, channel, entry.version, {"basis_points": basis_points})
-            return self._offer(contents, index, changed, act, keep=True)
+            share = {"basis_points": basis_points}
+            act = Act("rollout", self.collection, name, channel, entry.version, share)
+            return self._offer(contents, line, changed, act, keep=True)
 
     def halt(self, channel: str, version: int | None = None) -> Entry:
         """Let no further device take a version; those that run it keep it. Needs the halt key alone, with
         those of snapshot and timestamp. Returns its entry. Raises `RepositoryError`."""
         with self.changing() as contents:
-            entry = self._offered(contents.index(check_channel(channel)), version)
+            name = contents.known_name()
+            entry = self._offered(contents.line(check_channel(channel)), version)
             halts = contents.halts(channel)
-            if halts.halted(entry):
+            if halts.halted(name, entry):
                 self._renew(contents.roles, all_due=False)
                 return entry
             role = halt_role(self.collection)
             contents.roles.require_keys([role, "snapshot", "timestamp"])
-            contents.put_halts(halts.halting(entry))
-            contents.roles.commit([role], Act("halt", self.collection, channel, entry.version))
+            contents.put_halts(halts.halting(name, entry))
+            contents.roles.commit([role], Act("halt", self.collection, name, channel, entry.version))
             return entry
 
     def pending(self) -> tuple[Review, ...]:
@@ -378,20 +402,34 @@ class Repository:
     def published(self, channel: str, models: Sequence[str]) -> Entry | None:
         """The channel's newest or current version, if these are its models' digests."""
         contents = self.contents()
-        index = contents.index(check_channel(channel))
-        latest = contents.latest(index)
-        return next((each for each in (latest, index.current) if each and each.models == tuple(models)), None)
+        line = contents.line(check_channel(channel))
+        latest = contents.latest(line)
+        return next((each for each in (latest, line.current) if each and each.models == tuple(models)), None)
 
     def require_keys(self, channel: str) -> None:
         """Raise `RepositoryError` unless this machine has all that publishing to the channel takes."""
         self._roles().require_keys(_signing(self.collection, check_channel(channel)), whole=True)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The models that the collection holds."""
+        return self.contents().names
+
+    @property
+    def model_name(self) -> str:
+        """The model that is meant. Raises `RepositoryError` when the collection holds several, or others."""
+        return self.contents().known_name()
+
+    def line(self, channel: str) -> Line:
+        """What a channel offers of the model that is meant."""
+        return self.contents().line(check_channel(channel))
+
     def index(self, channel: str) -> Index:
-        """A channel as it stands."""
+        """A channel as it stands, of all models."""
         return self.contents().index(check_channel(channel))
 
     def history(self, channel: str) -> History:
-        """Every version that a channel had."""
+        """Every version that a channel had of the model that is meant."""
         return self.contents().history(check_channel(channel))
 
     def halts(self, channel: str) -> Halts:
@@ -429,7 +467,7 @@ class Repository:
 
     def contents(self) -> Contents:
         """What the collection holds now, by the committed roles."""
-        return Contents(self._roles(), self.folder, self.collection)
+        return Contents(self._roles(), self.folder, self.collection, self.name)
 
     def _retire(self) -> tuple[Path, ...]:
         """Put aside the files of keys that no device trusts any more; where they are now."""
@@ -455,44 +493,42 @@ class Repository:
                 contents = self.contents()
             yield contents
 
-    def _offered(self, index: Index, version: int | None) -> Entry:
+    def _offered(self, line: Line, version: int | None) -> Entry:
         """The current entry, or the one on offer with this version."""
-        entry = index.current if version is None else index.find(version)
+        entry = line.current if version is None else line.find(version)
         if entry is None:
             what = "no version yet" if version is None else f"no version {version} on offer"
-            raise RepositoryError(f"{index.channel} has {what}", hint="see `coremlops release list`")
+            raise RepositoryError(f"{line.channel} has {what}", hint="see `coremlops release list`")
         return entry
 
     def _known(
         self,
         contents: Contents,
-        index: Index,
+        line: Line,
         digests: Sequence[str],
         payloads: Sequence[Payload],
         *,
         again: bool,
     ) -> Entry | None:
         """The entry that has these models already, if publishing them would say nothing new."""
-        latest = contents.latest(index)
+        latest = contents.latest(line)
         if latest is not None and latest.models == tuple(digests):
             same = all(
                 contents.manifest(latest, variant).members == payload.members
                 for variant, payload in zip(latest.variants, payloads, strict=True)
             )
             return latest if not again or same else None
-        current = index.current
+        current = line.current
         if current is not None and current.models == tuple(digests) and not again:
             return current
         return None
 
-    def _offer(
-        self, contents: Contents, index: Index, entry: Entry, act: Act, *, keep: bool = False
-    ) -> Entry:
+    def _offer(self, contents: Contents, line: Line, entry: Entry, act: Act, *, keep: bool = False) -> Entry:
         """Put an entry on offer, or with `keep` in place of the one of its version, and commit."""
         check_offer(entry)
-        role = channel_role(self.collection, index.channel)
-        after = index.replacing(entry) if keep else index.offering(entry)
-        contents.put_index(after, contents.history(index.channel).having(entry))
+        role = channel_role(self.collection, line.channel)
+        after = line.replacing(entry) if keep else line.offering(entry)
+        contents.put_line(after, contents.history(line.channel, line.name).having(entry))
         detail = dict(act.detail) | {"manifests": [each.manifest for each in entry.variants]}
         contents.roles.commit(
             [*contents.members.changed, role], replace(act, version=entry.version, detail=detail)

@@ -116,11 +116,14 @@ def _offers(roles: Roles, target: TargetFile | None) -> str:
     collection, _, channel = target.path.removesuffix("/index.json").partition("/")
     data = read_target(roles.folder / "targets", target)
     index = Index.from_bytes(data, collection=collection, channel=channel)
-    offers = []
-    for each in index.offers:
-        share = "" if each.rollout is None else f" to {each.rollout.basis_points / 100:g} %"
-        offers.append(f"version {each.version}{share}")
-    return f": offers {', then '.join(offers) or 'nothing'}"
+    said = []
+    for line in index.lines:
+        offers = []
+        for each in line.offers:
+            share = "" if each.rollout is None else f" to {each.rollout.basis_points / 100:g} %"
+            offers.append(f"version {each.version}{share}")
+        said.append(f"of {line.name} {', then '.join(offers) or 'nothing'}")
+    return f": offers {'; '.join(said) or 'nothing'}"
 
 
 def _plain(text: str) -> str:

@@ -28,12 +28,10 @@ from tuf.api.serialization import DeserializationError, SerializationError
 from coremlops.collection import (
     CHANNELS,
     Halts,
-    History,
     Index,
     channel_role,
     halt_path,
     halt_role,
-    history_path,
     index_path,
     members_role,
 )
@@ -147,7 +145,6 @@ def first_files(
         role = Targets(1)
         for holder, path, data in (
             (role, index_path(collection, channel), Index(collection, channel).to_bytes()),
-            (role, history_path(collection, channel), History(collection, channel).to_bytes()),
             (halts, halt_path(collection, channel), Halts(collection, channel).to_bytes()),
         ):
             holder.targets[path], file = as_target(path, data)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tuf.api.metadata import Metadata, Root, TargetFile, Targets
 
-from coremlops.collection import CHANNELS
+from coremlops.collection import CHANNELS, Entry
 from coremlops.digest import sha256_file
 from coremlops.errors import RepositoryError
 from coremlops.files import TEMPORARY_SUFFIX
@@ -216,20 +216,20 @@ def _check_packed(path: Path) -> None:
 
 def _documents(contents: Contents, problems: list[str]) -> int:
     """Read what both channels say, and each version's manifests; how many versions there are."""
-    seen: set[tuple[str, ...]] = set()
+    entries: dict[tuple[str, tuple[str, ...]], Entry] = {}
     for channel in CHANNELS:
-        entries = []
-        for read in (contents.index, contents.history, contents.halts):
-            with _noted(problems):
-                document = read(channel)
-                entries += [*getattr(document, "offers", ()), *getattr(document, "entries", ())]
-        for entry in entries:
-            named = tuple(each.manifest for each in entry.variants)
-            if named not in seen:
-                seen.add(named)
+        with _noted(problems):
+            contents.halts(channel)
+        with _noted(problems):
+            for line in contents.index(channel).lines:
+                found = list(line.offers)
                 with _noted(problems):
-                    contents.check_whole(entry)
-    return len(seen)
+                    found += contents.history(channel, line.name).entries
+                entries |= {(line.name, tuple(one.manifest for one in each.variants)): each for each in found}
+    for (name, _), entry in entries.items():
+        with _noted(problems):
+            contents.check_whole(name, entry)
+    return len(entries)
 
 
 @contextlib.contextmanager
