@@ -7,15 +7,16 @@ from datetime import timedelta
 
 import pytest
 
-from coremlops.collection import EMBEDDED, GET, KEEP, Halts, Index, Profile, Rollout, Rule, choose
+from coremlops.collection import EMBEDDED, GET, KEEP, Halts, Line, Profile, Rollout, Rule, choose
+from coremlops.errors import RepositoryError
 from tests.collection.test_index import NOON, entry, offering, variant
 
 PHONE = Profile(os="iOS", os_version="17.4", chip="A17 Pro", install_id="f" * 32)
 NONE = Halts("faces", "staging")
 
 
-def chosen(index: Index, profile: Profile = PHONE, halts: Halts = NONE, **keys: object) -> tuple[object, ...]:
-    choice = choose(index, halts, profile, NOON, **keys)  # type: ignore[arg-type]
+def chosen(line: Line, profile: Profile = PHONE, halts: Halts = NONE, **keys: object) -> tuple[object, ...]:
+    choice = choose(line, halts, profile, NOON, **keys)  # type: ignore[arg-type]
     return (
         choice.use,
         choice.entry.version if choice.entry else None,
@@ -47,7 +48,9 @@ def test_the_newest_that_fits_wins_and_each_reason_is_told() -> None:
 def test_the_first_variant_that_fits_wins() -> None:
     special = variant(8, "a17", Rule(chip=("A17 Pro",)))
     aimodel = replace(variant(9, "ai"), kind="aimodel")
-    index = Index("faces", "staging").offering(replace(entry(1), variants=(aimodel, special, variant(7))))
+    index = Line("faces", "staging", "faces").offering(
+        replace(entry(1), variants=(aimodel, special, variant(7)))
+    )
     assert chosen(index)[2] == "a17"
     assert chosen(index, replace(PHONE, chip="A16"))[2] == "default"
     assert chosen(index, replace(PHONE, kinds=("aimodel",)))[2] == "ai"
@@ -78,7 +81,7 @@ def test_a_version_can_send_devices_to_the_apps_own_model() -> None:
 
 def test_a_halted_version_stays_where_it_is_and_goes_nowhere_else() -> None:
     index = offering(1, 2)
-    halts = NONE.halting(entry(2))
+    halts = NONE.halting("faces", entry(2))
     assert chosen(index, halts=halts)[:2] == (GET, 1)
     assert chosen(index, halts=halts)[3] == ((2, "halted"), (1, "variant default"))
     assert chosen(index, halts=halts, active=entry(2).variants[0].manifest)[:2] == (GET, 2)
@@ -92,6 +95,21 @@ def test_a_refused_variant_is_not_replaced_by_an_older_version() -> None:
 
 
 def test_nothing_on_offer_keeps_what_is_there() -> None:
-    assert chosen(Index("faces", "staging")) == (KEEP, None, None, ())
-    index = Index("faces", "staging").offering(replace(entry(1), rule=Rule(region=("DE",))))
+    assert chosen(Line("faces", "staging", "faces")) == (KEEP, None, None, ())
+    index = Line("faces", "staging", "faces").offering(replace(entry(1), rule=Rule(region=("DE",))))
     assert chosen(index) == (KEEP, None, None, ((1, "for region DE; this is unknown"),))
+
+
+def test_what_the_app_carries_and_what_is_halted_is_said_of_each_model() -> None:
+    line, halts = offering(1, 2), NONE.halting("other", entry(2))
+    assert chosen(line, halts=halts)[1] == 2
+    carries = Profile.from_json({"embedded_version": {"other": 9, "faces": 2}})
+    assert chosen(line, carries)[0] == GET
+    assert chosen(line, Profile.from_json({"embedded_version": {"faces": 3}}))[0] == EMBEDDED
+    assert chosen(line, Profile.from_json({"embedded_version": 3}))[0] == EMBEDDED
+
+
+@pytest.mark.parametrize("value", [{"faces": -1}, {"faces": True}, {"../x": 1}, {"faces": 1.5}, [], "3"])
+def test_what_is_no_embedded_version_is_refused(value: object) -> None:
+    with pytest.raises(RepositoryError):
+        Profile.from_json({"embedded_version": value})

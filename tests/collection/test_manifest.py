@@ -16,7 +16,7 @@ MODEL = Member("model.mlpackage/Manifest.json", B, 5)
 
 
 def manifest(*members: Member) -> Manifest:
-    return Manifest("faces", 2, "default", "c" * 64, "mlpackage", members)
+    return Manifest("faces", "faces", 2, "default", "c" * 64, "mlpackage", members)
 
 
 def read(*members: Member, **keys: Any) -> Manifest:

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from tuf.api.metadata import Metadata, Targets
 
-from coremlops.collection import History, Index
+from coremlops.collection import History, Line
 from coremlops.errors import RepositoryError
 from coremlops.files import exclusive_lock
 from coremlops.model import model_digest
@@ -66,7 +66,7 @@ def test_init_makes_the_roles_of_the_contract(repository: Repository) -> None:
     ]
     keyids = {name: role.keyids for name, role in targets.delegations.roles.items()}
     assert keyids["faces-staging"] == keyids["faces-members"] != keyids["faces-release"]
-    assert [index.current for index in repository.list()] == [None, None]
+    assert [index.lines for index in repository.list()] == [(), ()]
 
 
 def test_init_overwrites_nothing_and_leaves_no_keys_when_it_fails(
@@ -437,15 +437,15 @@ def test_a_version_that_is_not_whole_is_not_signed_for(
     else:
         lie = replace(first, variants=(replace(first.variants[0], manifest=second.variants[0].manifest),))
         for name, wrong in (
-            ("index", Index("faces", "staging", (lie if act == "promote" else second,), 2)),
-            ("history", History("faces", "staging", (lie, second))),
+            ("line", Line("faces", "staging", "faces", (lie if act == "promote" else second,), 2)),
+            ("history", History("faces", "staging", "faces", (lie, second))),
         ):
 
-            def read(self: Contents, channel: str, wrong: Any = wrong) -> Any:
-                return wrong if channel == "staging" else type(wrong)("faces", channel)
+            def read(self: Contents, channel: str, name: str = "faces", wrong: Any = wrong) -> Any:
+                return wrong if channel == "staging" else type(wrong)("faces", channel, name)
 
             monkeypatch.setattr(Contents, name, read)
     before = repository.folder.joinpath("metadata", "timestamp.json").read_bytes()
-    with pytest.raises(RepositoryError, match=r"is not whole|cannot be read|the manifest of version 1"):
+    with pytest.raises(RepositoryError, match=r"is not whole|cannot be read|the manifest of faces version 1"):
         repository.promote() if act == "promote" else repository.rollback("staging")
     assert repository.folder.joinpath("metadata", "timestamp.json").read_bytes() == before

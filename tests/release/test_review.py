@@ -59,7 +59,7 @@ def test_it_can_be_signed(waiting: Repository) -> None:
     review = waiting.pending()[0]
     assert review.refused == ""
     assert [(each.role, each.have, each.need) for each in review.lacks] == [("faces-release", 1, 2)]
-    assert "faces-release: changed faces/release/index.json: offers version 1" in review.differences
+    assert "faces-release: changed faces/release/index.json: offers of faces version 1" in review.differences
     assert waiting.sign(review.id).id == review.id
     assert waiting.pending() == ()
 

@@ -15,7 +15,7 @@ from typing import NoReturn
 from coremlops.collection.names import is_sha256
 from coremlops.errors import NewerFormatError, RepositoryError
 
-MAX_DEPTH = 8
+MAX_DEPTH = 10
 MAX_VERSION = 2**31 - 1
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ")
 
@@ -130,7 +130,7 @@ def read(data: bytes, what: str, *, most_bytes: int) -> object:
     """The JSON value in `data`.
 
     Raises `RepositoryError` for too many bytes, bytes that are no strict JSON (NaN, repeated keys and lone
-    surrogates included) and nesting beyond 8.
+    surrogates included) and nesting beyond 10.
     """
     if len(data) > most_bytes:
         raise RepositoryError(f"{what}: {len(data)} bytes, at most {most_bytes} are read")
