@@ -13,6 +13,7 @@ from coremlops.telemetry.store import Store
 NOW = datetime(2026, 11, 25, 12, tzinfo=UTC)
 PASS = Report(
     collection="faces",
+    name="faces",
     version=1,
     variant="default",
     model="a" * 64,

@@ -33,8 +33,8 @@ def test_the_bytes_of_a_report_are_these() -> None:
         b'{"agreement":1.0,"at":"2026-11-25T12:00:00Z","chip":"A17 Pro","client":"coremlops 0.1.0",'
         b'"collection":"faces","compute_units":"cpuAndNeuralEngine","device_class":"phone","failure":"",'
         b'"format":0,"latency_s":0.012,"load_cached_s":null,"load_s":0.25,"manifest":"' + b"b" * 64 + b'",'
-        b'"memory_bytes":134217728,"model":"' + b"a" * 64 + b'","ok":true,"os":"iOS","os_version":"17.4",'
-        b'"outputs":[{"error":0.01,"name":"probabilities","ok":true,"tolerance":0.1}],"proof":"device",'
+        b'"memory_bytes":134217728,"model":"' + b"a" * 64 + b'","name":"faces","ok":true,"os":"iOS",'
+        b'"os_version":"17.4","outputs":[{"error":0.01,"name":"probabilities","ok":true,"tolerance":0.1}],"proof":"device",'
         b'"variant":"default","version":1}\n'
     )
 
@@ -45,6 +45,8 @@ def test_the_bytes_of_a_report_are_these() -> None:
         ("format", 1, "reads format 0 alone"),
         ("version", 0, "a whole number from 1"),
         ("collection", "../x", "a collection's name is"),
+        ("name", "Faces", "a model's name is"),
+        ("name", None, "a string"),
         ("manifest", "B" * 64, "64 lower-case hex digits"),
         ("at", "yesterday", "a time such as"),
         ("failure", "outputs", "'' when ok"),
@@ -119,7 +121,7 @@ def test_numbers_are_rounded_to_three_digits() -> None:
 
 
 def test_a_count_is_sums_that_stand_alone() -> None:
-    count = Count("faces", 1, True, "iOS", load=bucket(0.3), latency=bucket(0.003))
+    count = Count("faces", "faces", 1, True, "iOS", load=bucket(0.3), latency=bucket(0.003))
     assert Count.from_bytes(count.to_bytes()) == count
     assert count.sums() == (
         *(("outcome", "pass"), ("os", "iOS")),
@@ -128,9 +130,11 @@ def test_a_count_is_sums_that_stand_alone() -> None:
     assert [bucket(each) for each in (0.0, 0.001, 0.0011, 1e9, None)] == [0, 0, 1, 24, None]
 
 
-@pytest.mark.parametrize(("key", "value"), [("load", 25), ("load", 0.3), ("os", "Bob's phone"), ("who", 1)])
+@pytest.mark.parametrize(
+    ("key", "value"), [("load", 25), ("load", 0.3), ("os", "Bob's phone"), ("name", "../x"), ("who", 1)]
+)
 def test_a_count_that_says_more_is_refused(key: str, value: Any) -> None:
-    changed = json.loads(Count("faces", 1, True, "iOS").to_bytes()) | {key: value}
+    changed = json.loads(Count("faces", "faces", 1, True, "iOS").to_bytes()) | {key: value}
     with pytest.raises(ReportError, match=key):
         Count.from_bytes(json.dumps(changed).encode())
 

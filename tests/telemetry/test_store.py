@@ -111,7 +111,7 @@ def test_only_an_enrolled_devices_own_signature_is_taken(store: Store) -> None:
     assert reason(store, signed(DeviceKey.make())) == "not-enrolled"
     assert reason(store, Signed(signed(key).data, key.public, bytes(64))) == "signature"
     assert store.report(signed(key), now=NOW) == "kept"
-    assert [each.ok for _, each in store.reports("faces", 1)] == [True]
+    assert [each.ok for _, each in store.reports("faces", version=1)] == [True]
 
 
 def test_a_replay_changes_nothing_and_the_last_word_of_a_device_stands(store: Store) -> None:
@@ -146,6 +146,25 @@ def test_a_device_has_one_pseudonym_a_release_and_another_for_the_next(store: St
     assert len(names) == len(set(names)) == 2
 
 
+def test_two_models_of_a_collection_are_two_releases_whatever_their_numbers(store: Store) -> None:
+    key = enrolled(store)
+    for name in ("eyes", "hands"):
+        assert store.report(signed(key, name=name, version=3), now=NOW) == "kept"
+        store.count(Count("faces", name, 3, True, "iOS"))
+    found = {each.name: pseudonym for pseudonym, each in store.reports("faces")}
+    assert list(found) == ["eyes", "hands"]
+    assert found["eyes"] != found["hands"]
+    assert [each.name for _, each in store.reports("faces", "hands", 3)] == ["hands"]
+    assert [(each.name, each.what) for each in store.sums("faces", "eyes", 3)] == [
+        *(("eyes", "os"), ("eyes", "outcome")),
+    ]
+    assert (store.reports("faces", "hands", 2), store.sums("faces", "mouths")) == ([], [])
+    store.close({("faces", "eyes", 3)})
+    later = NOW + timedelta(minutes=1)
+    assert reason(store, signed(key, name="hands", version=3, at=later)) == "closed"
+    assert store.report(signed(key, name="eyes", version=3, at=later), now=later) == "kept"
+
+
 def test_the_file_holds_no_key_no_code_and_nothing_that_stands_in_two_releases(store: Store) -> None:
     (code,) = store.make_codes(1, now=NOW, lasts=DAY)
     key = enrolled(store)
@@ -169,22 +188,43 @@ def test_a_version_that_is_off_the_offer_forgets_its_salt_and_keeps_its_rows(sto
     with contextlib.closing(sqlite3.connect(store.path)) as database:
         (salt,) = database.execute("SELECT salt FROM releases").fetchone()
     assert salt in store.path.read_bytes()
-    store.close({("faces", 2)})
+    store.close({("faces", "faces", 2), ("faces", "cats", 1), ("cats", "faces", 1)})
     assert salt not in store.path.read_bytes()
     assert reason(store, signed(key, at=NOW + timedelta(minutes=1))) == "closed"
-    assert len(store.reports("faces", 1)) == 1
+    assert len(store.reports("faces", version=1)) == 1
 
 
 def test_counts_are_sums_and_never_rows_of_a_device(store: Store) -> None:
     for load in (3, 3, 4):
-        store.count(Count("faces", 1, True, "iOS", load=load))
+        store.count(Count("faces", "faces", 1, True, "iOS", load=load))
     assert store.sums("faces") == [
-        Sum(1, "load", "16 ms", 1),
-        Sum(1, "load", "8 ms", 2),
-        Sum(1, "os", "iOS", 3),
-        Sum(1, "outcome", "pass", 3),
+        Sum("faces", 1, "load", "16 ms", 1),
+        Sum("faces", 1, "load", "8 ms", 2),
+        Sum("faces", 1, "os", "iOS", 3),
+        Sum("faces", 1, "outcome", "pass", 3),
     ]
     assert store.reports("faces") == []
+
+
+@pytest.mark.parametrize(
+    ("format", "words", "hint"),
+    [
+        (1, "of format 1, which an older coremlops wrote; format 2 expected", "name another file"),
+        (3, "of format 3, which a newer coremlops wrote; format 2 expected", "update coremlops"),
+    ],
+)
+def test_a_file_of_another_format_is_left_as_it_is_and_said_what_to_do_with(
+    store: Store, format: int, words: str, hint: str
+) -> None:
+    with contextlib.closing(sqlite3.connect(store.path)) as database:
+        database.execute(f"PRAGMA user_version = {format}")
+    before = store.path.read_bytes()
+    for use in (store.make, store.devices, lambda: store.make_codes(1, now=NOW, lasts=DAY)):
+        with pytest.raises(ReportError) as caught:
+            use()
+        assert (caught.value.message, caught.value.reason) == (f"{store.path} is {words}", "unavailable")
+        assert hint in str(caught.value.hint)
+    assert store.path.read_bytes() == before
 
 
 def test_nothing_grows_without_end(tmp_path: Path) -> None:
@@ -197,6 +237,7 @@ def test_nothing_grows_without_end(tmp_path: Path) -> None:
     store.report(signed(keys[0]), now=NOW)
     assert reason(store, signed(keys[1])) == "full"
     assert store.report(signed(keys[1], version=2), now=NOW) == "kept"
+    assert store.report(signed(keys[1], name="cats"), now=NOW) == "kept"
 
 
 @pytest.mark.parametrize("data", [b"no database at all, but long enough to be read" * 20, None])

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from dataclasses import asdict, dataclass
 
-from coremlops.collection import check_collection, document
+from coremlops.collection import check_collection, check_name, document
 from coremlops.collection.rules import SYSTEMS
 from coremlops.errors import ReportError, RepositoryError
 
@@ -18,9 +18,11 @@ MAX_BUCKET = 24  # 2**24 ms: above four hours
 
 @dataclass(frozen=True, slots=True)
 class Count:
-    """One outcome of one version. `load`, `latency`: n for at most 2**n ms, None when not measured."""
+    """One outcome of one version of the model `name`. `load`, `latency`: n for at most 2**n ms, None when not
+    measured."""
 
     collection: str
+    name: str
     version: int
     ok: bool
     os: str
@@ -57,6 +59,7 @@ class Count:
             )
             return Count(
                 check_collection(fields.text("collection")),
+                check_name(fields.text("name")),
                 fields.version("version"),
                 fields.truth("ok"),
                 *(os, load, latency),

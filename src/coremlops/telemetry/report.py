@@ -1,4 +1,4 @@
-"""A report: how one variant of one version did on one device. Written once, and signed as these bytes.
+"""A report: how one variant of a model's version did on one device. Written once, and signed as these bytes.
 
 It holds nothing that names a device: no install ID, no key, no text that somebody typed.
 """
@@ -10,7 +10,7 @@ import re
 from dataclasses import asdict, dataclass
 from datetime import datetime
 
-from coremlops.collection import check_collection, check_variant, document
+from coremlops.collection import check_collection, check_name, check_variant, document
 from coremlops.collection.rules import DEVICE_CLASSES, SYSTEMS, is_chip, version_key
 from coremlops.errors import ReportError, RepositoryError
 
@@ -53,14 +53,15 @@ class Output:
 class Report:
     """What a device found when it held a variant against its golden set.
 
-    `model`, `manifest`: their SHA-256. `at`: the device's clock, UTC. `failure`: one of `FAILURES`, empty
-    when it passed: wrong answers, or a model that is not as promised or does not run. `agreement`: share of
-    equal top-1 answers. `load_s` uncached, `load_cached_s`, `latency_s` (median): seconds. `memory_bytes`:
-    the process's peak. `compute_units`: Core ML's, or "cpu" where something else ran the model and `proof`
-    is "emulated". None is "not measured".
+    `name`: the model's in its collection. `model`, `manifest`: their SHA-256. `at`: the device's clock, UTC.
+    `failure`: one of `FAILURES`, empty when it passed: wrong answers, or a model that is not as promised or
+    does not run. `agreement`: share of equal top-1 answers. `load_s` uncached, `load_cached_s`, `latency_s`
+    (median): seconds. `memory_bytes`: the process's peak. `compute_units`: Core ML's, or "cpu" where
+    something else ran the model and `proof` is "emulated". None is "not measured".
     """
 
     collection: str
+    name: str
     version: int
     variant: str
     model: str
@@ -120,6 +121,7 @@ def _read(data: bytes) -> Report:
     memory = fields.raw("memory_bytes")
     return Report(
         collection=check_collection(fields.text("collection")),
+        name=check_name(fields.text("name")),
         version=fields.version("version"),
         variant=check_variant(fields.text("variant")),
         model=fields.sha256("model"),

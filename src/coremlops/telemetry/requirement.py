@@ -59,13 +59,14 @@ class Requirement:
             f"proof={self.proof}"
         )
 
-    def judge(self, entry: Entry, reports: Iterable[Report]) -> dict[str, Any]:
-        """What the reports of a version say, as the audit log keeps it. `reports`: one a device.
+    def judge(self, name: str, entry: Entry, reports: Iterable[Report]) -> dict[str, Any]:
+        """What the reports of a version of the model `name` say, as the audit log keeps it. `reports`: one a
+        device.
 
-        Reports of other manifests than the entry's are not counted. Raises `GateError` with what is missing.
+        Those of another model, version or manifest are not counted. Raises `GateError` with what is missing.
         """
-        variants = {each.manifest: each.model for each in entry.variants}
-        about = [each for each in reports if variants.get(each.manifest) == each.model]
+        named = {(name, entry.version, each.manifest, each.model) for each in entry.variants}
+        about = [each for each in reports if (each.name, each.version, each.manifest, each.model) in named]
         strong = PROOFS[PROOFS.index(self.proof) :]
         passed = [each for each in about if each.ok and each.proof in strong]
         failed = [each for each in about if not each.ok]

@@ -2,8 +2,9 @@
 
 It holds no key, no code, no address and no time of arrival. A code and a device are there as hashes. A report
 stands under the release's own pseudonym of its device, HMAC-SHA-256(salt of the release, public key): rows of
-two releases cannot be told to be one device's by this file, since no key is in it. Once a version is no
-longer on offer its salt is forgotten, and not even who holds a key can find its rows.
+two releases cannot be told to be one device's by this file, since no key is in it. A release is one version
+of one model of a collection. Once it is no longer on offer its salt is forgotten, and not even who holds a
+key can find its rows.
 """
 
 from __future__ import annotations
@@ -13,10 +14,12 @@ import hmac
 import os
 import secrets
 import sqlite3
+import time
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from coremlops.errors import ReportError
 from coremlops.telemetry.count import Count
@@ -32,7 +35,7 @@ from coremlops.telemetry.signing import (
     shown_code,
 )
 
-FORMAT = 1
+FORMAT = 2
 APPLICATION = 0x434D4C52  # "CMLR": which program this SQLite file belongs to
 BUSY_S = 5.0
 SKEW = timedelta(minutes=10)
@@ -42,19 +45,22 @@ MAX_AGE = timedelta(days=30)
 _SCHEMA = """
 CREATE TABLE codes (hash BLOB PRIMARY KEY, expires INTEGER NOT NULL) WITHOUT ROWID, STRICT;
 CREATE TABLE devices (hash BLOB PRIMARY KEY) WITHOUT ROWID, STRICT;
-CREATE TABLE releases (collection TEXT, version INTEGER, salt BLOB, PRIMARY KEY (collection, version))
-  WITHOUT ROWID, STRICT;
-CREATE TABLE reports (collection TEXT, version INTEGER, pseudonym BLOB, at INTEGER NOT NULL,
-  report BLOB NOT NULL, PRIMARY KEY (collection, version, pseudonym)) WITHOUT ROWID, STRICT;
-CREATE TABLE counts (collection TEXT, version INTEGER, what TEXT, value TEXT, n INTEGER NOT NULL,
-  PRIMARY KEY (collection, version, what, value)) WITHOUT ROWID, STRICT;
+CREATE TABLE releases (collection TEXT, name TEXT, version INTEGER, salt BLOB,
+  PRIMARY KEY (collection, name, version)) WITHOUT ROWID, STRICT;
+CREATE TABLE reports (collection TEXT, name TEXT, version INTEGER, pseudonym BLOB, at INTEGER NOT NULL,
+  report BLOB NOT NULL, PRIMARY KEY (collection, name, version, pseudonym)) WITHOUT ROWID, STRICT;
+CREATE TABLE counts (collection TEXT, name TEXT, version INTEGER, what TEXT, value TEXT, n INTEGER NOT NULL,
+  PRIMARY KEY (collection, name, version, what, value)) WITHOUT ROWID, STRICT;
 """
+
+Release = tuple[str, str, int]  # collection, model's name, version
 
 
 @dataclass(frozen=True, slots=True)
 class Sum:
-    """An anonymous sum: of one version, how often `what` was `value`."""
+    """An anonymous sum: of one version of the model `name`, how often `what` was `value`."""
 
+    name: str
     version: int
     what: str
     value: str
@@ -113,7 +119,7 @@ class Store:
     def report(self, signed: Signed, *, now: datetime) -> str:
         """Keep an enrolled device's report: "kept", or "present" when it was.
 
-        A device has one report a version: a later one takes the place of an earlier one, never the other way;
+        A device has one report a release: a later one takes the place of an earlier one, never the other way;
         within one second a failure does.
         The caller knows that the version is on offer.
         """
@@ -128,10 +134,10 @@ class Store:
                 raise ReportError(
                     f"a report of the last {MAX_AGE.days} days expected, by this clock", reason="clock"
                 )
-            release = (report.collection, report.version)
+            release = (report.collection, report.name, report.version)
             pseudonym = hmac.digest(_salt(database, release), signed.key, "sha256")
             before = database.execute(
-                "SELECT at, report FROM reports WHERE (collection, version, pseudonym) = (?, ?, ?)",
+                "SELECT at, report FROM reports WHERE (collection, name, version, pseudonym) = (?, ?, ?, ?)",
                 (*release, pseudonym),
             ).fetchone()
             if before is None:
@@ -141,7 +147,7 @@ class Store:
             elif before[0] > (at := _seconds(report.at)) or (before[0] == at and report.ok):
                 raise ReportError("this device has said something later already", reason="stale")
             database.execute(
-                "INSERT OR REPLACE INTO reports VALUES (?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO reports VALUES (?, ?, ?, ?, ?, ?)",
                 (*release, pseudonym, _seconds(report.at), signed.data),
             )
         return "kept"
@@ -150,40 +156,34 @@ class Store:
         """Add a device's count to the sums. The caller knows that the version is on offer."""
         with self._open() as database:
             database.executemany(
-                "INSERT INTO counts VALUES (?, ?, ?, ?, 1) ON CONFLICT DO UPDATE SET n = min(n + 1, 1 << 62)",
-                [(count.collection, count.version, what, value) for what, value in count.sums()],
+                "INSERT INTO counts VALUES (?, ?, ?, ?, ?, 1)"
+                " ON CONFLICT DO UPDATE SET n = min(n + 1, 1 << 62)",
+                [(count.collection, count.name, count.version, *each) for each in count.sums()],
             )
 
-    def close(self, live: Collection[tuple[str, int]]) -> None:
-        """Forget the salts of all versions but these (collection, version). Their rows stay."""
+    def close(self, live: Collection[Release]) -> None:
+        """Forget the salts of all releases but these. Their rows stay."""
         with self._open() as database:
             kept = database.execute(
-                "SELECT collection, version FROM releases WHERE salt IS NOT NULL"
+                "SELECT collection, name, version FROM releases WHERE salt IS NOT NULL"
             ).fetchall()
             database.executemany(
-                "UPDATE releases SET salt = NULL WHERE (collection, version) = (?, ?)",
+                "UPDATE releases SET salt = NULL WHERE (collection, name, version) = (?, ?, ?)",
                 [release for release in kept if release not in live],
             )
         with self._connected() as database:  # or the salts would stand in the write-ahead log for a while
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
-    def reports(self, collection: str, version: int | None = None) -> list[tuple[str, Report]]:
-        """(pseudonym, report) of a collection, or of one version, by version and pseudonym."""
-        with self._open() as database:
-            rows = database.execute(
-                "SELECT pseudonym, report FROM reports WHERE collection = ? AND (version = ? OR ?)"
-                " ORDER BY version, pseudonym",
-                (collection, version, version is None),
-            ).fetchall()
+    def reports(
+        self, collection: str, name: str | None = None, version: int | None = None
+    ) -> list[tuple[str, Report]]:
+        """(pseudonym, report) of a collection, of one model, of one version; by name, version, pseudonym."""
+        rows = self._about("pseudonym, report", "reports", collection, name, version)
         return [(pseudonym.hex(), Report.from_bytes(data)) for pseudonym, data in rows]
 
-    def sums(self, collection: str, version: int | None = None) -> list[Sum]:
-        """The anonymous sums of a collection, or of one version."""
-        with self._open() as database:
-            rows = database.execute(
-                "SELECT version, what, value, n FROM counts WHERE collection = ? AND (version = ? OR ?)",
-                (collection, version, version is None),
-            ).fetchall()
+    def sums(self, collection: str, name: str | None = None, version: int | None = None) -> list[Sum]:
+        """The anonymous sums of a collection, of one model, of one version."""
+        rows = self._about("name, version, what, value, n", "counts", collection, name, version)
         return [Sum(*row) for row in rows]
 
     def devices(self) -> int:
@@ -191,12 +191,24 @@ class Store:
         with self._open() as database:
             return _rows(database, "devices")
 
+    def _about(
+        self, columns: str, table: str, collection: str, name: str | None, version: int | None
+    ) -> list[Any]:
+        """Rows of a table; `columns` and `table` are names of ours. None is "of all"."""
+        query = (
+            f"SELECT {columns} FROM {table} WHERE collection = ? AND (name = ? OR ?) AND (version = ? OR ?)"  # noqa: S608
+            f" ORDER BY name, version, {'pseudonym' if table == 'reports' else 'what, value'}"
+        )
+        asked = (collection, name, name is None, version, version is None)
+        with self._open() as database:
+            return database.execute(query, asked).fetchall()
+
     def _enrolled(self, database: sqlite3.Connection, key: bytes) -> bool:
         found = database.execute("SELECT 1 FROM devices WHERE hash = ?", (fingerprint(key),))
         return found.fetchone() is not None
 
     def _limit(
-        self, database: sqlite3.Connection, table: str, most: int, release: tuple[str, int] | None = None
+        self, database: sqlite3.Connection, table: str, most: int, release: Release | None = None
     ) -> None:
         """Raise `ReportError` when a table, or a release's part of it, has more rows than `most`."""
         if _rows(database, table, release) > most:
@@ -239,7 +251,7 @@ def _prepare(database: sqlite3.Connection, path: Path) -> None:
     database.execute("PRAGMA secure_delete = ON")  # a forgotten salt or code leaves no bytes behind
     found = database.execute("PRAGMA user_version").fetchone()[0]
     if found == 0 and not database.execute("SELECT 1 FROM sqlite_schema").fetchone():
-        database.execute("PRAGMA journal_mode = WAL")
+        _write_ahead(database)
         database.execute("BEGIN IMMEDIATE")
         try:
             if not database.execute("SELECT 1 FROM sqlite_schema").fetchone():
@@ -254,28 +266,52 @@ def _prepare(database: sqlite3.Connection, path: Path) -> None:
             raise
     # Read again: another process may have made them since.
     found = database.execute("PRAGMA user_version").fetchone()[0]
-    if found != FORMAT or database.execute("PRAGMA application_id").fetchone()[0] != APPLICATION:
-        raise ReportError(f"{path} is no file of reports of format {FORMAT}", reason="unavailable")
+    ours = database.execute("PRAGMA application_id").fetchone()[0] == APPLICATION
+    if not ours or found < 1:
+        raise ReportError(f"{path} is no file of reports", reason="unavailable")
+    if found != FORMAT:
+        older = "an older" if found < FORMAT else "a newer"
+        raise ReportError(
+            f"{path} is of format {found}, which {older} coremlops wrote; format {FORMAT} expected",
+            reason="unavailable",
+            hint="keep it, and name another file; testers then enrol their devices again"
+            if found < FORMAT
+            else "update coremlops, or name another file",
+        )
 
 
-def _salt(database: sqlite3.Connection, release: tuple[str, int]) -> bytes:
+def _write_ahead(database: sqlite3.Connection) -> None:
+    """Switch to write-ahead logging; here SQLite itself waits for nobody who makes the same file."""
+    until = time.monotonic() + BUSY_S
+    while True:
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+
+
+def _salt(database: sqlite3.Connection, release: Release) -> bytes:
     """The release's salt, made with its first report. Raises `ReportError` when it was forgotten."""
     database.execute(
-        "INSERT INTO releases VALUES (?, ?, ?) ON CONFLICT DO NOTHING", (*release, secrets.token_bytes(32))
+        "INSERT INTO releases VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        (*release, secrets.token_bytes(32)),
     )
     salt: bytes | None = database.execute(
-        "SELECT salt FROM releases WHERE (collection, version) = (?, ?)", release
+        "SELECT salt FROM releases WHERE (collection, name, version) = (?, ?, ?)", release
     ).fetchone()[0]
     if salt is None:
-        raise ReportError(f"version {release[1]} takes no reports any more", reason="closed")
+        raise ReportError(f"version {release[2]} takes no reports any more", reason="closed")
     return salt
 
 
-def _rows(database: sqlite3.Connection, table: str, release: tuple[str, int] | None = None) -> int:
+def _rows(database: sqlite3.Connection, table: str, release: Release | None = None) -> int:
     """How many rows; `table` is a name of ours."""
     if release is None:
         return int(database.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608
-    query = f"SELECT count(*) FROM {table} WHERE (collection, version) = (?, ?)"  # noqa: S608
+    query = f"SELECT count(*) FROM {table} WHERE (collection, name, version) = (?, ?, ?)"  # noqa: S608
     return int(database.execute(query, release).fetchone()[0])
 
 
