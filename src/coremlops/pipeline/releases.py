@@ -256,9 +256,9 @@ def promote(
         store = Store(reports)
 
         def gate(entry: Entry) -> dict[str, Any]:
-            return require.judge(
-                entry, (each for _, each in store.reports(repository.collection, entry.version))
-            )
+            name = repository.model_name
+            found = store.reports(repository.collection, name, entry.version)
+            return require.judge(name, entry, (each for _, each in found))
 
     before = repository.index(to_channel)
     entry = repository.promote(version, from_channel, to_channel, terms=terms, gate=gate)
