@@ -68,7 +68,7 @@ class Repository:
     name: str | None = None
     clock: Clock = field(default=utc_now, repr=False)
     expiry: Expiry = field(default_factory=Expiry)
-    lock_wait_s: float = 10.0
+    lock_wait_s: float = 60.0
     most_bytes: int = MAX_PACKAGE_BYTES
     clock_checked: bool = False
 
