@@ -53,6 +53,14 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644, lasting: bool = 
         sync_folder(path.parent)
 
 
+def files_below(folder: Path) -> Iterator[Path]:
+    """Every file below a folder, none when it is not there. No link to a folder is followed, nor is `folder`
+    itself if it is one: what is removed lies where it seems to."""
+    if not folder.is_symlink():
+        for place, _, names in os.walk(folder):
+            yield from (Path(place, name) for name in names)
+
+
 def remove(path: Path) -> None:
     """Remove what is at `path`, if anything is: a folder with all in it, a link but not what it leads to.
 

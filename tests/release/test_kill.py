@@ -123,7 +123,7 @@ def test_stopped_at_every_file_operation(
     begun = Repository.init(start)
     begun.publish([forms[0]])
     begun.promote()
-    here = Repository(work, "faces", begun.keys)
+    here = Repository(work, "faces", keys=begun.keys)
     shutil.copytree(start, work)
     for channel in ("staging", "release"):
         device = Device.install(tmp_path / "had" / channel, work.as_uri(), "faces", channel, begun.root_file)

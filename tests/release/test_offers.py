@@ -151,7 +151,7 @@ def test_members_move_into_bins_when_they_are_many(
         "faces-members"
     ]
     assert repository.promote().version == third.version == 3
-    roles = repository._roles()
+    roles = repository.roles()
     found = Members(roles, "faces")
     for entry in repository.history("staging").entries:
         for member in repository.manifest(entry).members:

@@ -22,7 +22,7 @@ from tests.server.load import bad_network, copies, summary, update_all
 def test_no_device_ends_with_anything_but_a_verified_model(repository: Repository, tmp_path: Path) -> None:
     folder = tmp_path / "repository"
     shutil.copytree(repository.folder, folder, symlinks=True)
-    changed = Repository(folder, "faces", repository.keys)
+    changed = Repository(folder, "faces", keys=repository.keys)
     first = changed.index("staging").current
     assert first is not None
     model = write_model(tmp_path / "two.mlpackage", gain=0.03, extra_bytes=100_000)

@@ -164,7 +164,7 @@ def test_a_device_updates_from_it(served: Served, tmp_path: Path) -> None:
 def test_a_publish_is_seen_at_once(repository: Repository, tmp_path: Path) -> None:
     folder = tmp_path / "repository"
     shutil.copytree(repository.folder, folder, symlinks=True)
-    copy = Repository(folder, "faces", repository.keys)
+    copy = Repository(folder, "faces", keys=repository.keys)
     with serve_ours(folder, tmp_path) as url:
         device = Device.install(tmp_path / "phone", url, "faces", "staging", copy.root_file)
         assert device.update().version == 1

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,45 +32,30 @@ from coremlops.collection import (
     next_version,
 )
 from coremlops.errors import RepositoryError
-from coremlops.files import TEMPORARY_SUFFIX, exclusive_lock
+from coremlops.files import TEMPORARY_SUFFIX
 from coremlops.model import model_digest
 from coremlops.release.audit import Act
-from coremlops.release.change import drop, find, load, pending_ids
 from coremlops.release.contents import Contents
 from coremlops.release.expiry import Clock, Expiry, utc_now
-from coremlops.release.keys import KeyFolder, KeyPlan, config_folder, create_keys
+from coremlops.release.first import first_files
+from coremlops.release.keeping import IDENTITY, Keeper, disk
+from coremlops.release.keys import KeyPlan, config_folder, create_keys
 from coremlops.release.payload import Payload, read_payload
-from coremlops.release.review import Review, review, unreadable
-from coremlops.release.roles import Roles, RoleStatus
-from coremlops.release.rotation import Rotated, Rotation, retire_untrusted, rotate
-from coremlops.release.screen import check
-from coremlops.release.signing import first_files
 from coremlops.release.targets import write_served
 from coremlops.release.terms import Form, Terms, check_forms, check_offer, new_salt
 
-IDENTITY = "coremlops.json"
-
 
 @dataclass(frozen=True, slots=True)
-class Repository:
+class Repository(Keeper):
     """One collection of a signed repository on disk. Make one with `init` or `open`.
 
-    `folder`: the repository. `keys`: the keys that this machine may have. `name`: the model that is meant;
-    the collection's only one, or in an empty one that of the collection's name, unless given. `clock`: the
-    time, UTC.
-    `lock_wait_s`: how long to wait for another publisher. `most_bytes`: the limit of one version.
-    `clock_checked`: somebody says that the clock is right, however far it is from the last change.
+    `name`: the model that is meant; the collection's only one, or in an empty one that of the collection's
+    name, unless given. `most_bytes`: the limit of one version.
     """
 
-    folder: Path
     collection: str
-    keys: KeyFolder
     name: str | None = None
-    clock: Clock = field(default=utc_now, repr=False)
-    expiry: Expiry = field(default_factory=Expiry)
-    lock_wait_s: float = 60.0
     most_bytes: int = MAX_PACKAGE_BYTES
-    clock_checked: bool = False
 
     @staticmethod
     def init(
@@ -94,14 +79,14 @@ class Repository:
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise RepositoryError(f"{folder} exists already and is not empty")
         lifetimes = expiry or Expiry()
-        with _disk("the keys cannot be written"):
+        with disk("the keys cannot be written"):
             keys = create_keys((config or config_folder()).absolute(), plan)
         growing = folder.with_name(f".{folder.name}.{os.getpid()}{TEMPORARY_SUFFIX}")
         try:
             files = first_files(collection, keys, clock=clock, expiry=lifetimes, thresholds=plan.thresholds)
-            identity = {"format": 0, "id": keys.repository_id, "collections": [collection]}
+            identity = {"format": 0, "id": keys.repository_id}
             files[IDENTITY] = (json.dumps(identity, indent=1, sort_keys=True) + "\n").encode()
-            with _disk(f"{folder} cannot be written"):
+            with disk(f"{folder} cannot be written"):
                 for name, data in files.items():
                     (growing / name).parent.mkdir(parents=True, exist_ok=True)
                     write_served(growing / name, data)
@@ -110,7 +95,7 @@ class Repository:
             shutil.rmtree(growing, ignore_errors=True)
             shutil.rmtree(keys.folder, ignore_errors=True)
             raise
-        return Repository(folder, collection, keys, clock=clock, expiry=lifetimes)
+        return Repository(folder, collection, keys=keys, clock=clock, expiry=lifetimes)
 
     @staticmethod
     def open(
@@ -123,15 +108,19 @@ class Repository:
     ) -> Repository:
         """An existing repository. `collection`: needed only when it has several; `name`: of a model, needed
         only where the collection holds several. Raises `RepositoryError`."""
-        folder = folder.absolute()
-        repository_id = _identity(folder)
-        keys = KeyFolder((config or config_folder()).absolute(), repository_id)
-        known = Roles(folder, keys, clock=clock, expiry=Expiry()).collections
+        keeper = Keeper.open(folder, config=config, clock=clock)
+        known = keeper.collections
         if collection is None and len(known) != 1:
-            raise RepositoryError(f"{folder} has several collections: {', '.join(known)}", hint="name one")
+            raise RepositoryError(
+                f"{keeper.folder} has several collections: {', '.join(known)}",
+                hint="name one: --collection NAME",
+            )
         if collection is not None and collection not in known:
-            raise RepositoryError(f"{folder} has no collection {collection!r:.60}; it has {', '.join(known)}")
-        return Repository(folder, collection or known[0], keys, name, clock)
+            raise RepositoryError(
+                f"{keeper.folder} has no collection {collection!r:.60}; it has {', '.join(known)}",
+                hint="coremlops repo add NAME   makes one",
+            )
+        return Repository(keeper.folder, collection or known[0], name, keys=keeper.keys, clock=clock)
 
     def publish(
         self,
@@ -154,7 +143,7 @@ class Repository:
         """
         check_channel(channel)
         terms = terms or Terms()
-        with _disk("the model or its golden set cannot be read"):
+        with disk("the model or its golden set cannot be read"):
             payloads = [read_payload(form.model, form.golden, most_bytes=self.most_bytes) for form in forms]
         digests = [model_digest(form.model) for form in forms]
         check_forms(forms, terms)
@@ -322,83 +311,6 @@ class Repository:
             contents.roles.commit([role], Act("halt", self.collection, name, channel, entry.version))
             return entry
 
-    def pending(self) -> tuple[Review, ...]:
-        """The changes that wait for signatures, those that are stale included."""
-        found = []
-        for change_id in pending_ids(self.folder):
-            roles = self._roles()
-            try:
-                change = load(self.folder, change_id)
-            except RepositoryError as error:
-                found.append(unreadable(change_id, error, now=self.clock()))
-            else:
-                found.append(review(roles, change, expiry=roles.expiry, now=self.clock()))
-        return tuple(found)
-
-    def waiting(self) -> tuple[str, ...]:
-        """The ids of those changes."""
-        return pending_ids(self.folder)
-
-    def sign(self, change_id: str) -> Review:
-        """Add this machine's signatures to a pending change, commit it when they suffice; return what it is.
-
-        Raises `PendingError` while it wants more, `RepositoryError` for a change that is stale or that nobody
-        may sign, and when no key that it waits for is here.
-        """
-        with self.changing() as contents:
-            roles = contents.roles
-            retire_untrusted(roles, self.keys)  # of a rotation that another machine committed
-            change = load(self.folder, change_id)
-            check(roles, change, expiry=roles.expiry, now=self.clock())
-            found = review(roles, change, expiry=roles.expiry, now=self.clock())
-            roles.sign(change)
-            lacks = roles.lacks(change)
-            if lacks and lacks == found.lacks:
-                keys = " and ".join(dict.fromkeys(each.key for each in lacks))
-                raise RepositoryError(
-                    f"change {change.id} waits for a {keys} key, and none that has not signed is here",
-                    hint=f"run this where one is; this machine's keys are in {self.keys.folder}",
-                )
-            roles.finish(change)
-        self._retire()
-        return found
-
-    def rotate(self, rotation: Rotation) -> Rotated:
-        """Give roles other keys: new ones made here, the old ones' files put aside when all of it is done.
-
-        Raises `PendingError` when the change waits for signatures from elsewhere, `RepositoryError` when it
-        cannot be.
-        """
-        with self.changing() as contents:
-            made = rotate(contents.roles, self.keys, rotation)
-        return Rotated(made, self._retire())
-
-    def drop(self, change_id: str) -> str:
-        """Forget a pending change, and return its id. Raises `RepositoryError` when there is none."""
-        with self.changing():
-            dropped = find(self.folder, change_id)  # a damaged one too
-            drop(self.folder, dropped)
-        return dropped
-
-    def renew(self, names: Sequence[str] = ()) -> tuple[str, ...]:
-        """Sign anew what is due and whose key is here, root excepted; return those roles.
-
-        `names`: of roles that are signed anew, due or not, root too; raises `RepositoryError` when a key is
-        missing, `PendingError` when too few are here.
-        """
-        with self.changing() as contents:
-            if not names:
-                return self._renew(contents.roles, all_due=True)
-            contents.roles.renew(names, Act("renew", self.collection, detail={"roles": list(names)}))
-            return tuple(names)
-
-    def renew_online(self) -> tuple[str, ...]:
-        """Sign snapshot and timestamp anew if they are due and their keys are here; return those roles."""
-        if not any(each.due for each in self.status() if each.role in ("snapshot", "timestamp")):
-            return ()
-        with self.changing() as contents:
-            return self._renew(contents.roles, all_due=False)
-
     def published(self, channel: str, models: Sequence[str]) -> Entry | None:
         """The channel's newest or current version, if these are its models' digests."""
         contents = self.contents()
@@ -408,7 +320,7 @@ class Repository:
 
     def require_keys(self, channel: str) -> None:
         """Raise `RepositoryError` unless this machine has all that publishing to the channel takes."""
-        self._roles().require_keys(_signing(self.collection, check_channel(channel)), whole=True)
+        self.roles().require_keys(_signing(self.collection, check_channel(channel)), whole=True)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -441,57 +353,20 @@ class Repository:
         contents = self.contents()
         return tuple(contents.index(channel) for channel in CHANNELS)
 
-    def status(self) -> tuple[RoleStatus, ...]:
-        """Every role with its version and its end, in the order of trust."""
-        return self._roles().status()
-
     def manifest(self, entry: Entry, variant: str | None = None) -> Manifest:
         """The manifest of a version's first variant, or of a named one."""
         chosen = entry.variants[0] if variant is None else entry.variant(variant)
         return self.contents().manifest(entry, chosen)
 
-    def audit(self) -> int:
-        """How many lines the audit log has, when it is whole. Raises `RepositoryError`."""
-        roles = self._roles()
-        return roles.log.verify(roles.public_keys(), roles.timestamp.signed.version)
-
-    @property
-    def root_file(self) -> Path:
-        """The newest root: what a device is given to start from."""
-        return self.folder / "metadata" / f"{self._roles().root.signed.version}.root.json"
-
-    def _roles(self) -> Roles:
-        roles = Roles(self.folder, self.keys, clock=self.clock, expiry=self.expiry)
-        roles.clock_checked = self.clock_checked
-        return roles
-
     def contents(self) -> Contents:
         """What the collection holds now, by the committed roles."""
-        return Contents(self._roles(), self.folder, self.collection, self.name)
-
-    def _retire(self) -> tuple[Path, ...]:
-        """Put aside the files of keys that no device trusts any more; where they are now."""
-        with _disk("the change is committed, but old keys cannot be put aside"):
-            return retire_untrusted(self._roles(), self.keys)
+        return Contents(self.roles(), self.folder, self.collection, self.name)
 
     @contextlib.contextmanager
     def changing(self) -> Iterator[Contents]:
         """The committed contents, while no other publisher changes them."""
-        with _disk(f"{self.folder} cannot be changed"), contextlib.ExitStack() as stack:
-            try:
-                stack.enter_context(exclusive_lock(self.folder / ".lock", wait_s=self.lock_wait_s))
-            except BlockingIOError:
-                raise RepositoryError(
-                    f"another process is publishing to {self.folder}", hint="try again when it is done"
-                ) from None
-            for pattern in ("metadata/.*", "pending/.*", f"targets/{self.collection}/*/.*"):
-                for leftover in self.folder.glob(f"{pattern}{TEMPORARY_SUFFIX}"):
-                    leftover.unlink(missing_ok=True)
-            contents = self.contents()
-            contents.roles.log.repair(contents.roles.timestamp.signed.version)
-            if contents.roles.resume():
-                contents = self.contents()
-            yield contents
+        with self.locked() as roles:
+            yield Contents(roles, self.folder, self.collection, self.name)
 
     def _offered(self, line: Line, version: int | None) -> Entry:
         """The current entry, or the one on offer with this version."""
@@ -535,18 +410,6 @@ class Repository:
         )
         return entry
 
-    def _renew(self, roles: Roles, *, all_due: bool) -> tuple[str, ...]:
-        """Sign anew what is due; without `all_due` only if snapshot or timestamp are. No key is no error."""
-        due = [each.role for each in roles.status() if each.due and each.key_present and each.role != "root"]
-        online = [role for role in due if role in ("snapshot", "timestamp")]
-        if not due or (not all_due and not online):
-            return ()
-        members = members_role(self.collection)
-        bins = [role for role in roles.bins(self.collection) if roles.due(role)] if members in due else []
-        signed = [role for role in due if role not in ("snapshot", "timestamp", members)]
-        roles.commit([*signed, *bins], Act("renew", self.collection, detail={"roles": due}))
-        return tuple(due)
-
 
 def _not_fewer(before: Entry | None, after: Entry, channel: str) -> None:
     """Raise `RepositoryError` when an entry on offer would go to a smaller share of devices."""
@@ -564,37 +427,3 @@ def _not_fewer(before: Entry | None, after: Entry, channel: str) -> None:
 def _signing(collection: str, channel: str) -> tuple[str, ...]:
     """The roles that sign when a version is published."""
     return members_role(collection), channel_role(collection, channel), "snapshot", "timestamp"
-
-
-@contextlib.contextmanager
-def _disk(what: str) -> Iterator[None]:
-    """What the disk refuses is a `RepositoryError`: a full disk, a folder of somebody else's."""
-    try:
-        yield
-    except OSError as error:
-        name = f" ({error.filename})" if error.filename else ""
-        raise RepositoryError(f"{what}: {error.strerror or error}{name}") from error
-
-
-def _identity(folder: Path) -> str:
-    """The id in `coremlops.json`. It chooses a key folder and is trusted for nothing else."""
-    path = folder / IDENTITY
-    try:
-        value = json.loads(path.read_bytes()[:65_536])
-    except FileNotFoundError:
-        raise RepositoryError(
-            f"no signed repository at {folder}", hint=f"coremlops repo init {folder}"
-        ) from None
-    except (OSError, ValueError, RecursionError):
-        raise RepositoryError(f"{path} cannot be read") from None
-    if not isinstance(value, dict):
-        raise RepositoryError(f"{path} is no object")
-    if value.get("format") != 0 or isinstance(value["format"], bool):
-        raise RepositoryError(
-            f"{path}: format 0 expected, got {value.get('format')!r:.40}",
-            hint="a newer coremlops made this repository: update coremlops",
-        )
-    identity = value.get("id")
-    if not isinstance(identity, str):
-        raise RepositoryError(f"{path} names no id")
-    return identity

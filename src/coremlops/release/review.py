@@ -94,7 +94,10 @@ def _delegated(name: str, before: Targets, after: Targets) -> Iterator[str]:
         old["its bins"] = was.succinct_roles
     if now and now.succinct_roles:
         new["its bins"] = now.succinct_roles
-    for role in new:
+    beside = [role for role in new if role not in old] if name == "targets" else []
+    if beside:  # the screen let it through, so it is a collection's four
+        yield f"targets: a new collection, {', '.join(beside)}, signed by the keys of the others"
+    for role in (each for each in new if each not in beside):
         yield from _keys(role, old.get(role, Role([], 1)), new[role], keys)
 
 

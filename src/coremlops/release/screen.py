@@ -15,10 +15,13 @@ from tuf.api.metadata import Key, Metadata, Role, Root, Targets
 from coremlops.collection import document
 from coremlops.digest import sha256_bytes
 from coremlops.errors import RepositoryError
+from coremlops.release.adding import added
 from coremlops.release.change import Change
 from coremlops.release.delegation import check_delegations
 from coremlops.release.expiry import Expiry, without_bin
+from coremlops.release.first import role_paths
 from coremlops.release.roles import Roles
+from coremlops.release.signing import key_of
 from coremlops.release.targets import file_of
 
 _MARGIN = timedelta(days=1)
@@ -45,33 +48,47 @@ def check(roles: Roles, change: Change, *, expiry: Expiry, now: datetime) -> Non
             raise RepositoryError(f"change {change.id}: a root without consistent snapshots")
         _check_keys("root", root.signed.keys, root.signed.roles)
     _check_bridge(change, roles.root.signed)
-    known = {"targets"}
-    delegations = roles.targets("targets").signed.delegations
-    known.update(delegations.roles or () if delegations is not None else ())
+    collections = [*roles.collections, *filter(None, [added(roles, change)])]
+    known = {"targets", *(role for collection in collections for role in role_paths(collection))}
     for role, metadata in change.roles.items():
         if without_bin(role) not in known:
             raise RepositoryError(f"change {change.id}: no command changes a role {role!r:.80}")
         _check_end(role, metadata, expiry, now)
         check_delegations(role, metadata.signed)
-        if role == "targets" and _paths(metadata.signed) != _paths(roles.targets("targets").signed):
-            raise RepositoryError(f"change {change.id}: no command changes which role names which paths")
+        if role == "targets":
+            _check_alike(change, metadata.signed)
         below = metadata.signed.delegations
         if below is not None:
             named: dict[str, Role] = dict(below.roles or {})
             if below.succinct_roles is not None:
                 named["its bins"] = below.succinct_roles
             _check_keys(role, below.keys, named)
-        if metadata.signed.version != change.base[role] + 1:
-            raise RepositoryError(f"change {change.id}: {role} is to be version {change.base[role] + 1}")
+        _check_next(roles, change, role)
         _check_files(roles, role, metadata.signed, is_new=not change.base[role])
     if not any(_vouched(roles, change)):
         raise RepositoryError(f"change {change.id} has no signature of a key that is trusted now")
 
 
-def _paths(targets: Targets) -> dict[str, list[str]]:
-    delegations = targets.delegations
-    roles = (delegations.roles or {}) if delegations is not None else {}
-    return {name: list(role.paths or ()) for name, role in roles.items()}
+def _check_alike(change: Change, targets: Targets) -> None:
+    """Raise `RepositoryError` when collections would be signed by different keys: whoever holds those of one
+    could not tell, and a rotation would take them for the same."""
+    roles = (targets.delegations.roles or {}) if targets.delegations is not None else {}
+    found: dict[str, tuple[list[str], int]] = {}
+    for name, role in roles.items():
+        signed = (sorted(role.keyids), role.threshold)
+        if found.setdefault(key_of(name), signed) != signed:
+            raise RepositoryError(f"change {change.id}: {name} would have other keys than its like")
+
+
+def _check_next(roles: Roles, change: Change, role: str) -> None:
+    """Raise `RepositoryError` unless a role's version is the next whose name is free, a crash's files passed
+    over."""
+    expected, metadata = change.base[role] + 1, roles.folder / "metadata"
+    got = change.roles[role].signed.version
+    while expected < got and (metadata / f"{expected}.{role}.json").exists():
+        expected += 1
+    if got != expected:
+        raise RepositoryError(f"change {change.id}: {role} is to be version {expected}")
 
 
 def _check_bridge(change: Change, before: Root) -> None:

@@ -1,8 +1,8 @@
-"""One role's metadata: read from a file, signed, verified; and the first metadata of a new repository."""
+"""One role's metadata: read from a file, signed, verified."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,36 +10,15 @@ from securesystemslib.signer import Signer
 from tuf.api.exceptions import RepositoryError as TufError
 from tuf.api.exceptions import UnsignedMetadataError
 from tuf.api.metadata import (
-    DelegatedRole,
-    Delegations,
-    Key,
     Metadata,
-    MetaFile,
-    Role,
     Root,
-    Signed,
-    Snapshot,
     T,
     Targets,
-    Timestamp,
 )
 from tuf.api.serialization import DeserializationError, SerializationError
 
-from coremlops.collection import (
-    CHANNELS,
-    Halts,
-    Index,
-    channel_role,
-    halt_path,
-    halt_role,
-    index_path,
-    members_role,
-)
 from coremlops.errors import RepositoryError
 from coremlops.release.change import Lack
-from coremlops.release.expiry import Clock, Expiry
-from coremlops.release.keys import KeyFolder
-from coremlops.release.targets import as_target
 
 MAX_METADATA_BYTES = 50_000_000
 TOP_LEVEL = ("root", "targets", "snapshot", "timestamp")
@@ -116,63 +95,3 @@ def verify(delegator: Root | Targets, role: str, metadata: Metadata[Any]) -> Non
         delegator.verify_delegate(role, metadata.signed_bytes, metadata.signatures)
     except (TufError, SerializationError, ValueError) as error:
         raise RepositoryError(f"{role}: not signed by the key that it should be: {error!s:.200}") from None
-
-
-def first_files(
-    collection: str,
-    keys: KeyFolder,
-    *,
-    clock: Clock,
-    expiry: Expiry,
-    thresholds: Mapping[str, int] | None = None,
-) -> dict[str, bytes]:
-    """Every file of a new repository by its path: all roles at version 1, both channels empty.
-
-    `thresholds`: how many signatures a key's roles want, 1 unless said.
-    """
-    wanted = thresholds or {}
-    now = clock()
-    files: dict[str, bytes] = {}
-    root = Root(version=1, expires=now + expiry.lifetime("root"), consistent_snapshot=True)
-    for name in TOP_LEVEL:
-        found = [signer.public_key for signer in keys.signers(name)]
-        root.keys |= {key.keyid: key for key in found}
-        root.roles[name] = Role([key.keyid for key in found], wanted.get(name, 1))
-    targets = Targets(1, delegations=_delegations(collection, keys, wanted))
-    plain: list[tuple[str, Signed, Root | Targets]] = [("targets", targets, root)]
-    halts = Targets(1)
-    for channel in CHANNELS:
-        role = Targets(1)
-        for holder, path, data in (
-            (role, index_path(collection, channel), Index(collection, channel).to_bytes()),
-            (halts, halt_path(collection, channel), Halts(collection, channel).to_bytes()),
-        ):
-            holder.targets[path], file = as_target(path, data)
-            files[f"targets/{file}"] = data
-        plain.append((channel_role(collection, channel), role, targets))
-    plain += [(halt_role(collection), halts, targets), (members_role(collection), Targets(1), targets)]
-    snapshot = Snapshot(1, meta={f"{name}.json": MetaFile(1) for name, _, _ in plain})
-    plain += [("root", root, root), ("snapshot", snapshot, root), ("timestamp", Timestamp(1), root)]
-    for name, signed, delegator in plain:
-        signed.expires = now + expiry.lifetime(name)
-        file = "timestamp.json" if name == "timestamp" else f"1.{name}.json"
-        files[f"metadata/{file}"] = sign(Metadata(signed), name, keys.signers(key_of(name)), delegator)
-    return files
-
-
-def _delegations(collection: str, keys: KeyFolder, thresholds: Mapping[str, int]) -> Delegations:
-    """The collection's roles: halt, release, staging, members; disjoint paths, each ending the search."""
-    plan = [
-        (halt_role(collection), f"{collection}/halt/*"),
-        (channel_role(collection, "release"), f"{collection}/release/*"),
-        (channel_role(collection, "staging"), f"{collection}/staging/*"),
-        (members_role(collection), f"{collection}/members/*"),
-    ]
-    public: dict[str, Key] = {}
-    roles: dict[str, DelegatedRole] = {}
-    for role, path in plan:
-        found = [signer.public_key for signer in keys.signers(key_of(role))]
-        public |= {key.keyid: key for key in found}
-        need = thresholds.get(key_of(role), 1)
-        roles[role] = DelegatedRole(role, [key.keyid for key in found], need, True, paths=[path])
-    return Delegations(public, roles)

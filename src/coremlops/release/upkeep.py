@@ -18,7 +18,7 @@ from coremlops.errors import RepositoryError
 from coremlops.files import TEMPORARY_SUFFIX
 from coremlops.release.change import named_files
 from coremlops.release.contents import Contents
-from coremlops.release.repository import Repository
+from coremlops.release.keeping import Keeper
 from coremlops.release.roles import Roles
 from coremlops.release.signing import read_metadata, verify
 from coremlops.release.targets import file_of
@@ -44,12 +44,11 @@ class Audit:
     unneeded: int
 
 
-def audit(repository: Repository, progress: Progress = lambda line: None) -> Audit:
+def audit(repository: Keeper, progress: Progress = lambda line: None) -> Audit:
     """Verify each signature from the first root on, each target's length and hash, each document and
     `.gz`, and the audit log. Raises `RepositoryError` when not even the metadata of now can be read."""
     problems: list[str] = []
-    contents = repository.contents()
-    roles = contents.roles
+    roles = repository.roles()
     with _noted(problems):
         _roots(repository.folder / "metadata")
     names = _names(roles)
@@ -91,7 +90,7 @@ class Removed:
     bytes: int
 
 
-def collect(repository: Repository, *, grace: timedelta = GRACE, dry_run: bool = False) -> Removed:
+def collect(repository: Keeper, *, grace: timedelta = GRACE, dry_run: bool = False) -> Removed:
     """Remove files that nothing names which was current within `grace`, and which are older than that.
 
     Every version of a channel's history keeps its files, since it can be gone back to. A device that began an
@@ -99,8 +98,8 @@ def collect(repository: Repository, *, grace: timedelta = GRACE, dry_run: bool =
     """
     if grace < timedelta(0):
         raise RepositoryError(f"a grace period of 0 or more is needed, got {grace}")
-    with repository.changing() as contents:
-        files = _unneeded(repository.folder, contents.roles, grace, repository.clock())
+    with repository.locked() as roles:
+        files = _unneeded(repository.folder, roles, grace, repository.clock())
         total = sum(path.stat().st_size for path in files)
         for path in () if dry_run else files:
             path.unlink()
