@@ -61,6 +61,21 @@ def files_below(folder: Path) -> Iterator[Path]:
             yield from (Path(place, name) for name in names)
 
 
+def read_regular(path: Path, most_bytes: int) -> bytes:
+    """The first `most_bytes` of a regular file.
+
+    Raises `OSError`, also for what is none: whoever opens a pipe waits until somebody writes to it.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "no regular file", str(path))
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(most_bytes)
+    finally:
+        os.close(descriptor)
+
+
 def remove(path: Path) -> None:
     """Remove what is at `path`, if anything is: a folder with all in it, a link but not what it leads to.
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from coremlops.client import Device
 
 COMMANDS = ("enrol", "report", "count")
+_SHOWN = ("name", "version", "ok", "failure", "proof")
 
 
 def configure(commands: Any) -> tuple[argparse.ArgumentParser, ...]:
@@ -19,11 +20,12 @@ def configure(commands: Any) -> tuple[argparse.ArgumentParser, ...]:
     enrol.add_argument("--code", required=True, help="from `coremlops release enrol`, good once")
     report = commands.add_parser(
         "report",
-        help="check the active model's golden set again, and send that report and those that wait",
+        help="check the active models' golden sets again, and send those reports and what waits",
         description="Exit code 1 when a report was refused or could not be sent; what may be sent later waits"
         " in the device's folder.",
     )
     report.epilog = "example: coremlops device report --device phone"
+    report.add_argument("--model", dest="name", metavar="NAME", help="one of several; default: all")
     count = commands.add_parser(
         "count",
         help="add to anonymous sums after an update, or no longer",
@@ -50,13 +52,17 @@ def run(args: argparse.Namespace, device: Device) -> int:
         reports.count(device.folder, on=args.switch == "on", url=args.url)
         print(json.dumps({"counting": args.switch == "on"}) if args.json else f"counting is {args.switch}")
         return 0
-    said, done = reports.report_now(device)
+    told, done = reports.report_now(device, args.name)
+    several = len(device.status().models) > 1
     if args.json:
-        known = {"ok": said.ok, "version": said.version, "failure": said.failure, "proof": said.proof}
+        models = [{key: getattr(said, key) for key in _SHOWN} for said in told]
+        only = models[0] if len(models) == 1 else dict.fromkeys(_SHOWN)
         ended = {"sent": done.sent, "refused": done.refused, "waiting": done.waiting, "why": done.why}
-        print(json.dumps(known | ended))
+        print(json.dumps(only | {"ok": all(said.ok for said in told), "models": models} | ended))
     else:
-        print(f"version {said.version}: {'pass' if said.ok else 'FAIL ' + said.failure} ({said.proof})")
+        for said in told:
+            result = f"{'pass' if said.ok else 'FAIL ' + said.failure} ({said.proof})"
+            print(f"{f'{said.name} ' if several else ''}version {said.version}: {result}")
         print(f"sent {done.sent}" + "".join(f", refused: {why}" for why in done.refused))
         if done.waiting:
             print(f"{done.waiting} wait: {done.why}")

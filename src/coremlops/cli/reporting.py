@@ -77,36 +77,45 @@ def show(args: argparse.Namespace, collection: str) -> int:
     from coremlops.telemetry.store import Store
 
     store = Store(args.reports)
-    found, sums = store.reports(collection, args.version), store.sums(collection, args.version)
+    found = store.reports(collection, args.name, args.version)
+    sums = store.sums(collection, args.name, args.version)
     if args.json:
         listed = {
             "collection": collection,
             "devices": store.devices(),
-            "reports": [{"pseudonym": name} | json.loads(each.to_bytes()) for name, each in found],
+            "reports": [{"pseudonym": who} | json.loads(each.to_bytes()) for who, each in found],
             "anonymous": [
-                {"version": each.version, "what": each.what, "value": each.value, "n": each.n}
+                {key: getattr(each, key) for key in ("name", "version", "what", "value", "n")}
                 for each in sums
             ],
         }
         print(json.dumps(listed))
         return 0
     print(f"{collection}: {store.devices()} devices enrolled, {len(found)} reports")
+    names = {each.name for _, each in found} | {each.name for each in sums}
+    width = max(map(len, (*names, "model"))) if len(names) > 1 else 0  # a column only where it says something
     if found:
         print(
-            f"{'version':>7}  {'pseudonym':10}  {'result':12}  {'proof':8}  {'load':>8}  {'latency':>8}  on"
+            f"{_cell('model', width)}{'version':>7}  {'pseudonym':10}  {'result':12}  {'proof':8}"
+            f"  {'load':>8}  {'latency':>8}  on"
         )
-    for name, each in found:
-        print(_line(name, each))
+    for pseudonym, each in found:
+        print(_cell(each.name, width) + _line(pseudonym, each))
     for total in sums:
-        print(f"{total.version:7}  anonymous: {total.what} {total.value}: {total.n}")
+        text = f"{total.version:7}  anonymous: {total.what} {total.value}: {total.n}"
+        print(_cell(total.name, width) + text)
     return 0
 
 
-def _line(name: str, report: Report) -> str:
+def _cell(text: str, width: int) -> str:
+    return f"{text:{width}}  " if width else ""
+
+
+def _line(pseudonym: str, report: Report) -> str:
     result = "pass" if report.ok else f"FAIL {report.failure}"
     device = f"{report.kind_of_device}, {report.os} {report.os_version}".rstrip()
     times = "  ".join(f"{_milliseconds(each):>8}" for each in (report.load_s, report.latency_s))
-    return f"{report.version:7}  {name[:10]}  {result:12}  {report.proof:8}  {times}  {device}"
+    return f"{report.version:7}  {pseudonym[:10]}  {result:12}  {report.proof:8}  {times}  {device}"
 
 
 def _milliseconds(seconds: float | None) -> str:

@@ -1,15 +1,13 @@
-"""What a device says of a version: a report that it signs when it is enrolled, else an anonymous count
-when its user agreed to that, else nothing. A report that cannot be sent waits in `<device>/outbox/`.
+"""What a device says of a model's version: a report that it signs when it is enrolled, else an anonymous
+count when its user agreed to that, else nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
-import re
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,27 +16,24 @@ from typing import TYPE_CHECKING
 from tuf.api.exceptions import DownloadError
 
 import coremlops
+from coremlops.client import outbox
+from coremlops.client.outbox import Sent
 from coremlops.client.state import Installed, State
-from coremlops.client.web import Limits, Web, check_url
+from coremlops.client.web import Web, check_url
 from coremlops.collection import Profile, document
 from coremlops.errors import CoremlopsError, ReportError, RepositoryError, UpdateError, UsageError
-from coremlops.files import write_atomic
+from coremlops.files import read_regular, write_atomic
 from coremlops.telemetry.count import Count, bucket
 from coremlops.telemetry.report import MAX_NAME, MAX_OUTPUTS, Output, Report, rounded
-from coremlops.telemetry.signing import ENROL, MAX_ENVELOPE_BYTES, REPORT, DeviceKey, Signed, plain_code
+from coremlops.telemetry.signing import ENROL, DeviceKey, Signed, plain_code
 
 if TYPE_CHECKING:
     from coremlops.client.device import Device
     from coremlops.client.offer import UpdateResult
     from coremlops.golden import Judgement
 
-ENROLMENT, COUNTING, OUTBOX = "enrolment.json", "counting.json", "outbox"
-MAX_WAITING = 20
+ENROLMENT, COUNTING = "enrolment.json", "counting.json"
 MAX_FILE_BYTES = 10_000
-PATIENCE = Limits(connect_s=5.0, read_s=10.0, retries=0)
-# What may be otherwise later: too slow, too often, not enrolled any more, or the intake's own trouble.
-_LATER = frozenset({403, 408, 429, *range(500, 600)})
-_REASON = re.compile(r"[a-z][a-z-]{0,29}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +48,7 @@ class Enrolment:
     def load(folder: Path) -> Enrolment | None:
         """The device's, None when there is none. Raises `UpdateError` for a damaged file."""
         try:
-            data = (folder / ENROLMENT).read_bytes()
+            data = read_regular(folder / ENROLMENT, MAX_FILE_BYTES + 1)
             value = document.read(data, ENROLMENT, most_bytes=MAX_FILE_BYTES)
             fields = document.Fields(value, ENROLMENT, ("format", "url", "key", "enrolled"))
             fields.format()
@@ -70,17 +65,6 @@ class Enrolment:
         """Replace the file. Raises `UpdateError`."""
         value = {"format": 0, "url": self.url, "key": self.key.write(), "enrolled": self.enrolled}
         _write(folder / ENROLMENT, document.write(value))
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """What became of the reports that waited. `refused`: the intake's words for those it will never take;
-    `why`: what those wait for that still do."""
-
-    sent: int = 0
-    refused: tuple[str, ...] = ()
-    waiting: int = 0
-    why: str = ""
 
 
 def enrol(folder: Path, code: str, url: str | None = None) -> str:
@@ -100,15 +84,15 @@ def enrol(folder: Path, code: str, url: str | None = None) -> str:
     enrolment = Enrolment(url, key, before is not None and before.enrolled)
     enrolment.save(folder)
     try:
-        status, answer = Web(PATIENCE).post(f"{url}/enrol", Signed.make(key, ENROL, data).to_bytes())
+        status, answer = Web(outbox.PATIENCE).post(f"{url}/enrol", Signed.make(key, ENROL, data).to_bytes())
     except DownloadError as error:
         raise ReportError(str(error), reason="unavailable", hint="the same code may be tried again") from None
-    if status != 200 or _said(answer).get("ok") is not True:
-        raise ReportError(
-            f"{url} does not take this code: {_words(status, answer)}", reason=_words(status, answer)
-        )
+    said = outbox.answered(answer)
+    if status != 200 or said.get("ok") is not True:
+        reason = outbox.words(status, answer)
+        raise ReportError(f"{url} does not take this code: {reason}", reason=reason)
     replace(enrolment, enrolled=True).save(folder)
-    return "present" if _said(answer).get("action") == "present" else "enrolled"
+    return "present" if said.get("action") == "present" else "enrolled"
 
 
 def count(folder: Path, on: bool, url: str | None = None) -> None:
@@ -127,64 +111,84 @@ def count(folder: Path, on: bool, url: str | None = None) -> None:
 
 
 def after_update(folder: Path, state: State, profile: Callable[[], Profile], result: UpdateResult) -> None:
-    """Say what an update found, and send what waits. Whatever goes wrong, the update is what it was."""
+    """Say what an update found of each model that it judged, and send what waits.
+
+    Whatever goes wrong, the update is what it was.
+    """
     with contextlib.suppress(CoremlopsError, DownloadError, OSError):
-        enrolment, judged = Enrolment.load(folder), result.judged
+        enrolment = Enrolment.load(folder)
         if enrolment is not None and enrolment.enrolled:
-            if judged is not None:
-                queue(folder, enrolment, report(state.collection, judged, result.judgement, profile()))
+            for said in _judged(state.collection, profile, result):
+                outbox.put(folder, enrolment.key, said)
             if result.outcome not in ("offline", "cancelled"):
-                send(folder, enrolment)
-        elif judged is not None and (url := _counting(folder)) is not None:
-            said = report(state.collection, judged, result.judgement, profile())
-            times = bucket(said.load_s), bucket(said.latency_s)
-            counted = Count(said.collection, said.version, said.ok, said.os, *times)
-            Web(PATIENCE).post(
-                f"{url}/count", counted.to_bytes()
-            )  # lost is lost: sent twice, it counts twice
+                outbox.send(folder, enrolment.url)
+        elif (url := _counting(folder)) is not None:
+            for said in _judged(state.collection, profile, result):
+                times = bucket(said.load_s), bucket(said.latency_s)
+                counted = Count(said.collection, said.name, said.version, said.ok, said.os, *times)
+                # Lost is lost, and the rest with it: sent twice, it counts twice.
+                Web(outbox.PATIENCE).post(f"{url}/count", counted.to_bytes())
 
 
-def after_return(folder: Path, state: State, left: Installed, profile: Profile) -> None:
-    """Let it wait to be said that the device returned from a version: it takes the place of the pass that was
-    reported when the golden set was checked. Nothing is sent here, and nothing is raised.
+def _judged(collection: str, profile: Callable[[], Profile], result: UpdateResult) -> Iterator[Report]:
+    """A report of each model that was judged; one that the format cannot hold keeps no other back."""
+    for each in result.models:
+        if each.judged is not None:
+            with contextlib.suppress(ReportError):
+                yield report(collection, each.name, each.judged, each.judgement, profile())
+
+
+def after_return(folder: Path, collection: str, name: str, left: Installed, profile: Profile) -> None:
+    """Let it wait to be said that the device returned from a version of a model: it takes the place of the
+    pass that was reported when the golden set was checked. Nothing is sent here, and nothing is raised.
     """
     with contextlib.suppress(CoremlopsError, OSError):
         enrolment = Enrolment.load(folder)
         if enrolment is not None and enrolment.enrolled:
-            queue(folder, enrolment, report(state.collection, left, None, profile))
+            outbox.put(folder, enrolment.key, report(collection, name, left, None, profile))
 
 
-def report_now(device: Device) -> tuple[Report, Sent]:
-    """Judge the active model anew, and send what is found and what waits.
+def report_now(device: Device, name: str | None = None) -> tuple[tuple[Report, ...], Sent]:
+    """Judge each active model anew, or the one of this name, and send what is found and what waits.
 
     Raises `UpdateError` for a device that is not enrolled or has no model, `ReportError`, `UsageError`.
     """
-    from coremlops import golden
-
     folder, state = device.folder, device.status()
     enrolment = Enrolment.load(folder)
     if enrolment is None or not enrolment.enrolled:
         raise UpdateError(f"{folder} is not enrolled", hint="coremlops device enrol --device DIR --code CODE")
-    model, active = device.model(), state.active
-    if active is None:
-        raise UpdateError(f"{folder} has no model yet")
-    judgement = None
+    slots = state.models if name is None else (state.slot(name),)
+    active = [(slot.name, slot.active) for slot in slots if slot.active is not None]
+    if not active:
+        raise UpdateError(f"{folder} has no model yet", hint="coremlops device update --device DIR")
+    told = []
+    for each, installed in active:
+        judgement = _check_again(device.model(each))
+        told.append(report(state.collection, each, installed, judgement, device.profile()))
+        outbox.put(folder, enrolment.key, told[-1])
     try:
-        judgement = golden.check(model, model.parent / "golden")
+        return tuple(told), outbox.send(folder, enrolment.url)
+    except OSError as error:
+        raise UpdateError(f"{folder / outbox.OUTBOX}: {error.strerror}") from None
+
+
+def _check_again(model: Path) -> Judgement | None:
+    """What its golden set finds now; None where the model does not run. Raises `UsageError`."""
+    from coremlops import golden
+
+    try:
+        return golden.check(model, model.parent / "golden")
     except UsageError:
         raise  # something is not installed here: no verdict on the model
     except CoremlopsError:
-        pass
-    said = report(state.collection, active, judgement, device.profile())
-    try:
-        queue(folder, enrolment, said)
-        return said, send(folder, enrolment)
-    except OSError as error:
-        raise UpdateError(f"{folder / OUTBOX}: {error.strerror}") from None
+        return None
 
 
-def report(collection: str, of: Installed, judgement: Judgement | None, profile: Profile) -> Report:
-    """What this device says of a version, in few digits. `judgement`: None where a model could not be judged.
+def report(
+    collection: str, name: str, of: Installed, judgement: Judgement | None, profile: Profile
+) -> Report:
+    """What this device says of a version of the model `name`, in few digits. `judgement`: None where it could
+    not be judged.
 
     Everything runs on this CPU without Core ML, so it says `emulated`. Raises `ReportError` for what the
     format cannot say.
@@ -198,6 +202,7 @@ def report(collection: str, of: Installed, judgement: Judgement | None, profile:
     cached = None if judgement is None else judgement.load_cached_s
     said = Report(
         collection=collection,
+        name=name,
         version=of.version,
         variant=of.variant,
         model=of.model,
@@ -222,55 +227,10 @@ def report(collection: str, of: Installed, judgement: Judgement | None, profile:
     return Report.from_bytes(said.to_bytes())
 
 
-def queue(folder: Path, enrolment: Enrolment, said: Report) -> None:
-    """Sign a report and let it wait; of more than `MAX_WAITING` the oldest goes. Raises `UpdateError`."""
-    data = Signed.make(enrolment.key, REPORT, said.to_bytes()).to_bytes()
-    outbox = folder / OUTBOX
-    try:
-        outbox.mkdir(exist_ok=True)
-        _write(outbox / f"{said.at:%Y%m%dT%H%M%SZ}-{said.manifest[:16]}.json", data)
-        for old in _waiting(folder)[:-MAX_WAITING]:
-            old.unlink(missing_ok=True)
-    except OSError as error:
-        raise UpdateError(f"{outbox} cannot be written: {error.strerror}") from None
-
-
-def send(folder: Path, enrolment: Enrolment) -> Sent:
-    """Send what waits, oldest first, until the intake cannot be reached. Raises OSError."""
-    web, sent = Web(PATIENCE), 0
-    refused: list[str] = []
-    for file in _waiting(folder):
-        try:
-            with file.open("rb") as opened:
-                body = opened.read(MAX_ENVELOPE_BYTES + 1)
-        except FileNotFoundError:  # another process sent it meanwhile
-            continue
-        try:
-            status, answer = web.post(f"{enrolment.url}/report", body)
-        except DownloadError as error:
-            return Sent(sent, tuple(refused), len(_waiting(folder)), str(error))
-        taken = _said(answer).get("ok")
-        # Only an intake's own words lose a report: a portal, or a proxy's page, is no intake.
-        if status in _LATER or taken is not (status == 200):
-            return Sent(sent, tuple(refused), len(_waiting(folder)), _words(status, answer))
-        if taken:
-            sent += 1
-        else:
-            refused.append(_words(status, answer))
-        file.unlink(missing_ok=True)
-    return Sent(sent, tuple(refused), len(_waiting(folder)))
-
-
-def _waiting(folder: Path) -> list[Path]:
-    """Oldest first; what is no file of ours is not looked at."""
-    found = sorted((folder / OUTBOX).glob("[0-9]*.json"))
-    return [path for path in found if path.is_file() and not path.is_symlink()]
-
-
 def _counting(folder: Path) -> str | None:
     """The intake to count at, None when the user did not agree."""
     try:
-        data = (folder / COUNTING).read_bytes()
+        data = read_regular(folder / COUNTING, MAX_FILE_BYTES + 1)
     except FileNotFoundError:
         return None
     fields = document.Fields(
@@ -298,21 +258,6 @@ def _write(path: Path, data: bytes) -> None:
         write_atomic(path, data, mode=0o600)
     except OSError as error:
         raise UpdateError(f"{path} cannot be written: {error.strerror}") from None
-
-
-def _said(answer: bytes) -> dict[str, object]:
-    """An answer's object; what is none says nothing."""
-    try:
-        value = json.loads(answer)
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _words(status: int, answer: bytes) -> str:
-    """The reason in one word; whatever else a server writes is not repeated."""
-    reason = _said(answer).get("reason")
-    return reason if isinstance(reason, str) and _REASON.fullmatch(reason) else f"status {status}"
 
 
 def _peak_bytes() -> int | None:

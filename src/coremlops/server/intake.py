@@ -20,13 +20,13 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from coremlops.collection import CHANNELS, Variant
+from coremlops.collection import Variant
 from coremlops.errors import CoremlopsError, ReportError
-from coremlops.release import Repository
+from coremlops.release.keeping import Keeper
 from coremlops.telemetry.count import MAX_COUNT_BYTES, Count
 from coremlops.telemetry.report import Report
 from coremlops.telemetry.signing import MAX_ENVELOPE_BYTES, Signed
-from coremlops.telemetry.store import Store
+from coremlops.telemetry.store import Release, Store
 
 BODY_S = 10.0
 # Why something is not taken -> the status that says so. 4xx: sending it again will not help.
@@ -82,13 +82,16 @@ class Rate:
 
 @dataclass(slots=True)
 class Offers:
-    """Which versions the repository offers, read again when it changed."""
+    """Which versions of which models the repository offers, read again when it changed.
+
+    `found`: the variants of each that is on offer in any channel of any collection.
+    """
 
     repository: Path
+    found: dict[Release, tuple[Variant, ...]] = field(default_factory=dict)
     _seen: tuple[int, int] = (0, 0)
-    _found: dict[str, dict[int, tuple[Variant, ...]]] = field(default_factory=dict)
 
-    def follow(self, changed: Callable[[set[tuple[str, int]]], None]) -> None:
+    def follow(self, changed: Callable[[set[Release]], None]) -> None:
         """Read again when the repository is another than before, and tell `changed` all that is on offer.
 
         When that fails, the next call tries again.
@@ -96,24 +99,15 @@ class Offers:
         about = (self.repository / "metadata" / "timestamp.json").stat()
         seen = (about.st_mtime_ns, about.st_ino)
         if seen != self._seen:
-            self._found = {}
-            changed(self.live())
+            # All or nothing: a release that is not found here loses its salt for good.
+            self.found = {
+                (line.collection, line.name, entry.version): entry.variants
+                for index in Keeper.open(self.repository).indexes()
+                for line in index.lines
+                for entry in line.offers
+            }
+            changed(set(self.found))
             self._seen = seen
-
-    def of(self, collection: str) -> dict[int, tuple[Variant, ...]]:
-        """Versions on offer in any channel, each with its variants."""
-        if collection not in self._found:
-            if not (self.repository / "targets" / collection).is_dir():
-                return {}
-            opened = Repository.open(self.repository, collection)
-            entries = [entry for channel in CHANNELS for entry in opened.index(channel).offers]
-            self._found[collection] = {entry.version: entry.variants for entry in entries}
-        return self._found[collection]
-
-    def live(self) -> set[tuple[str, int]]:
-        """All that is on offer: (collection, version)."""
-        folders = [each.name for each in (self.repository / "targets").iterdir() if each.is_dir()]
-        return {(name, version) for name in folders for version in self.of(name)}
 
 
 @dataclass(slots=True)
@@ -135,7 +129,7 @@ class Intake:
         """An enrolled device's report."""
         signed = Signed.from_bytes(body)
         report = Report.from_bytes(signed.data)
-        variants = self._variants(report.collection, report.version)
+        variants = self._variants((report.collection, report.name, report.version))
         named = (report.variant, report.manifest, report.model)
         if named not in {(each.name, each.manifest, each.model) for each in variants}:
             raise ReportError(
@@ -146,16 +140,17 @@ class Intake:
     def count(self, body: bytes) -> str:
         """An anonymous count."""
         count = Count.from_bytes(body)
-        self._variants(count.collection, count.version)
+        self._variants((count.collection, count.name, count.version))
         self.reports.count(count)
         return "counted"
 
-    def _variants(self, collection: str, version: int) -> tuple[Variant, ...]:
+    def _variants(self, release: Release) -> tuple[Variant, ...]:
         self.offers.follow(self.reports.close)
-        found = self.offers.of(collection).get(version)
+        found = self.offers.found.get(release)
         if found is None:
+            collection, name, version = release
             raise ReportError(
-                f"{collection} has no version {version} on offer here", reason="unknown-version"
+                f"no version {version} of {name} is on offer here in {collection}", reason="unknown-version"
             )
         return found
 
