@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -18,12 +18,13 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from coremlops.release import Repository
+from coremlops.release.keeping import Keeper
 from coremlops.release.terms import Form
 from coremlops.server.intake import STATUS, Intake, Offers, Rate, routes
 from coremlops.telemetry.count import Count
 from coremlops.telemetry.report import Report
 from coremlops.telemetry.signing import ENROL, DeviceKey, Signed, plain_code
-from coremlops.telemetry.store import Store
+from coremlops.telemetry.store import Release, Store
 from tests.release.models import write_model
 from tests.telemetry.reports import NOW, PASS, enrolled, report, signed
 
@@ -39,7 +40,7 @@ class Asked:
     """An intake for a repository with version 1 of `faces` on staging, without a network."""
 
     def __init__(self, repository: Repository, folder: Path) -> None:
-        current = repository.index("staging").current
+        current = repository.line("staging").current
         assert current is not None
         (variant,) = current.variants
         self.store = Store(folder / "reports.sqlite")
@@ -124,12 +125,15 @@ def test_a_version_that_is_not_on_offer_here_is_refused(asked: Asked) -> None:
     for changes in (
         {"version": 2},
         {"collection": "cats"},
+        {"name": "cats"},
         {"manifest": "c" * 64},
         {"model": "c" * 64},
         {"variant": "small"},
     ):
         refused(asked.send(key, **changes), "unknown-version")
-    refused(asked.post("count", Count("faces", 9, True, "iOS").to_bytes()), "unknown-version")
+    refused(asked.post("count", Count("faces", "faces", 9, True, "iOS").to_bytes()), "unknown-version")
+    error = refused(asked.post("count", Count("faces", "cats", 1, True, "iOS").to_bytes()), "unknown-version")
+    assert error == "no version 1 of cats is on offer here in faces"
     assert asked.store.reports("faces") == []
 
 
@@ -155,7 +159,10 @@ def test_a_body_is_json_and_small_before_it_is_read(asked: Asked) -> None:
 
 def test_a_count_is_a_sum_and_needs_no_enrolment(asked: Asked) -> None:
     for _ in range(2):
-        assert asked.post("count", Count("faces", 1, False, "iOS").to_bytes()).body["action"] == "counted"
+        assert (
+            asked.post("count", Count("faces", "faces", 1, False, "iOS").to_bytes()).body["action"]
+            == "counted"
+        )
     assert {(each.what, each.value): each.n for each in asked.store.sums("faces")} == {
         ("outcome", "fail"): 2,
         ("os", "iOS"): 2,
@@ -192,7 +199,7 @@ def test_the_addresses_that_are_remembered_are_bounded() -> None:
 def test_no_address_and_no_key_is_in_the_file(asked: Asked) -> None:
     key = enrolled(asked.store)
     asked.post("report", signed(key, asked.true).to_bytes(), address="203.0.113.77")
-    asked.post("count", Count("faces", 1, True, "iOS").to_bytes(), address="203.0.113.77")
+    asked.post("count", Count("faces", "faces", 1, True, "iOS").to_bytes(), address="203.0.113.77")
     for file in asked.store.path.parent.glob("reports.sqlite*"):
         data = file.read_bytes()
         assert b"203.0.113.77" not in data
@@ -211,12 +218,9 @@ def test_a_version_that_left_the_offer_loses_its_salt_and_takes_no_more(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("COREMLOPS_CONFIG", str(tmp_path / "config"))
-    chosen = tmp_path / "golden"
-    chosen.mkdir()
-    (chosen / "golden.json").write_text("{}\n")
     made = Repository.init(tmp_path / "repository")
-    for name, extra in (("one", 10), ("two", 20)):
-        made.publish([Form(write_model(tmp_path / f"{name}.mlpackage", extra_bytes=extra), chosen)])
+    for _ in range(2):
+        publish(made, tmp_path)
     asked = Asked(made, tmp_path)
     key = enrolled(asked.store)
     assert asked.send(key, version=2).status == 200
@@ -226,7 +230,61 @@ def test_a_version_that_left_the_offer_loses_its_salt_and_takes_no_more(
     refused(asked.send(key, version=2, at=NOW + timedelta(minutes=1)), "unknown-version")
     assert _salt(asked) is None
     assert not any(salt in file.read_bytes() for file in tmp_path.glob("reports.sqlite*"))
-    assert len(asked.store.reports("faces", 2)) == 1
+    assert len(asked.store.reports("faces", version=2)) == 1
+
+
+def publish(
+    repository: Repository, folder: Path, name: str | None = None, collection: str = "faces"
+) -> Report:
+    """A new version of a model, and a report of it."""
+    chosen = folder / "golden"
+    chosen.mkdir(exist_ok=True)
+    (chosen / "golden.json").write_text("{}\n")
+    size = len(list(folder.glob("*.mlpackage"))) + 1
+    model = write_model(folder / f"{size}.mlpackage", extra_bytes=size)
+    one = Repository.open(repository.folder, collection, name)
+    (variant,) = (entry := one.publish([Form(model, chosen)])).variants
+    about = {"collection": collection, "name": one.model_name, "version": entry.version}
+    return report(**about, variant=variant.name, model=variant.model, manifest=variant.manifest)
+
+
+def test_two_models_have_a_version_of_the_same_number_and_neither_counts_for_the_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COREMLOPS_CONFIG", str(tmp_path / "config"))
+    made = Repository.init(tmp_path / "repository")
+    eyes, hands = (publish(made, tmp_path, name) for name in ("eyes", "hands"))
+    asked = Asked(replace(made, name="eyes"), tmp_path)
+    key = enrolled(asked.store)
+    assert (eyes.version, hands.version) == (1, 1)
+    refused(asked.send(key, eyes, name="hands"), "unknown-version")
+    refused(asked.send(key, eyes, name="mouths"), "unknown-version")
+    assert [asked.send(key, each).status for each in (eyes, hands)] == [200, 200]
+    assert asked.post("count", Count("faces", "hands", 1, True, "iOS").to_bytes()).status == 200
+    refused(asked.post("count", Count("faces", "faces", 1, True, "iOS").to_bytes()), "unknown-version")
+    assert [each for _, each in asked.store.reports("faces", "eyes")] == [eyes]
+    assert len({pseudonym for pseudonym, _ in asked.store.reports("faces")}) == 2
+    assert {each.name for each in asked.store.sums("faces")} == {"hands"}
+
+
+def test_a_collection_that_is_new_is_known_at_once_and_a_stray_folder_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COREMLOPS_CONFIG", str(tmp_path / "config"))
+    made = Repository.init(tmp_path / "repository")
+    publish(made, tmp_path)
+    asked = Asked(made, tmp_path)
+    key = enrolled(asked.store)
+    (made.folder / "targets/lost+found").mkdir()
+    assert asked.send(key).status == 200
+    refused(asked.send(key, collection="cats", name="cats"), "unknown-version")
+    Keeper.open(made.folder).add("cats")
+    cats = publish(made, tmp_path, collection="cats")
+    assert asked.send(key, cats).status == 200
+    assert [each for _, each in asked.store.reports("cats")] == [cats]
+    # What the other collection had is as it was: its salt too.
+    assert asked.send(key, at=NOW + timedelta(minutes=1)).status == 200
+    assert asked.store.reports("cats")[0][0] != asked.store.reports("faces")[0][0]
 
 
 def _salt(asked: Asked) -> bytes | None:
@@ -236,23 +294,23 @@ def _salt(asked: Asked) -> bytes | None:
 
 
 def test_a_change_that_could_not_be_followed_is_followed_the_next_time(asked: Asked) -> None:
-    def fail(live: set[tuple[str, int]]) -> None:
+    def fail(live: set[Release]) -> None:
         raise OSError("busy")
 
     offers = asked.intake.offers
     with pytest.raises(OSError, match="busy"):
         offers.follow(fail)
-    seen: list[set[tuple[str, int]]] = []
+    seen: list[set[Release]] = []
     offers.follow(seen.append)
     offers.follow(seen.append)
-    assert seen == [{("faces", 1)}]
+    assert seen == [{("faces", "faces", 1)}]
 
 
 @given(
     path=st.sampled_from(["enrol", "report", "count"]),
     body=st.binary(max_size=300)
     | st.dictionaries(
-        st.sampled_from(["format", "data", "key", "signature", "collection", "version", "ok", "os"]),
+        st.sampled_from(["format", "data", "key", "signature", "collection", "name", "version", "ok", "os"]),
         st.none() | st.integers() | st.text(max_size=20) | st.just(PASS.to_bytes().decode()),
     ).map(lambda value: json.dumps(value).encode()),
 )

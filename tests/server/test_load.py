@@ -23,7 +23,7 @@ def test_no_device_ends_with_anything_but_a_verified_model(repository: Repositor
     folder = tmp_path / "repository"
     shutil.copytree(repository.folder, folder, symlinks=True)
     changed = Repository(folder, "faces", keys=repository.keys)
-    first = changed.index("staging").current
+    first = changed.line("staging").current
     assert first is not None
     model = write_model(tmp_path / "two.mlpackage", gain=0.03, extra_bytes=100_000)
     golden.make(model, write_pictures(tmp_path / "pictures"), tmp_path / "golden")

@@ -105,7 +105,7 @@ def test_three_devices_of_two_classes_let_a_version_be_promoted(
 def test_two_workers_and_many_devices_at_once_lose_and_double_nothing(
     repository: Repository, tmp_path: Path
 ) -> None:
-    current = repository.index("staging").current
+    current = repository.line("staging").current
     assert current is not None
     (variant,) = current.variants
     store, now = Store(tmp_path / "reports.sqlite"), utc_now()
@@ -117,7 +117,7 @@ def test_two_workers_and_many_devices_at_once_lose_and_double_nothing(
         "at": now,
     }
     said = [signed(key, **named).to_bytes() for key in keys]
-    counted = Count("faces", 1, True, "iOS").to_bytes()
+    counted = Count("faces", "faces", 1, True, "iOS").to_bytes()
     more = ("--intake", str(store.path), "--workers", "2")
     with serve_ours(repository.folder, tmp_path, *more) as url:
 
@@ -127,7 +127,7 @@ def test_two_workers_and_many_devices_at_once_lose_and_double_nothing(
         work = [("report", each) for each in said] * 2 + [("count", counted)] * 30
         with ThreadPoolExecutor(12) as pool:
             assert set(pool.map(post, work)) == {200}
-    assert len(store.reports("faces", 1)) == 12
+    assert len(store.reports("faces", version=1)) == 12
     assert {(each.what, each.value): each.n for each in store.sums("faces")} == {
         ("outcome", "pass"): 30,
         ("os", "iOS"): 30,
