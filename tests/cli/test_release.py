@@ -65,7 +65,7 @@ def test_publish_promote_list(cli: Cli) -> None:
     assert publish(cli, "one")["action"] == "present"
     assert publish(cli, "two")["version"] == 2
     assert cli("release", "promote", "--version", "1")["current"] == 1
-    found = cli("release", "list")["channels"]
+    found = cli("release", "list")["models"]["faces"]
     assert (found["staging"]["current"]["version"], found["release"]["current"]["version"]) == (2, 1)
     text = cli.text("release", "list")
     assert re.search(r"2  .*staging\n.*1  .*release", text)
@@ -76,7 +76,7 @@ def test_promote_on_terms(cli: Cli) -> None:
     rule = cli.rule("austria.json", {"region": ["AT"]})
     words = ("--rule", rule, "--percent", "12.5", "--start", "2026-12-01T06:00:00Z", "--hold")
     cli("release", "promote", *words)
-    entry = cli("release", "list")["channels"]["release"]["current"]
+    entry = cli("release", "list")["models"]["faces"]["release"]["current"]
     assert entry["rule"] == {"region": ["AT"]}
     assert entry["rollout"]["basis_points"] == 1250
     assert (entry["start"], entry["hold"]) == ("2026-12-01T06:00:00Z", True)
@@ -93,29 +93,33 @@ def test_rollout_halt_rollback_embedded(cli: Cli) -> None:
     assert "--lower" in cli.refused(1, "release", "rollout", "--percent", "20")
     cli("release", "rollout", "--percent", "20", "--lower")
     assert cli("release", "halt")["action"] == "done"
-    assert cli("release", "list")["channels"]["release"]["halted"] == [2]
+    assert cli("release", "list")["models"]["faces"]["release"]["halted"] == [2]
     cli("release", "rollout", "--percent", "100")
-    assert cli("release", "list")["channels"]["release"]["halted"] == []
+    assert cli("release", "list")["models"]["faces"]["release"]["halted"] == []
     assert cli("release", "rollback")["current"] == 1
     assert cli("release", "promote", "--version", "2")["current"] == 2
     assert cli("release", "embedded")["version"] == 3
-    assert cli("release", "list")["channels"]["release"]["current"]["embedded"] is True
+    assert cli("release", "list")["models"]["faces"]["release"]["current"]["embedded"] is True
+
+
+def explained(device: str, *more: str) -> tuple[str, ...]:
+    return "release", "explain", "--device", device, "--channel", "staging", *more
 
 
 def test_variants_and_explain(cli: Cli) -> None:
     rule = cli.rule("a17.json", {"chip": ["A17 Pro"]})
     publish(cli, "one", "--variant", "a17=a17.mlpackage", "--requires", f"a17={rule}")
-    variants = cli("release", "list")["channels"]["staging"]["current"]["variants"]
+    variants = cli("release", "list")["models"]["faces"]["staging"]["current"]["variants"]
     assert [each["name"] for each in variants] == ["a17", "default"]
     assert variants[0]["requires"]["chip"] == ["A17 Pro"]
     assert variants[0]["requires"]["os"][0]["name"]  # what the model's own version needs stays
     for chip, expected in (("A17 Pro", "a17"), ("A15", "default")):
         device = cli.rule("phone.json", PHONE | {"chip": chip})
-        found = cli("release", "explain", "--device", device, "--channel", "staging")
+        found = cli(*explained(device))["models"]["faces"]
         assert (found["use"], found["version"], found["variant"]) == ("get", 1, expected)
     device = cli.rule("old.json", PHONE | {"os_version": "12"})
-    assert cli("release", "explain", "--device", device, "--channel", "staging")["use"] == "keep"
-    assert "needs iOS" in cli.text("release", "explain", "--device", device, "--channel", "staging")
+    assert cli(*explained(device))["models"]["faces"]["use"] == "keep"
+    assert "needs iOS" in cli.text(*explained(device))
 
 
 def test_diff(cli: Cli) -> None:
@@ -151,7 +155,7 @@ def test_kinds_that_are_carried(cli: Cli, tmp_path: Path) -> None:
     assert "--requires a17=RULE.json" in cli.refused(2, *words)
     found = cli(*words, "--requires", f"a17={rule}")
     assert any("devices are the first to check it" in note for note in found["notes"])
-    variants = cli("release", "list")["channels"]["staging"]["current"]["variants"]
+    variants = cli("release", "list")["models"]["faces"]["staging"]["current"]["variants"]
     assert [(each["name"], each["kind"]) for each in variants] == [
         ("a17", "mlmodelc"),
         ("default", "mlpackage"),
@@ -159,10 +163,9 @@ def test_kinds_that_are_carried(cli: Cli, tmp_path: Path) -> None:
     assert variants[0]["model"] != variants[1]["model"]
     profile = PHONE | {"kinds": ["mlmodelc", "mlpackage"]}
     device = cli.rule("phone.json", profile)
-    explained = ("release", "explain", "--channel", "staging", "--device", device)
-    assert cli(*explained)["variant"] == "a17"
+    assert cli(*explained(device))["models"]["faces"]["variant"] == "a17"
     cli.rule("phone.json", PHONE)  # one that runs packages alone
-    assert cli(*explained)["variant"] == "default"
+    assert cli(*explained(device))["models"]["faces"]["variant"] == "default"
     cli("release", "promote")
     assert cli("repo", "verify")["ok"] is True
     assert "mlmodelc" in cli.refused(2, "release", "publish", "one.mlmodelc", "--golden", "pictures")
@@ -223,12 +226,12 @@ def test_a_share_that_is_none_is_refused_and_offers_nothing(cli: Cli, percent: s
     for words in (["promote"], ["rollout", "--channel", "staging", "--lower"]):
         assert "--percent: " in cli.refused(2, "release", *words, f"--percent={percent}")
     assert "--start: " in cli.refused(2, "release", "promote", "--start", "")
-    assert cli("release", "list")["channels"]["release"]["current"] is None
+    assert cli("release", "list")["models"]["faces"]["release"]["current"] is None
 
 
 def test_promoting_again_widens_a_share_with_the_same_devices(cli: Cli) -> None:
     def rollout() -> Any:
-        return cli("release", "list")["channels"]["release"]["current"]["rollout"]
+        return cli("release", "list")["models"]["faces"]["release"]["current"]["rollout"]
 
     publish(cli, "one")
     cli("release", "promote", "--percent", "10")
@@ -296,5 +299,5 @@ def test_a_rule_that_no_device_meets_is_refused_by_every_command(cli: Cli, rule:
     name = cli.rule("rule.json", rule)
     for words in (["promote"], ["publish", "two.mlpackage", "--golden", "pictures"]):
         assert said in cli.refused(1, "release", *words, "--rule", name)
-    found = cli("release", "list")["channels"]
+    found = cli("release", "list")["models"]["faces"]
     assert (found["staging"]["current"]["version"], found["release"]["current"]) == (1, None)

@@ -82,7 +82,7 @@ def test_the_story_from_repo_init_to_a_rollback(shell: Shell) -> None:
     assert "devices get version 1" in again
     assert "--again" in again
 
-    listed = shell.json("release", "list")["channels"]
+    listed = shell.json("release", "list")["models"]["faces"]
     assert [listed[name]["current"]["version"] for name in ("staging", "release")] == [1, 1]
     table = shell("release", "list").splitlines()
     assert [line.split()[0] for line in table] == ["version", "2", "1"]
@@ -171,7 +171,7 @@ def test_the_release_channel_takes_no_model_without_a_report(shell: Shell) -> No
     shell(*words, code=2)
     assert "takes no model without a report" in shell.err
     assert "hint: give the --report of" in shell.err
-    assert shell.json("release", "list")["channels"]["release"]["current"] is None
+    assert shell.json("release", "list")["models"] == {}
     report = {"ok": True, "model": {"digest": model_digest(shell.folder / "one.mlpackage")}}
     (shell.folder / "report.json").write_text(json.dumps(report))
     assert shell.json(*words, "--report", "report.json")["channel"] == "release"

@@ -10,7 +10,7 @@ import pytest
 
 from coremlops.digest import members_digest, sha256_file
 from coremlops.errors import DataError, UsageError
-from coremlops.pipeline import releases
+from coremlops.pipeline import forms, releases
 from coremlops.pipeline.publishable import check_publishable
 from coremlops.pipeline.shipping import Shipping
 from tests.release.models import write_model, write_pictures
@@ -31,7 +31,7 @@ pipelines:
 def publish(
     model: Path, golden: Path | None, where: Shipping, *, report: Path | None = None, again: bool = False
 ) -> releases.Receipt:
-    return releases.publish([releases.Given(model, golden, report)], where, again=again)
+    return releases.publish([forms.Given(model, golden, report)], where, again=again)
 
 
 @pytest.fixture
@@ -107,4 +107,4 @@ def test_publishing_training_data_publishes_nothing(
     model = write_model(tmp_path / "one.mlpackage")
     with pytest.raises(DataError, match="step prepare"):
         publish(model, project / "photos", Shipping(project / "repository"))
-    assert repository.index("staging").current is None
+    assert repository.line("staging").current is None

@@ -13,7 +13,8 @@ import pytest
 from coremlops import golden
 from coremlops.errors import CoremlopsError, GateError, GoldenError, InputError, RepositoryError
 from coremlops.model import model_digest
-from coremlops.pipeline import releases
+from coremlops.pipeline import forms, releases, standing
+from coremlops.pipeline.mirror import mirror
 from coremlops.pipeline.shipping import Shipping, shipping
 from coremlops.release import Repository
 from tests.release.models import write_model, write_pictures
@@ -35,7 +36,7 @@ pipelines:
 def publish(
     model: Path, golden: Path | None, where: Shipping, *, report: Path | None = None, again: bool = False
 ) -> releases.Receipt:
-    return releases.publish([releases.Given(model, golden, report)], where, again=again)
+    return releases.publish([forms.Given(model, golden, report)], where, again=again)
 
 
 @pytest.fixture
@@ -66,7 +67,7 @@ def test_publish_makes_the_golden_set_by_executing_the_model(
     assert (receipt.collection, receipt.channel, receipt.model) == ("faces", "staging", model_digest(model))
     assert (receipt.alias, receipt.warning) == (False, "")
     repository = Repository.open(where.repository)
-    entry = repository.index("staging").current
+    entry = repository.line("staging").current
     assert entry is not None
     members = {member.path: member.sha256 for member in repository.manifest(entry).members}
     assert "golden/golden.json" in members
@@ -83,7 +84,7 @@ def test_what_a_person_should_know_of_the_set_is_in_the_receipt(
         "coremlops.golden.making.make.__kwdefaults__", {"max_bytes": 1, "max_examples": 8, "function": None}
     )
     found = publish(write_model(tmp_path / "two.mlpackage", gain=0.03), pictures, where)
-    assert found.to_json()["notes"] == ("1 of 3 inputs fit into 1 bytes",)
+    assert found.to_json()["notes"] == ("golden set: 1 of 3 inputs fit into 1 bytes",)
 
 
 def test_publish_takes_a_golden_set_as_it_is(where: Shipping, pictures: Path, tmp_path: Path) -> None:
@@ -106,7 +107,7 @@ def test_nothing_that_lies_beside_a_golden_set_is_published(
     (made / ".DS_Store").write_bytes(b"names of files")
     publish(model, made, where)
     repository = Repository.open(where.repository)
-    entry = repository.index("staging").current
+    entry = repository.line("staging").current
     assert entry is not None
     paths = {member.path for member in repository.manifest(entry).members if "golden/" in member.path}
     assert paths == {"golden/golden.json", "golden/0001.png", "golden/0002.png", "golden/0003.png"}
@@ -127,7 +128,7 @@ def test_a_golden_set_that_the_model_does_not_answer_is_not_published(
     file.write_text(json.dumps(document))
     with pytest.raises(GoldenError, match="example 1: classLabel_probs: a relative error of at most"):
         publish(model, tmp_path / "golden", where)
-    assert Repository.open(where.repository).index("staging").current is None
+    assert Repository.open(where.repository).line("staging").current is None
 
 
 def test_a_golden_set_that_no_device_could_read_is_not_published(
@@ -136,7 +137,7 @@ def test_a_golden_set_that_no_device_could_read_is_not_published(
     model = write_model(tmp_path / "one.mlpackage", labels=("r" * 201, "green", "blue"))
     with pytest.raises(GoldenError, match="expected strings or whole numbers"):
         publish(model, pictures, where)
-    assert Repository.open(where.repository).index("staging").current is None
+    assert Repository.open(where.repository).line("staging").current is None
 
 
 @pytest.mark.parametrize("fault", ["another model", "missing", "link"])
@@ -155,7 +156,7 @@ def test_a_golden_set_that_no_device_would_take_is_not_published(
     words = "a golden set of model" if fault == "another model" else "0002.png: a file expected"
     with pytest.raises(GoldenError, match=words):
         publish(model, made, where)
-    assert Repository.open(where.repository).index("staging").current is None
+    assert Repository.open(where.repository).line("staging").current is None
 
 
 def test_a_report_that_says_no_or_is_about_another_model_publishes_nothing(
@@ -173,7 +174,7 @@ def test_a_report_that_says_no_or_is_about_another_model_publishes_nothing(
         publish(model, pictures, where, report=tmp_path / "report.json")
     with pytest.raises(InputError, match=r"cannot read .*none\.json"):
         publish(model, pictures, where, report=tmp_path / "none.json")
-    assert releases.listing(where)[0].history.entries == ()
+    assert standing.listing(where) == {}
 
 
 def test_promote_and_rollback_say_what_devices_get(where: Shipping, pictures: Path, tmp_path: Path) -> None:
@@ -209,8 +210,7 @@ def test_an_mlflow_that_is_not_there_is_a_warning(
 
 
 def test_a_warning_names_the_server_without_its_password(tmp_path: Path) -> None:
-    where = Shipping(tmp_path, tracking_uri="http://ada:s3cret@127.0.0.1:9")
-    _, warning = releases.mirror(where, "faces", "staging", "a" * 64)
+    _, warning = mirror("http://ada:s3cret@127.0.0.1:9", "faces", "staging", "a" * 64)
     assert "nothing answers at http://***@127.0.0.1:9" in warning
 
 
@@ -225,8 +225,8 @@ def test_a_server_that_speaks_no_http_is_a_warning(tmp_path: Path) -> None:
                     connection.sendall(b"220 mail.example ESMTP\r\n\r\n")
 
         threading.Thread(target=babble, daemon=True).start()
-        where = Shipping(tmp_path, tracking_uri=f"http://127.0.0.1:{server.getsockname()[1]}")
-        assert "nothing answers" in releases.mirror(where, "faces", "staging", "a" * 64)[1]
+        uri = f"http://127.0.0.1:{server.getsockname()[1]}"
+        assert "nothing answers" in mirror(uri, "faces", "staging", "a" * 64)[1]
 
 
 def test_whatever_mlflow_raises_is_a_warning(
@@ -234,21 +234,18 @@ def test_whatever_mlflow_raises_is_a_warning(
 ) -> None:
     store = tmp_path / "mlflow.db"
     store.write_bytes(b"no database")
-    with_uri = Shipping(where.repository, tracking_uri=f"sqlite:///{store}")
+    uri = f"sqlite:///{store}"
     for error in (CoremlopsError("it refused"), RuntimeError("it refused")):
 
         def refuse(*args: object, error: Exception = error) -> bool:
             raise error
 
         monkeypatch.setattr("coremlops.tracking.mirror_alias", refuse, raising=False)
-        alias, warning = releases.mirror(with_uri, "faces", "staging", "a" * 64)
+        alias, warning = mirror(uri, "faces", "staging", "a" * 64)
         assert not alias
         assert "it refused" in warning
     monkeypatch.setattr("coremlops.tracking.mirror_alias", lambda *args: False, raising=False)
-    assert (
-        "no version of faces holds the model aaaaaaaaaaaa"
-        in releases.mirror(with_uri, "faces", "x", "a" * 64)[1]
-    )
+    assert "no version of faces holds the model aaaaaaaaaaaa" in mirror(uri, "faces", "x", "a" * 64)[1]
 
 
 def test_no_repository_names_the_command(tmp_path: Path, pictures: Path) -> None:
@@ -257,7 +254,7 @@ def test_no_repository_names_the_command(tmp_path: Path, pictures: Path) -> None
         lambda: publish(tmp_path / "m.mlpackage", pictures, nowhere),
         lambda: releases.promote(nowhere),
         lambda: releases.rollback(nowhere),
-        lambda: releases.listing(nowhere),
+        lambda: standing.listing(nowhere),
     )
     for act in acts:
         with pytest.raises(RepositoryError, match="no signed repository") as caught:
@@ -274,14 +271,15 @@ def test_where_a_project_ships_to(tmp_path: Path) -> None:
         if found.repository.is_relative_to(tmp_path.resolve())
         else tmp_path / "shipped",
         "my-faces",
-        "my_faces",
+        None,
+        {("my-faces", ""): "my_faces"},
         f"sqlite:///{tmp_path}/store/mlflow.db",
     )
-    assert found.registered("my-faces") == "my_faces"
+    assert found.registered("my-faces", "my-faces") == "my_faces"
     assert shipping(tmp_path, {"MLFLOW_TRACKING_URI": "http://x"}).tracking_uri == "http://x"
 
 
 def test_without_a_project_there_is_a_repository_beside_and_no_mlflow(tmp_path: Path) -> None:
     found = shipping(tmp_path, {})
     assert found == Shipping(tmp_path / "repository")
-    assert found.registered("faces") == "faces"
+    assert found.registered("faces", "faces") == "faces"

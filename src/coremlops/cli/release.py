@@ -13,8 +13,11 @@ from coremlops.cli import reporting
 from coremlops.cli.saying import saying
 
 if TYPE_CHECKING:
-    from coremlops.pipeline.releases import Given, Receipt, Standing
+    from coremlops.collection import Choice
+    from coremlops.pipeline.forms import Given
+    from coremlops.pipeline.releases import Receipt
     from coremlops.pipeline.shipping import Shipping
+    from coremlops.pipeline.standing import Standing
     from coremlops.release.terms import Terms
 
 CHANNELS = ("staging", "release")
@@ -76,7 +79,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     rollback.add_argument("--to", type=int, metavar="N", help="default: the version before the current one")
     embedded = commands.add_parser("embedded", help="send devices to the model that their app carries")
     embedded.epilog = "example: coremlops release embedded --rule old-phones.json"
-    explain = commands.add_parser("explain", help="what a device would get, and why")
+    explain = commands.add_parser("explain", help="what a device would get of each model, and why")
     explain.epilog = "example: coremlops release explain --device profile.json"
     explain.add_argument(
         "--device", type=Path, required=True, metavar="FILE", help="its profile; see docs/release.md"
@@ -91,13 +94,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     diff.add_argument("before", type=int, nargs="?", metavar="A", help="default: release's current version")
     diff.add_argument("after", type=int, nargs="?", metavar="B", help="default: staging's current version")
-    listing = commands.add_parser("list", help="the versions of both channels")
+    listing = commands.add_parser("list", help="the versions of each model in both channels")
     listing.epilog = "example: coremlops release list --json"
     enrol, reports = reporting.configure(commands)
     enrol.add_argument("--json", action="store_true", help="print one JSON object")
+    each = "a model of the collection; default: all of them"
+    only = "a model of the collection; default: the project's, or its only one"
     for sub in (publish, promote, rollout, halt, rollback, embedded, explain, diff, listing, reports):
         sub.add_argument("--repository", type=Path, help="default: the project's, or ./repository")
         sub.add_argument("--collection", help="default: the project's, or the repository's only one")
+        sub.add_argument(
+            "--model", dest="name", metavar="NAME", help=each if sub in (explain, listing, reports) else only
+        )
         sub.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -115,15 +123,15 @@ def _terms_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do what was asked."""
-    from coremlops.pipeline import releases
+    from coremlops.pipeline import releases, standing
 
     if args.release_command == "enrol":
         return reporting.enrol(args)
     where, command = _where(args), args.release_command
     if command == "reports":
-        return reporting.show(args, releases.collection(where))
+        return reporting.show(args, standing.collection(where))
     if command == "list":
-        return _list(args, releases.listing(where), where)
+        return _list(args, where)
     if command == "explain":
         return _explain(args, where)
     if command == "diff":
@@ -156,7 +164,7 @@ def _forms(args: argparse.Namespace) -> list[Given]:
     """The model and its variants, in the order in which a device tries them; the model itself comes last."""
     from coremlops.collection import EVERYONE, Rule
     from coremlops.errors import UsageError
-    from coremlops.pipeline.releases import Given, report_of
+    from coremlops.pipeline.forms import Given, report_of
 
     models = _named(args.variant, "--variant") | {"default": args.model}
     rules = {
@@ -228,36 +236,43 @@ def _document(path: Path) -> object:
 
 
 def _explain(args: argparse.Namespace, where: Shipping) -> int:
-    """Print the choice of this device, with the reason for each version on offer."""
+    """Print the choice of this device, of each model, with the reason for each version on offer."""
     from coremlops.collection import Profile
-    from coremlops.pipeline import releases
+    from coremlops.pipeline import standing
 
     profile = Profile.from_json(_document(args.device))
-    choice = releases.explain(where, args.channel, profile)
+    choices = standing.explain(where, args.channel, profile, args.name)
     if args.json:
-        shown = {
-            "use": choice.use,
-            "version": choice.entry.version if choice.entry else None,
-            "variant": choice.variant.name if choice.variant else None,
-            "model": choice.variant.model if choice.variant else None,
-            "reasons": [{"version": version, "reason": reason} for version, reason in choice.reasons],
-        }
-        print(json.dumps(shown))
+        shown = {name: _choice_json(choice) for name, choice in choices.items()}
+        print(json.dumps({"channel": args.channel, "models": shown}))
         return 0
-    for version, reason in choice.reasons:
-        print(f"version {version}: {reason}")
-    if choice.use == "get" and choice.entry and choice.variant:
-        print(f"gets version {choice.entry.version}, variant {choice.variant.name}")
-    else:
-        print("uses the model that the app carries" if choice.use == "embedded" else "keeps what it has")
+    for name, choice in choices.items():
+        if len(choices) > 1:
+            print(f"{name}:")
+        for version, reason in choice.reasons:
+            print(f"version {version}: {reason}")
+        if choice.use == "get" and choice.entry and choice.variant:
+            print(f"gets version {choice.entry.version}, variant {choice.variant.name}")
+        else:
+            print("uses the model that the app carries" if choice.use == "embedded" else "keeps what it has")
     return 0
+
+
+def _choice_json(choice: Choice) -> dict[str, object]:
+    return {
+        "use": choice.use,
+        "version": choice.entry.version if choice.entry else None,
+        "variant": choice.variant.name if choice.variant else None,
+        "model": choice.variant.model if choice.variant else None,
+        "reasons": [{"version": version, "reason": reason} for version, reason in choice.reasons],
+    }
 
 
 def _diff(args: argparse.Namespace, where: Shipping) -> int:
     from coremlops.pipeline.differences import difference
-    from coremlops.release import Repository
+    from coremlops.pipeline.standing import open_repository
 
-    found = difference(Repository.open(where.repository, where.collection), args.before, args.after)
+    found = difference(open_repository(where), args.before, args.after)
     if args.json:
         print(json.dumps(found.to_json()))
         return 0
@@ -274,23 +289,26 @@ def _diff(args: argparse.Namespace, where: Shipping) -> int:
 
 
 def _where(args: argparse.Namespace) -> Shipping:
+    """What the project says, but for what the options say; another collection's models are not its own."""
     from coremlops.pipeline.shipping import shipping
 
-    where = shipping(Path.cwd())
+    where = shipping(Path.cwd(), model=args.name)
     if args.repository is not None:
-        where = replace(where, repository=args.repository, collection=None)
-    return where if args.collection is None else replace(where, collection=args.collection)
+        where = replace(where, repository=args.repository, collection=None, model=args.name)
+    if args.collection is not None and args.collection != where.collection:
+        where = replace(where, collection=args.collection, model=args.name)
+    return where
 
 
 def _report(args: argparse.Namespace, receipt: Receipt) -> int:
     if receipt.warning:
         print(f"warning: {receipt.warning}", file=sys.stderr)
     for note in receipt.notes:
-        print(f"note: golden set: {note}", file=sys.stderr)
+        print(f"note: {note}", file=sys.stderr)
     if args.json:
         print(json.dumps(receipt.to_json()))
         return 0
-    channel = f"{receipt.collection}/{receipt.channel}"
+    channel = receipt.place
     model = receipt.model[:12] or "the app's model"
     version = f"version {receipt.version} ({model})"
     verb = "is now" if receipt.action == "done" else "is already"
@@ -307,23 +325,33 @@ def _report(args: argparse.Namespace, receipt: Receipt) -> int:
     return 0
 
 
-def _list(args: argparse.Namespace, channels: tuple[Standing, ...], where: Shipping) -> int:
+def _list(args: argparse.Namespace, where: Shipping) -> int:
+    """Print a table of each model."""
+    from coremlops.pipeline import standing
+
+    models, collection = standing.listing(where, args.name), standing.collection(where)
     if args.json:
-        listed = {
-            "repository": str(where.repository),
-            "collection": channels[0].index.collection,
-            "channels": {each.index.channel: each.to_json() for each in channels},
+        shown = {
+            name: {each.line.channel: each.to_json() for each in channels}
+            for name, channels in models.items()
         }
+        listed = {"repository": str(where.repository), "collection": collection, "models": shown}
         print(json.dumps(listed))
         return 0
+    if not models:
+        print(f"{collection}: no version yet")
+    for place, (name, channels) in enumerate(models.items()):
+        if len(models) > 1:
+            print(f"\n{name}" if place else name)
+        _table(channels)
+    return 0
+
+
+def _table(channels: tuple[Standing, ...]) -> None:
     versions = {entry.version: entry for each in channels for entry in each.history.entries}
-    if not versions:
-        print(f"{channels[0].index.collection}: no version yet")
-        return 0
     print(f"{'version':>7}  {'model':12}  {'published':20}  channels")
     for number, entry in sorted(versions.items(), reverse=True):
         marks = [words for each in channels if (words := each.words(number))]
         model = entry.models[0][:12] if entry.models else "(the app's)"
         published = str(entry.to_json()["published"])
         print(f"{number:7}  {model:12}  {published:20}  {', '.join(marks)}".rstrip())
-    return 0

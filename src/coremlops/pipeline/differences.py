@@ -1,4 +1,4 @@
-"""What differs between two versions: their forms, the files of each, and for whom they are."""
+"""What differs between two versions of a model: their forms, the files of each, and for whom they are."""
 
 from __future__ import annotations
 
@@ -35,8 +35,10 @@ class VariantChange:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """Two versions. `terms`: what is said of whom they are for, before and after, where it differs."""
+    """Two versions of a model. `terms`: what is said of whom they are for, before and after, where that
+    differs."""
 
+    name: str
     before: int
     after: int
     variants: tuple[VariantChange, ...]
@@ -52,28 +54,29 @@ def difference(repository: Repository, before: int | None, after: int | None) ->
 
     Raises `RepositoryError` for versions that no channel ever had.
     """
+    name = repository.model_name
     one, two = (
         _entry(repository, channel, version) for channel, version in (("release", before), ("staging", after))
     )
-    names = dict.fromkeys(each.name for entry in (two, one) for each in entry.variants)
+    named = dict.fromkeys(each.name for entry in (two, one) for each in entry.variants)
     forms = [_forms(repository, entry) for entry in (one, two)]
     had = {member.sha256 for manifest in forms[0].values() for member in manifest.members}
-    variants = tuple(_variant(name, forms[0].get(name), forms[1].get(name), had) for name in names)
+    variants = tuple(_variant(form, forms[0].get(form), forms[1].get(form), had) for form in named)
     said = [entry.to_json() for entry in (one, two)]
     keys = sorted((said[0].keys() | said[1].keys()) - {"version", "published", "variants"})
     terms = {
         key: (said[0].get(key), said[1].get(key)) for key in keys if said[0].get(key) != said[1].get(key)
     }
-    for name in names:
-        needs = [_requires(entry, name) for entry in (one, two)]
+    for form in named:
+        needs = [_requires(entry, form) for entry in (one, two)]
         if needs[0] != needs[1]:
-            terms[f"{name} requires"] = (needs[0], needs[1])
-    return Difference(one.version, two.version, variants, terms)
+            terms[f"{form} requires"] = (needs[0], needs[1])
+    return Difference(name, one.version, two.version, variants, terms)
 
 
 def _entry(repository: Repository, channel: str, version: int | None) -> Entry:
     if version is None:
-        current = repository.index(channel).current
+        current = repository.line(channel).current
         if current is None:
             raise RepositoryError(f"{channel} has no version yet", hint="name two versions")
         return current

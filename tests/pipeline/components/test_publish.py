@@ -135,7 +135,7 @@ def test_a_rollback_is_not_undone_by_the_next_run(bench: Bench, tmp_path: Path) 
     assert (receipt["action"], receipt["version"], receipt["current"]) == ("present", 2, 1)
     assert receipt["rolled_back"]
     assert bench.run(tmp_path / "out").returncode == 0
-    current = bench.repository.index("staging").current
+    current = bench.repository.line("staging").current
     assert current is not None
     assert current.version == 1
 
@@ -175,7 +175,7 @@ def test_what_is_not_proven_is_refused(bench: Bench, tmp_path: Path, what: str) 
     assert refused.returncode == (3 if what == "ok" else 1)
     assert refused.stderr.startswith("error: ")
     assert not (tmp_path / "out" / "receipt.json").exists()
-    assert bench.repository.index("staging").current is None
+    assert bench.repository.line("staging").current is None
 
 
 def test_no_repository_says_how_to_make_one(bench: Bench, tmp_path: Path) -> None:

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from coremlops.collection import (
+    CHANNELS,
     History,
     Index,
     channel_role,
     check_channel,
     check_collection,
+    check_name,
     history_path,
     index_path,
 )
@@ -22,12 +24,14 @@ from coremlops.collection.names import is_sha256
 from coremlops.digest import sha256_bytes
 from coremlops.errors import CoremlopsError
 from coremlops.pipeline.components.proven import read_proven
+from coremlops.pipeline.shipping import Shipping, shipping
 from coremlops.tracking.address import DEFAULT_URI, absolute_uri
 from coremlops.tracking.peek import peek_alias, peek_version
 
 # Snapshot and timestamp are signed anew by the step when they are due; see release/expiry.py.
 RENEW_BEFORE = {"timestamp": timedelta(days=7) / 3, "snapshot": timedelta(days=10)}
 _MAX_BYTES = 50_000_000
+_LONG_AGO = datetime.min.replace(tzinfo=UTC)
 
 
 def present(inputs: Mapping[str, Path], params: Mapping[str, str], project: Path) -> Mapping[str, Any] | None:
@@ -41,27 +45,31 @@ def present(inputs: Mapping[str, Path], params: Mapping[str, str], project: Path
         digest = read_proven(inputs["model"], inputs["report"], done="published").digest
         collection, channel = check_collection(params["collection"]), check_channel(params["channel"])
         read = Documents(Path(params["repository"]), collection, channel)
-        index = read.index()
-        entry = index.current
-        if index.rolled_back and (entry is None or digest not in entry.models):
-            entry = read.history().find(index.last_version)
+        names = read.names()
+        name = _name(params.get("model_name", ""), names, collection)
+        line = read.index.line(name)
+        entry = line.current
+        if line.rolled_back and (entry is None or digest not in entry.models):
+            entry = read.history(name).find(line.last_version)
     except (CoremlopsError, KeyError, OSError, ValueError, TypeError, RecursionError):
         return None
-    if entry is None or index.current is None or digest not in entry.models:
+    if entry is None or line.current is None or digest not in entry.models:
         return None
-    now = index.current.models[0] if index.current.models else ""
-    alias = _alias(params, project, collection, channel, now)
+    now = line.current.models[0] if line.current.models else ""
+    registered = params.get("name") or shipping(project).registered(collection, name, only=len(names) == 1)
+    alias = _alias(params, project, registered, channel, now)
     if alias is None:
         return None
     return {
         "action": "present",
         "collection": collection,
+        "name": name,
         "channel": channel,
         "version": entry.version,
         "model": entry.models[0],
         "manifest": entry.variants[0].manifest,
-        "current": index.current.version,
-        "rolled_back": index.rolled_back,
+        "current": line.current.version,
+        "rolled_back": line.rolled_back,
         "alias": alias,
         "warning": "",
         "notes": [],
@@ -71,14 +79,14 @@ def present(inputs: Mapping[str, Path], params: Mapping[str, str], project: Path
 def check(sources: Mapping[str, Path], params: Mapping[str, str], project: Path) -> None:
     """Raise for what `publish` would refuse whatever the model is; see `Component.check`."""
     from coremlops.pipeline import releases
-    from coremlops.pipeline.shipping import Shipping
 
-    where = Shipping(Path(params["repository"]), params["collection"])
+    where = Shipping(Path(params["repository"]), params["collection"], params.get("model_name") or None)
     releases.check(sources.get("golden"), where, params["channel"])
 
 
 class Documents:
-    """A channel's documents as the repository's newest timestamp leads to them, unverified.
+    """A channel's documents as the repository's newest timestamp leads to them, unverified. `index`: what the
+    channel offers.
 
     Raises `OSError`, `ValueError`, `KeyError` or `RepositoryError` for files that do not say, and
     `ValueError` when snapshot or timestamp should be signed anew.
@@ -86,26 +94,40 @@ class Documents:
 
     def __init__(self, repository: Path, collection: str, channel: str, now: datetime | None = None) -> None:
         now = now or datetime.now(UTC)
-        metadata = repository / "metadata"
-        timestamp = _signed(metadata / "timestamp.json", "timestamp", now)
+        self._metadata, self._folder = repository / "metadata", repository / "targets"
+        timestamp = _signed(self._metadata / "timestamp.json", "timestamp", now)
         snapshot_version = int(timestamp["meta"]["snapshot.json"]["version"])
-        snapshot = _signed(metadata / f"{snapshot_version}.snapshot.json", "snapshot", now)
-        role = channel_role(collection, channel)
-        role_version = int(snapshot["meta"][f"{role}.json"]["version"])
-        self._targets = _signed(metadata / f"{role_version}.{role}.json", role, now)["targets"]
-        self._folder = repository / "targets"
-        self._of = {"collection": collection, "channel": channel}
+        snapshot = _signed(self._metadata / f"{snapshot_version}.snapshot.json", "snapshot", now)
+        self._versions = snapshot["meta"]
+        self.collection, self.channel = collection, channel
+        self._targets = self._of(channel, now)
+        self.index = self._index(channel, self._targets)
 
-    def index(self) -> Index:
-        """What the channel offers."""
-        return Index.from_bytes(self._read(index_path(**self._of)), **self._of)
+    def names(self) -> tuple[str, ...]:
+        """The models that the collection holds, in any channel, expired or not."""
+        found = set(self.index.names)
+        for other in CHANNELS:
+            if other != self.channel:
+                found.update(self._index(other, self._of(other, _LONG_AGO)).names)
+        return tuple(sorted(found))
 
-    def history(self) -> History:
-        """Every version that it had."""
-        return History.from_bytes(self._read(history_path(**self._of)), **self._of)
+    def history(self, name: str) -> History:
+        """Every version that it had of a model."""
+        data = self._read(history_path(self.collection, self.channel, name), self._targets)
+        return History.from_bytes(data, collection=self.collection, channel=self.channel, name=name)
 
-    def _read(self, path: str) -> bytes:
-        sha256 = self._targets[path]["hashes"]["sha256"]
+    def _index(self, channel: str, targets: Mapping[str, Any]) -> Index:
+        data = self._read(index_path(self.collection, channel), targets)
+        return Index.from_bytes(data, collection=self.collection, channel=channel)
+
+    def _of(self, channel: str, now: datetime) -> Mapping[str, Any]:
+        role = channel_role(self.collection, channel)
+        version = int(self._versions[f"{role}.json"]["version"])
+        targets: Mapping[str, Any] = _signed(self._metadata / f"{version}.{role}.json", role, now)["targets"]
+        return targets
+
+    def _read(self, path: str, targets: Mapping[str, Any]) -> bytes:
+        sha256 = targets[path]["hashes"]["sha256"]
         if not is_sha256(sha256):
             raise ValueError("no SHA-256")
         folder, _, name = path.rpartition("/")
@@ -115,22 +137,24 @@ class Documents:
         return data
 
 
+def _name(asked: str, names: tuple[str, ...], collection: str) -> str:
+    """The model that is meant, as `publish` understands it; `ValueError` where that is not said."""
+    if asked:
+        return check_name(asked)
+    if len(names) > 1:
+        raise ValueError("several models, and none is named")
+    return names[0] if names else collection
+
+
 def _alias(
-    params: Mapping[str, str], project: Path, collection: str, channel: str, digest: str
+    params: Mapping[str, str], project: Path, registered: str, channel: str, digest: str
 ) -> bool | None:
     """Whether the alias is at this model; None when it is not and the step could set it."""
     uri = params.get("tracking_uri") or os.environ.get("MLFLOW_TRACKING_URI") or DEFAULT_URI
     uri = absolute_uri(uri, project)
-    name = params.get("name") or _registered_name(project) or collection
-    if peek_alias(uri, name, channel) == digest:
+    if peek_alias(uri, registered, channel) == digest:
         return True
-    return None if peek_version(uri, name, digest) is not None else False
-
-
-def _registered_name(project: Path) -> str:
-    from coremlops.pipeline.shipping import shipping
-
-    return shipping(project).name
+    return None if peek_version(uri, registered, digest) is not None else False
 
 
 def _signed(path: Path, role: str, now: datetime) -> dict[str, Any]:
