@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coremlops.cli import reporting
+from coremlops.cli import standing as shown
 from coremlops.cli.saying import saying
 
 if TYPE_CHECKING:
-    from coremlops.collection import Choice
     from coremlops.pipeline.forms import Given
     from coremlops.pipeline.releases import Receipt
     from coremlops.pipeline.shipping import Shipping
-    from coremlops.pipeline.standing import Standing
     from coremlops.release.terms import Terms
 
 CHANNELS = ("staging", "release")
@@ -123,19 +122,20 @@ def _terms_options(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do what was asked."""
+    from coremlops.collection import Profile
     from coremlops.pipeline import releases, standing
 
     if args.release_command == "enrol":
         return reporting.enrol(args)
     where, command = _where(args), args.release_command
     if command == "reports":
-        return reporting.show(args, standing.collection(where))
+        return reporting.show(args, standing.collection(where, args.name))
     if command == "list":
-        return _list(args, where)
+        return shown.show_list(args, where)
     if command == "explain":
-        return _explain(args, where)
+        return shown.show_choices(args, where, Profile.from_json(_document(args.device)))
     if command == "diff":
-        return _diff(args, where)
+        return shown.show_difference(args, where)
     if command == "publish":
         with saying() as progress:
             receipt = releases.publish(
@@ -235,59 +235,6 @@ def _document(path: Path) -> object:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
 
 
-def _explain(args: argparse.Namespace, where: Shipping) -> int:
-    """Print the choice of this device, of each model, with the reason for each version on offer."""
-    from coremlops.collection import Profile
-    from coremlops.pipeline import standing
-
-    profile = Profile.from_json(_document(args.device))
-    choices = standing.explain(where, args.channel, profile, args.name)
-    if args.json:
-        shown = {name: _choice_json(choice) for name, choice in choices.items()}
-        print(json.dumps({"channel": args.channel, "models": shown}))
-        return 0
-    for name, choice in choices.items():
-        if len(choices) > 1:
-            print(f"{name}:")
-        for version, reason in choice.reasons:
-            print(f"version {version}: {reason}")
-        if choice.use == "get" and choice.entry and choice.variant:
-            print(f"gets version {choice.entry.version}, variant {choice.variant.name}")
-        else:
-            print("uses the model that the app carries" if choice.use == "embedded" else "keeps what it has")
-    return 0
-
-
-def _choice_json(choice: Choice) -> dict[str, object]:
-    return {
-        "use": choice.use,
-        "version": choice.entry.version if choice.entry else None,
-        "variant": choice.variant.name if choice.variant else None,
-        "model": choice.variant.model if choice.variant else None,
-        "reasons": [{"version": version, "reason": reason} for version, reason in choice.reasons],
-    }
-
-
-def _diff(args: argparse.Namespace, where: Shipping) -> int:
-    from coremlops.pipeline.differences import difference
-    from coremlops.pipeline.standing import open_repository
-
-    found = difference(open_repository(where), args.before, args.after)
-    if args.json:
-        print(json.dumps(found.to_json()))
-        return 0
-    print(f"version {found.before} -> {found.after}")
-    for variant in found.variants:
-        models = " -> ".join(each[:12] for each in variant.models if each)
-        print(f"  {variant.name:16} {variant.what:8} {models}, {variant.fetch} bytes to fetch")
-        for file in variant.files:
-            sizes = " -> ".join("-" if size is None else str(size) for size in (file.before, file.after))
-            print(f"    {file.path}: {sizes}")
-    for key, (before, after) in found.terms.items():
-        print(f"  {key}: {json.dumps(before)} -> {json.dumps(after)}")
-    return 0
-
-
 def _where(args: argparse.Namespace) -> Shipping:
     """What the project says, but for what the options say; another collection's models are not its own."""
     from coremlops.pipeline.shipping import shipping
@@ -323,35 +270,3 @@ def _report(args: argparse.Namespace, receipt: Receipt) -> int:
     else:
         print(f"{channel} {verb} at {version}")
     return 0
-
-
-def _list(args: argparse.Namespace, where: Shipping) -> int:
-    """Print a table of each model."""
-    from coremlops.pipeline import standing
-
-    models, collection = standing.listing(where, args.name), standing.collection(where)
-    if args.json:
-        shown = {
-            name: {each.line.channel: each.to_json() for each in channels}
-            for name, channels in models.items()
-        }
-        listed = {"repository": str(where.repository), "collection": collection, "models": shown}
-        print(json.dumps(listed))
-        return 0
-    if not models:
-        print(f"{collection}: no version yet")
-    for place, (name, channels) in enumerate(models.items()):
-        if len(models) > 1:
-            print(f"\n{name}" if place else name)
-        _table(channels)
-    return 0
-
-
-def _table(channels: tuple[Standing, ...]) -> None:
-    versions = {entry.version: entry for each in channels for entry in each.history.entries}
-    print(f"{'version':>7}  {'model':12}  {'published':20}  channels")
-    for number, entry in sorted(versions.items(), reverse=True):
-        marks = [words for each in channels if (words := each.words(number))]
-        model = entry.models[0][:12] if entry.models else "(the app's)"
-        published = str(entry.to_json()["published"])
-        print(f"{number:7}  {model:12}  {published:20}  {', '.join(marks)}".rstrip())

@@ -56,9 +56,13 @@ def open_repository(where: Shipping) -> Repository:
     return Repository.open(where.repository, where.collection, where.model)
 
 
-def collection(where: Shipping) -> str:
-    """Which collection of the repository is meant. Raises `RepositoryError`."""
-    return open_repository(where).collection
+def collection(where: Shipping, model: str | None = None) -> str:
+    """Which collection of the repository is meant. Raises `RepositoryError`, also when it does not hold this
+    model."""
+    repository = open_repository(replace(where, model=model))
+    if model is not None:
+        repository.contents().known_name()
+    return repository.collection
 
 
 def listing(where: Shipping, model: str | None = None) -> Mapping[str, tuple[Standing, ...]]:
