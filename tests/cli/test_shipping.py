@@ -95,11 +95,7 @@ def test_the_story_from_repo_init_to_a_rollback(shell: Shell) -> None:
 def test_repo_status_warns_and_exits_with_3(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     shell("repo", "init", "here", "--collection", "cats")
     status = shell.json("repo", "status", "here")
-    assert (status["ok"], status["collection"], status["channels"]) == (
-        True,
-        "cats",
-        {"staging": None, "release": None},
-    )
+    assert (status["ok"], status["collections"]) == (True, {"cats": {"staging": {}, "release": {}}})
     assert [role["role"] for role in status["roles"]] == [
         "root",
         "targets",
@@ -161,7 +157,7 @@ def test_a_projects_repository_is_made_where_and_as_the_project_says(shell: Shel
     (shell.folder / "coremlops.yaml").write_text(project)
     made = shell.json("repo", "init")
     assert (made["repository"], made["collection"]) == (str(shell.folder / "shipped"), "pets")
-    assert shell.json("repo", "status")["collection"] == "pets"
+    assert list(shell.json("repo", "status")["collections"]) == ["pets"]
     assert shell.json("repo", "init", "other", "--collection", "cats")["collection"] == "cats"
 
 

@@ -106,7 +106,7 @@ def test_what_lacks_a_signature_waits_until_another_machine_gives_it(
     assert f"where a further release key is: coremlops repo sign {change}" in machines.err
     assert machines.files() == before, "a device sees nothing"
     listed = machines("second", "repo", "sign")
-    assert f"{change}  promote 2 in release, by " in listed
+    assert f"{change}  promote faces 2 in release, by " in listed
     assert "faces-release: changed faces/release/index.json: offers of faces version 2" in listed
     assert "waits for 1 of faces-release (release key)" in listed
     assert released(machines) is None

@@ -4,24 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
-import sys
-from collections.abc import Sequence
-from dataclasses import asdict, replace
-from datetime import timedelta
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from coremlops.cli import signing
-from coremlops.cli.saying import saying
 from coremlops.errors import UsageError
 
 if TYPE_CHECKING:
     from starlette.routing import BaseRoute
 
     from coremlops.pipeline.shipping import Shipping
-    from coremlops.release import Repository, RoleStatus
+    from coremlops.release import Repository
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -31,6 +26,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     init = commands.add_parser("init", help="a new repository with new keys")
     init.epilog = "example: coremlops repo init repository --collection faces"
     init.add_argument("--collection", help="what its models are called (default: the project's, or faces)")
+    add = commands.add_parser("add", help="one more collection, signed by the keys of those that are here")
+    add.epilog = "example: coremlops repo add shop --repository repository   (where the targets key is)"
+    add.add_argument("collection", metavar="COLLECTION", help="its name: a-z, 0-9 and '-'")
     status = commands.add_parser("status", help="roles, versions, ends, keys; exit 3 when something is due")
     status.epilog = "example: coremlops repo status --json"
     renew = commands.add_parser("renew", help="sign anew what is due and whose key is here")
@@ -74,9 +72,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     gc.add_argument("--dry-run", action="store_true", help="say what would go, remove nothing")
     for sub in (init, status, renew, serving, verify, gc):
         sub.add_argument("folder", type=Path, nargs="?", help="default: the project's, or ./repository")
+    add.add_argument(
+        "--repository", type=Path, metavar="FOLDER", help="default: the project's, or ./repository"
+    )
     for sub in (init, status, renew, sign, rotate, serving, verify, gc):
         sub.add_argument("--repository", type=Path, metavar="FOLDER", help="the same, as an option")
-    for sub in (init, status, renew, sign, rotate, verify, gc):
+    for sub in (init, add, status, renew, sign, rotate, verify, gc):
         sub.add_argument("--json", action="store_true", help="print one JSON object")
 
 
@@ -88,23 +89,24 @@ def run(args: argparse.Namespace) -> int:
 
         intake = tuple if args.intake is None else partial(_intake, folder, args.intake)
         return serve(folder, host=args.host, port=args.port, workers=args.workers, intake=intake)
-    from coremlops.release import Repository
-
     if args.repo_command == "init":
+        from coremlops.release import Repository
+
         name = args.collection or _project().collection or "faces"
         return _init(args, Repository.init(folder, name, plan=signing.plan(args)))
-    repository = Repository.open(folder)
-    if args.repo_command == "renew":
-        return _renew(args, repository)
-    if args.repo_command == "sign":
-        return signing.sign(args, repository)
-    if args.repo_command == "rotate":
-        return signing.rotate(args, repository)
-    if args.repo_command == "verify":
-        return _verify(args, repository)
-    if args.repo_command == "gc":
-        return _collect(args, repository)
-    return _status(args, repository)
+    from coremlops.cli import keeping
+    from coremlops.release.keeping import Keeper
+
+    commands: dict[str, Callable[[argparse.Namespace, Keeper], int]] = {
+        "add": keeping.add,
+        "status": keeping.status,
+        "renew": keeping.renew,
+        "sign": signing.sign,
+        "rotate": signing.rotate,
+        "verify": keeping.verify,
+        "gc": keeping.collect,
+    }
+    return commands[args.repo_command](args, Keeper.open(folder))
 
 
 def _intake(repository: Path, reports: Path) -> Sequence[BaseRoute]:
@@ -125,9 +127,10 @@ def _folder(args: argparse.Namespace) -> Path:
     """The repository that is meant: `--repository FOLDER`, or FOLDER before all else. Raises `UsageError`."""
     named: list[Path] = [args.repository] if args.repository else []
     if args.repo_command in ("sign", "rotate"):
+        signing.take_dropped(args)
         if args.words and (Path(args.words[0]) / "coremlops.json").is_file():
             named.append(Path(args.words.pop(0)))
-    elif args.folder:
+    elif args.repo_command != "add" and args.folder:
         named.append(args.folder)
     if len(named) > 1:
         raise UsageError(f"one repository expected, got {named[1]} and --repository {named[0]}")
@@ -158,126 +161,3 @@ def _init(args: argparse.Namespace, repository: Repository) -> int:
             print(f"  {name}: {need} of {len(paths)} must sign; carry them to their machines: {files}")
     print(f"root:  {repository.root_file}  (goes into the app: devices trust what it names)")
     return 0
-
-
-def _status(args: argparse.Namespace, repository: Repository) -> int:
-    roles = repository.status()
-    indexes = repository.list()
-    due = [each for each in roles if each.due or each.expired]
-    waiting = repository.waiting()
-    if args.json:
-        print(
-            json.dumps(
-                {
-                    "ok": not due,
-                    "repository": str(repository.folder),
-                    "id": repository.keys.repository_id,
-                    "collection": repository.collection,
-                    "channels": {
-                        index.channel: None if index.current is None else index.current.version
-                        for index in indexes
-                    },
-                    "roles": [asdict(each) | {"expires": _time(each)} for each in roles],
-                    "pending": waiting,
-                }
-            )
-        )
-    else:
-        print(f"{repository.folder}: collection {repository.collection}, id {repository.keys.repository_id}")
-        for index in indexes:
-            version = "no version" if index.current is None else f"version {index.current.version}"
-            print(f"  {index.channel:9} {version}{' (rolled back)' if index.rolled_back else ''}")
-        print(f"  {'role':16} {'version':>7}  {'expires':20}  key")
-        for each in roles:
-            key = each.key if each.key_present else f"{each.key} (not here)"
-            if len(each.keys) > 1:
-                key = (
-                    f"{each.key} ({each.threshold} of {len(each.keys)} sign, {sum(each.keys.values())} here)"
-                )
-            mark = "  EXPIRED" if each.expired else "  due" if each.due else ""
-            print(f"  {each.role:16} {each.version:7}  {_time(each):20}  {key}{mark}")
-        for change in waiting:
-            print(f"  {change} waits for signatures: coremlops repo sign")
-    for each in due:
-        _warn(each)
-    return 3 if due else 0
-
-
-def _renew(args: argparse.Namespace, repository: Repository) -> int:
-    """Sign anew, and warn of what is due still: its key is elsewhere."""
-    renewed = replace(repository, clock_checked=args.clock_checked).renew(args.role)
-    due = [each for each in repository.status() if each.due or each.expired]
-    if args.json:
-        left = [each.role for each in due]
-        print(json.dumps({"repository": str(repository.folder), "renewed": list(renewed), "due": left}))
-    elif renewed:
-        print(f"signed anew: {', '.join(renewed)}")
-    else:
-        print("nothing is due" if not due else "nothing that is due has its key here")
-    for each in due:
-        _warn(each)
-    return 0
-
-
-def _verify(args: argparse.Namespace, repository: Repository) -> int:
-    from coremlops.release.upkeep import audit
-
-    with saying() as progress:
-        found = audit(repository, progress)
-    if args.json:
-        print(json.dumps({"ok": not found.problems, "repository": str(repository.folder)} | asdict(found)))
-    else:
-        size = _size(found.bytes)
-        print(f"{found.roles} roles, {found.targets} targets of {size}, {found.versions} versions")
-        print(f"{found.lines} changes in the log, each signed")
-        if found.unneeded:
-            print(f"{found.unneeded} files are named by nothing that is current: coremlops repo gc")
-        if not found.problems:
-            print("all of it is as it was signed")
-    for problem in found.problems:
-        print(f"wrong: {problem}", file=sys.stderr)
-    return 3 if found.problems else 0
-
-
-def _collect(args: argparse.Namespace, repository: Repository) -> int:
-    from coremlops.release.upkeep import collect
-
-    removed = collect(repository, grace=_time_span(args.grace), dry_run=args.dry_run)
-    if args.json:
-        print(json.dumps({"files": removed.files, "bytes": removed.bytes, "removed": not args.dry_run}))
-        return 0
-    for name in removed.files if args.dry_run else ():
-        print(name)
-    done = "would go" if args.dry_run else "removed"
-    print(f"{done}: {len(removed.files)} files, {_size(removed.bytes)}")
-    return 0
-
-
-def _time_span(text: str) -> timedelta:
-    """`12h`, `30d`. Raises `UsageError`."""
-    match = re.fullmatch(r"([0-9]{1,5})([hd])", text)
-    if match is None:
-        raise UsageError(f"--grace: a time such as 12h or 30d expected, got {text!r:.40}")
-    return timedelta(**{{"h": "hours", "d": "days"}[match[2]]: int(match[1])})
-
-
-def _size(count: int) -> str:
-    return f"{count / 1e6:.1f} MB" if count >= 100_000 else f"{count / 1e3:.1f} kB"
-
-
-def _warn(role: RoleStatus) -> None:
-    what = "expired, and devices take nothing new from it" if role.expired else "is due to be signed anew"
-    if role.role == "root":
-        how = "run `coremlops repo renew --role root` where the root key is"
-    elif role.threshold > 1 and not role.key_present:
-        where = f"where a {role.key} key is; {role.threshold} must sign"
-        how = f"run `coremlops repo renew --role {role.role}` {where}"
-    elif role.key_present:
-        how = "run `coremlops repo renew`"
-    else:
-        how = f"run `coremlops repo renew` where the {role.key} key is"
-    print(f"warning: {role.role} {what}; {how}", file=sys.stderr)
-
-
-def _time(role: RoleStatus) -> str:
-    return signing.moment(role.expires)

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from coremlops.release import Repository
+    from coremlops.release.keeping import Keeper
     from coremlops.release.keys import KeyPlan
     from coremlops.release.review import Review
 
@@ -26,7 +26,7 @@ def configure(
         metavar="CHANGE",
         help="its id, or how it begins; without: list them. FOLDER of the repository may stand before it",
     )
-    sign.add_argument("--drop", action="store_true", help="forget the change instead")
+    sign.add_argument("--drop", nargs="*", metavar="CHANGE", help="forget the change instead")
     rotate = commands.add_parser("rotate", help="give roles other keys; devices follow")
     rotate.epilog = "example: coremlops repo rotate timestamp snapshot   (the old keys' files are put aside)"
     rotate.add_argument(
@@ -47,6 +47,11 @@ def configure(
         "--key-uri", metavar="KEY=URI", action="append", default=[], help="the new key of this name is there"
     )
     return sign, rotate
+
+
+def take_dropped(args: argparse.Namespace) -> None:
+    """`sign FOLDER --drop CHANGE` names what `sign FOLDER CHANGE --drop` does."""
+    args.words += getattr(args, "drop", None) or []
 
 
 def init_options(parser: argparse.ArgumentParser) -> None:
@@ -98,7 +103,7 @@ def _uris(args: argparse.Namespace) -> dict[str, list[str]]:
     return uris
 
 
-def rotate(args: argparse.Namespace, repository: Repository) -> int:
+def rotate(args: argparse.Namespace, repository: Keeper) -> int:
     """Give roles other keys, and say where the old ones are."""
     from coremlops.errors import UsageError
     from coremlops.release.rotation import Rotation
@@ -121,14 +126,14 @@ def rotate(args: argparse.Namespace, repository: Repository) -> int:
     return 0
 
 
-def sign(args: argparse.Namespace, repository: Repository) -> int:
+def sign(args: argparse.Namespace, repository: Keeper) -> int:
     """List what waits, or sign one change; 3 while it waits for further signatures."""
     from coremlops.errors import UsageError
 
     if len(args.words) > 1:
         raise UsageError(f"one change expected, got {' '.join(args.words)!r:.80}")
     if not args.words:
-        if args.drop:
+        if args.drop is not None:
             raise UsageError("--drop: which change? `coremlops repo sign` lists them")
         waiting = repository.pending()
         if args.json:
@@ -143,7 +148,7 @@ def sign(args: argparse.Namespace, repository: Repository) -> int:
         if not waiting:
             print("nothing waits for a signature")
         return 0
-    if args.drop:
+    if args.drop is not None:
         change, done = repository.drop(args.words[0]), "dropped"
     else:
         change, done = repository.sign(args.words[0]).id, "committed"

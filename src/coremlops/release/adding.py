@@ -20,15 +20,14 @@ from coremlops.release.roles import Roles
 from coremlops.release.rotation import trusted
 from coremlops.release.targets import write_served
 
+MOST_COLLECTIONS = 64
 _KEYS = ("halt", "release", "staging")  # those that sign a collection's roles
 
 
 def add(roles: Roles, collection: str) -> None:
     """Commit a new collection. Raises `PendingError` when it waits for signatures from elsewhere,
     `RepositoryError` when no key that signs it is here, or it cannot be."""
-    check_collection(collection)
-    if collection in roles.collections:
-        raise RepositoryError(f"{roles.folder} has a collection {collection} already")
+    _check_new(roles, collection)
     targets = copy.deepcopy(roles.targets("targets"))
     targets.signed.delegations = _with(roles, collection)
     first, files = first_roles(collection)
@@ -61,9 +60,9 @@ def added(roles: Roles, change: Change) -> str:
     if _paths(before) == _paths(after):
         return ""
     collection, what = change.act.collection, f"change {change.id}"
-    if change.act.action != "add" or collection in roles.collections:
+    if change.act.action != "add":
         raise RepositoryError(f"{what}: no command changes which role names which paths")
-    check_collection(collection)
+    _check_new(roles, collection)
     first, _ = first_roles(collection)
     if change.roots or change.roles.keys() != {"targets", *first}:
         raise RepositoryError(f"{what} adds a collection, and changes other roles beside it")
@@ -76,6 +75,15 @@ def added(roles: Roles, change: Change) -> str:
         if got.targets != role.targets or got.delegations is not None or change.base[name]:
             raise RepositoryError(f"{what} adds a collection that is not empty: {name}")
     return collection
+
+
+def _check_new(roles: Roles, collection: str) -> None:
+    """Raise `RepositoryError` for a name that no collection can have, and one too many."""
+    check_collection(collection)
+    if collection in roles.collections:
+        raise RepositoryError(f"{roles.folder} has a collection {collection} already")
+    if len(roles.collections) >= MOST_COLLECTIONS:
+        raise RepositoryError(f"{roles.folder} has {MOST_COLLECTIONS} collections; no more are possible")
 
 
 def _with(roles: Roles, collection: str) -> Delegations:

@@ -25,7 +25,7 @@ from coremlops.errors import RepositoryError
 from coremlops.files import sync_folder
 
 FILE = "audit.jsonl"
-MAX_LINE_BYTES = 64_000
+MAX_LINE_BYTES = 500_000  # a rotation of 16 keys in 64 collections names them all
 FIRST = "0" * 64
 
 
@@ -109,6 +109,8 @@ class Log:
         data = line.signed_bytes()
         signatures = [signer.sign(data).to_dict() for signer in signers]
         whole = document.write({"line": asdict(line), "signatures": signatures})
+        if len(whole) > MAX_LINE_BYTES:
+            raise RepositoryError(f"{self.path}: at most {MAX_LINE_BYTES} bytes a line, got {len(whole)}")
         with self.path.open("ab") as file:
             file.write(whole)
             file.flush()

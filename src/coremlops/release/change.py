@@ -130,11 +130,13 @@ class Change:
         return list(zip(ours, theirs, strict=False))
 
     def describe(self) -> str:
-        """What it does, for one line: `promote faces 5 in release`."""
+        """What it does, for one line: `promote classifier 5 in release of app`, `add app`."""
         act = self.act
         version = f" {act.version}" if act.version else ""
         model = f" {act.name}" if act.name else ""
         where = f" in {act.channel}" if act.channel else ""
+        if act.collection != act.name:
+            where += f" of {act.collection}" if act.channel else f" {act.collection}"
         named = act.detail.get("roles")
         roles = f" {', '.join(map(str, named))}" if isinstance(named, list) else ""
         return f"{act.action}{model}{version}{roles}{where}"

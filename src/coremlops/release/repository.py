@@ -77,7 +77,11 @@ class Repository(Keeper):
         plan = plan or KeyPlan()
         folder = folder.absolute()
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise RepositoryError(f"{folder} exists already and is not empty")
+            hint = f"coremlops repo add {collection} --repository {folder}   adds a collection to it"
+            raise RepositoryError(
+                f"{folder} exists already and is not empty",
+                hint=hint if (folder / IDENTITY).is_file() else "",
+            )
         lifetimes = expiry or Expiry()
         with disk("the keys cannot be written"):
             keys = create_keys((config or config_folder()).absolute(), plan)

@@ -39,6 +39,7 @@ from coremlops.release.signing import (
 from coremlops.release.targets import write_served
 
 U = TypeVar("U", Root, Timestamp, Snapshot, Targets)
+MAX_SNAPSHOT_BYTES = 2_000_000  # what python-tuf's client reads of it
 _ROOT_FILE = re.compile(r"([1-9][0-9]{0,8})\.root\.json")
 _BIN = re.compile(r"(.+-members)\d+-[0-9a-f]+")
 
@@ -316,6 +317,11 @@ class Roles:
             files.append((f"{metadata.signed.version}.{name}.json", metadata.to_bytes()))
             self.snapshot.signed.meta[f"{name}.json"] = MetaFile(metadata.signed.version)
         snapshot = self._sign(self.snapshot, "snapshot")
+        if len(snapshot) > MAX_SNAPSHOT_BYTES:
+            raise RepositoryError(
+                f"the snapshot would have {len(snapshot)} bytes, devices take at most {MAX_SNAPSHOT_BYTES}",
+                hint="another repository for some of the collections",
+            )
         files.append((f"{self.snapshot.signed.version}.snapshot.json", snapshot))
         self.timestamp.signed.snapshot_meta = MetaFile(self.snapshot.signed.version)
         timestamp = self._sign(self.timestamp, "timestamp")

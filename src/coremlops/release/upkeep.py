@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import zlib
 from collections.abc import Callable, Iterator
@@ -15,10 +16,10 @@ from tuf.api.metadata import Metadata, Root, TargetFile, Targets
 from coremlops.collection import CHANNELS, Entry
 from coremlops.digest import sha256_file
 from coremlops.errors import RepositoryError
-from coremlops.files import TEMPORARY_SUFFIX
+from coremlops.files import TEMPORARY_SUFFIX, files_below
 from coremlops.release.change import named_files
 from coremlops.release.contents import Contents
-from coremlops.release.keeping import Keeper
+from coremlops.release.keeping import PARTS, Keeper
 from coremlops.release.roles import Roles
 from coremlops.release.signing import read_metadata, verify
 from coremlops.release.targets import file_of
@@ -65,9 +66,13 @@ def audit(repository: Keeper, progress: Progress = lambda line: None) -> Audit:
     versions = 0
     for collection in roles.collections:
         versions += _documents(Contents(roles, repository.folder, collection), problems)
-    for path in sorted(repository.folder.rglob("*.json.gz")):
-        with _noted(problems):
-            _check_packed(path)
+    for part in PARTS:
+        for path in _links(repository.folder / part):
+            problems.append(f"{path} is a link, which gc does not follow: put there what it leads to")
+    for path in _files(repository.folder):
+        if path.name.endswith(".json.gz"):
+            with _noted(problems):
+                _check_packed(path)
     lines = 0
     with _noted(problems):
         lines = roles.log.verify(roles.public_keys(), roles.timestamp.signed.version)
@@ -114,7 +119,7 @@ def _unneeded(folder: Path, roles: Roles, grace: timedelta, now: datetime) -> li
         if path.name.count(".") == 2 and not path.name.endswith((".root.json", ".snapshot.json")):
             named |= _targets_of(path)
     found = []
-    for path in sorted(path for part in ("metadata", "targets") for path in (folder / part).rglob("*")):
+    for path in _files(folder):
         plain = path.with_suffix("") if path.name.endswith(".json.gz") else path
         if not path.is_file() or path.is_symlink():
             continue
@@ -126,6 +131,17 @@ def _unneeded(folder: Path, roles: Roles, grace: timedelta, now: datetime) -> li
         if not wanted and (path.name.endswith(TEMPORARY_SUFFIX) or _written(path) <= now - grace):
             found.append(path)
     return found
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files that a repository serves."""
+    return sorted(path for part in ("metadata", "targets") for path in files_below(folder / part))
+
+
+def _links(folder: Path) -> list[Path]:
+    """Links to folders at or below `folder`; no file is looked for there."""
+    places = [folder, *(Path(place, name) for place, names, _ in os.walk(folder) for name in names)]
+    return sorted(path for path in places if path.is_symlink())
 
 
 def _kept_metadata(folder: Path, roles: Roles, since: datetime) -> set[Path]:
