@@ -93,6 +93,9 @@ X, P = (*CALL, "inputs", "x"), (*CALL, "outputs", "p")
         (("outputs", 1, "tolerance"), "0.1", "'tolerance': expected a number"),
         (("outputs", 1, "largest"), 1e4, "'largest': expected a number from 0 to 1000"),
         (("outputs", 1, "scale"), 0, "'scale': expected a number above 0"),
+        (("outputs", 1, "scale"), 2.6, "'scale': expected at most 2.5, 1 or the largest value, got 2.6"),
+        (("outputs", 1, "scale"), 1e308, "'scale': expected at most 2.5"),
+        (("outputs", 1, "scale"), 10**400, "'scale': expected a number from 0 to inf"),
         (("examples",), [], "'examples': expected 1 to 32 things"),
         (("examples",), [{}] * 33, "'examples': expected a list of at most 32"),
         (("examples", 0, "calls"), [], "'calls': expected 1 to 64 things"),
@@ -183,3 +186,17 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     (tmp_path / "golden.json").symlink_to(tmp_path / "elsewhere.json")
     with pytest.raises(GoldenError, match="a file expected, got none"):
         read_golden(tmp_path)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.1])
+def test_the_scale_of_an_output_that_is_0_everywhere_is_at_most_1(tmp_path: Path, scale: float) -> None:
+    good = _good()
+    answer = good["examples"][0]["calls"][0]["outputs"]["p"]
+    answer |= {"values": [0.0, "inf"], "rms": 0.0}
+    good["outputs"][1]["scale"] = scale
+    folder = _write(tmp_path, good)
+    if scale <= 1:
+        assert read_golden(folder).limits[1].scale == scale
+    else:
+        with pytest.raises(GoldenError, match=r"at most 1, 1 or the largest value, got 1\.1"):
+            read_golden(folder)

@@ -244,7 +244,7 @@ def publish(
     model = write_model(folder / f"{size}.mlpackage", extra_bytes=size)
     one = Repository.open(repository.folder, collection, name)
     (variant,) = (entry := one.publish([Form(model, chosen)])).variants
-    about = {"collection": collection, "name": one.model_name, "version": entry.version}
+    about: dict[str, Any] = {"collection": collection, "name": one.model_name, "version": entry.version}
     return report(**about, variant=variant.name, model=variant.model, manifest=variant.manifest)
 
 

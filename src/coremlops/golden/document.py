@@ -29,6 +29,7 @@ DEFAULT_EXAMPLES, DEFAULT_BYTES = 8, 256 << 10
 # A set whose tolerances are wider would pass models that answer anything.
 CEILING = 0.25
 LARGEST_CEILING = 1000.0
+ROUNDING = 1.00001  # `scale` and the values are written with seven digits
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +178,8 @@ def _parse(value: object) -> GoldenSet:
         _example(item, names, f"{FILE}: examples[{i}]")
         for i, item in enumerate(_list(top, "examples", MAX_EXAMPLES))
     )
+    for i, limit in enumerate(limits):
+        _check_scale(limit, _sizes(limit.name, examples), f"{FILE}: outputs[{i}]")
     if sum(map(len, examples)) > MAX_CALLS:
         top.refuse("examples", f"at most {MAX_CALLS} calls")
     label = _word(top, "label") if top.has("label") else ""
@@ -207,6 +210,22 @@ def _limit(value: object, what: str) -> Limit:
     if made.get("scale") == 0:
         fields.refuse("scale", "a number above 0")
     return Limit(_word(fields, "name"), measure, **made)
+
+
+def _check_scale(limit: Limit, sizes: list[float], what: str) -> None:
+    """Differences count over `scale`: one that is larger than every expected value would pass any answer."""
+    most = max([1.0, *sizes])
+    if limit.measure == "numbers" and limit.scale > ROUNDING * most:
+        raise GoldenError(
+            f"{what}: 'scale': expected at most {most:g}, 1 or the largest value, got {limit.scale:g}"
+        )
+
+
+def _sizes(name: str, examples: tuple[tuple[Call, ...], ...]) -> list[float]:
+    """How large the finite numbers are that are expected of an output."""
+    answers = [call.outputs[name] for calls in examples for call in calls]
+    found = [value for answer in answers for value in (*answer.values, answer.rms)]
+    return [abs(float(value)) for value in found if _finite(value)]
 
 
 def _example(value: object, names: set[str], what: str) -> tuple[Call, ...]:
