@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from coremlops.client import Device, reports
-from coremlops.client.reports import MAX_WAITING, Enrolment, Sent
+from coremlops.client import Device, outbox, reports
+from coremlops.client.outbox import MAX_WAITING, Sent
+from coremlops.client.reports import Enrolment
 from coremlops.client.state import Installed
 from coremlops.collection import Profile
 from coremlops.errors import ReportError, UpdateError, UsageError
@@ -119,10 +121,11 @@ def test_after_an_update_the_judgement_is_signed_and_sent(world: World, post: Po
     result = world.device.update()
     assert result.outcome == "updated"
     (said,) = post.reports()
-    current = world.repository.index("staging").current
+    current = world.repository.line("staging").current
     assert current is not None
     (variant,) = current.variants
-    assert (said.version, said.model, said.manifest) == (2, variant.model, variant.manifest)
+    assert (said.collection, said.name, said.version) == ("faces", "faces", 2)
+    assert (said.model, said.manifest) == (variant.model, variant.manifest)
     assert (said.ok, said.failure, said.proof, said.compute_units) == (True, "", "emulated", "cpu")
     assert [each.name for each in said.outputs]
     assert said.latency_s is not None
@@ -174,9 +177,9 @@ def test_an_intake_that_is_gone_or_rude_changes_no_update(world: World, post: Po
     assert len(list((folder / "outbox").iterdir())) == 1
     found.save(folder)
     post.status, post.answer = 404, b'{"reason": "\\u001b[31mlong <b>words</b>"}' + b"x" * 100_000
-    assert reports.send(folder, found) == Sent(0, (), 1, "status 404")
+    assert outbox.send(folder, found.url) == Sent(0, (), 1, "status 404")
     post.answer = b'{"ok": false, "reason": "\\u001b[31mlong <b>words</b>"}'
-    assert reports.send(folder, found) == Sent(0, ("status 404",), 0)
+    assert outbox.send(folder, found.url) == Sent(0, ("status 404",), 0)
     (folder / "enrolment.json").write_text("{")
     assert world.device.update().outcome == "current"
     with pytest.raises(UpdateError, match="is damaged"):
@@ -218,21 +221,21 @@ def test_a_page_of_somebody_else_loses_no_report(
     found = Enrolment.load(folder)
     assert found is not None
     assert not found.enrolled
-    reports.queue(folder, found, reports.report("faces", _installed(1), None, Profile(os="Linux")))
-    sent = reports.send(folder, found)
+    outbox.put(folder, found.key, _said(1))
+    sent = outbox.send(folder, found.url)
     assert (sent.sent, sent.refused, sent.waiting) == (0, (), 1)
     post.status, post.answer = 200, b'{"ok": true, "action": "kept"}'
-    assert reports.send(folder, found) == Sent(1)
+    assert outbox.send(folder, found.url) == Sent(1)
 
 
 def test_what_is_no_file_in_the_outbox_is_not_sent(world: World, post: Post) -> None:
     folder = enrolled(world, post)
     found = Enrolment.load(folder)
     assert found is not None
-    reports.queue(folder, found, reports.report("faces", _installed(1), None, Profile(os="Linux")))
+    outbox.put(folder, found.key, _said(1))
     (folder / "outbox" / "0.json").symlink_to(folder / "enrolment.json")
     (folder / "outbox" / "1.json").mkdir()
-    assert reports.send(folder, found) == Sent(1)
+    assert outbox.send(folder, found.url) == Sent(1)
     assert len(post.got) == 1
 
 
@@ -241,8 +244,7 @@ def test_the_outbox_is_bounded(world: World, post: Post) -> None:
     found = Enrolment.load(folder)
     assert found is not None
     for version in range(1, MAX_WAITING + 6):
-        said = reports.report("faces", _installed(version), None, Profile(os="Linux"))
-        reports.queue(folder, found, said)
+        outbox.put(folder, found.key, _said(version))
     assert len(list((folder / "outbox").iterdir())) == MAX_WAITING
 
 
@@ -262,7 +264,8 @@ def test_who_agreed_to_be_counted_adds_to_sums_until_switched_off(world: World, 
     world.device.update()
     ((path, body),) = post.got
     counted = Count.from_bytes(body)
-    assert (path, counted.version, counted.ok, counted.os) == ("/count", 2, True, "Linux")
+    assert (path, counted.name, counted.version) == ("/count", "faces", 2)
+    assert (counted.ok, counted.os) == (True, "Linux")
     reports.count(folder, on=False)
     world.repository.rollback("staging")
     world.device.update()
@@ -271,9 +274,9 @@ def test_who_agreed_to_be_counted_adds_to_sums_until_switched_off(world: World, 
 
 def test_a_device_reports_its_active_model_when_asked(world: World, post: Post) -> None:
     enrolled(world, post)
-    said, done = reports.report_now(world.device)
-    assert (said.version, said.ok, done) == (1, True, Sent(1))
-    assert [each.version for each in post.reports()] == [1]
+    (said,), done = reports.report_now(world.device)
+    assert (said.name, said.version, said.ok, done) == ("faces", 1, True, Sent(1))
+    assert post.reports() == [said]
 
 
 @pytest.mark.parametrize(
@@ -287,13 +290,17 @@ def test_what_a_report_says_of_a_judgement(judgement: str | None, failure: str) 
         ok = judgement == "cached"
         outputs = good if ok else many
         made = Judgement("a" * 64, ok, outputs, 1.0, 1, 1, 0.123456, 0.123456 if ok else None, 0.1)
-    said = reports.report("faces", _installed(1), made, Profile(os="Linux"))
+    said = reports.report("faces", "eyes", _installed(1), made, Profile(os="Linux"))
     assert said.failure == failure
     if judgement == "bad":
         assert (len(said.outputs), said.outputs[0].name, said.load_s) == (32, "out39", 0.123)
     if judgement == "cached":
         assert (said.load_s, said.load_cached_s) == (None, 0.123)
         assert [(len(each.name), each.error) for each in said.outputs] == [(128, None), (1, 0.00123)]
+
+
+def _said(version: int, name: str = "faces") -> Report:
+    return reports.report("faces", name, _installed(version), None, Profile(os="Linux"))
 
 
 def _installed(version: int) -> Installed:
@@ -307,3 +314,15 @@ def test_a_key_is_in_no_message(world: World, post: Post) -> None:
     with pytest.raises(UpdateError) as caught:
         Enrolment.load(Device(world.device.folder, limits=QUICK).folder)
     assert key.upper() not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["enrolment.json", "counting.json"])
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(world: World, post: Post, name: str) -> None:
+    folder = world.device.folder
+    os.mkfifo(folder / name)
+    world.publish_two()
+    assert world.device.update().outcome == "updated"
+    assert post.got == []
+    if name == "enrolment.json":
+        with pytest.raises(UpdateError, match=r"enrolment\.json is damaged: .*no regular file"):
+            reports.report_now(world.device)

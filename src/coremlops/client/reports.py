@@ -29,7 +29,7 @@ from coremlops.telemetry.signing import ENROL, DeviceKey, Signed, plain_code
 
 if TYPE_CHECKING:
     from coremlops.client.device import Device
-    from coremlops.client.offer import UpdateResult
+    from coremlops.client.results import UpdateResult
     from coremlops.golden import Judgement
 
 ENROLMENT, COUNTING = "enrolment.json", "counting.json"

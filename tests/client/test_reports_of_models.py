@@ -1,0 +1,131 @@
+"""A device with several models says of each how its own version did."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from coremlops.cli import main
+from coremlops.client import outbox, reports
+from coremlops.client.outbox import Sent
+from coremlops.client.reports import Enrolment
+from coremlops.errors import UpdateError
+from coremlops.release.terms import Form
+from coremlops.telemetry.count import Count
+from tests.client.conftest import Version, World
+from tests.client.test_reports import Post, _said, enrolled
+from tests.client.test_reports import post as post
+
+
+def publish(world: World, name: str, version: Version, golden: Path | None = None) -> None:
+    replace(world.repository, name=name).publish([Form(version.model, golden or version.golden)])
+
+
+@pytest.fixture
+def both(world: World) -> World:
+    """Beside `faces`, whose version 1 the device has, the collection holds `hands`; the device looks next."""
+    publish(world, "faces", world.two)
+    publish(world, "hands", world.two)
+    return world
+
+
+def test_one_update_is_one_report_of_each_model_that_it_judged(both: World, post: Post) -> None:
+    enrolled(both, post)
+    assert both.device.update().outcome == "updated"
+    said = {each.name: each for each in post.reports()}
+    assert [(name, said[name].version, said[name].ok) for name in said] == [
+        *(("faces", 2, True), ("hands", 1, True)),
+    ]
+    assert said["faces"].manifest != said["hands"].manifest
+    publish(both, "hands", both.one)
+    both.device.update()
+    assert [(each.name, each.version) for each in post.reports()[2:]] == [("hands", 2)]
+
+
+def test_one_model_that_answers_wrongly_is_no_fault_of_the_other(world: World, post: Post) -> None:
+    enrolled(world, post)
+    broken = Path(shutil.copytree(world.two.golden, world.folder / "broken"))
+    promised = json.loads((world.one.golden / "golden.json").read_text())
+    (broken / "golden.json").write_text(json.dumps(promised | {"model": world.two.digest}))
+    publish(world, "faces", world.two)
+    publish(world, "hands", world.two, broken)
+    assert world.device.update().outcome == "refused"
+    assert [(each.name, each.version, each.failure) for each in post.reports()] == [
+        *(("faces", 2, ""), ("hands", 1, "outputs")),
+    ]
+
+
+def test_what_was_judged_in_one_second_waits_in_files_of_its_own(both: World, post: Post) -> None:
+    folder = enrolled(both, post)
+    post.status, post.answer = 503, b"{}"
+    both.device.update()
+    names = sorted(path.name.split("-")[1] for path in (folder / "outbox").iterdir())
+    assert names == ["faces", "hands"]
+    found = Enrolment.load(folder)
+    assert found is not None
+    said = _said(7)
+    for name in ("eyes", "ears"):
+        outbox.put(folder, found.key, replace(said, name=name))
+    assert len(list((folder / "outbox").iterdir())) == 4
+
+
+def test_who_is_counted_adds_each_model_to_its_own_sums(both: World, post: Post) -> None:
+    reports.count(both.device.folder, on=True, url=post.url)
+    both.device.update()
+    counted = [Count.from_bytes(body) for _, body in post.got]
+    assert [(each.name, each.version, each.ok) for each in counted] == [
+        ("faces", 2, True),
+        ("hands", 1, True),
+    ]
+
+
+def test_a_model_that_did_not_start_takes_back_its_own_pass_alone(both: World, post: Post) -> None:
+    enrolled(both, post)
+    both.device.update()
+    for _ in range(3):
+        assert both.device.start("faces").version == 2
+    assert both.device.start("faces").version == 1
+    both.device.update()
+    assert [(each.name, each.version, each.failure) for each in post.reports()[2:]] == [("faces", 2, "model")]
+
+
+def test_a_device_reports_all_its_models_or_the_one_that_is_named(both: World, post: Post) -> None:
+    enrolled(both, post)
+    both.device.update()
+    post.got.clear()
+    told, done = reports.report_now(both.device)
+    assert ([(each.name, each.version) for each in told], done) == ([("faces", 2), ("hands", 1)], Sent(2))
+    (hands,), _ = reports.report_now(both.device, "hands")
+    assert hands.name == "hands"
+    assert [each.name for each in post.reports()] == ["faces", "hands", "hands"]
+    with pytest.raises(UpdateError, match="'mouths'"):
+        reports.report_now(both.device, "mouths")
+
+
+def test_the_command_names_models_only_where_there_are_several(
+    both: World, post: Post, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = str(enrolled(both, post))
+    report = ("device", "report", "--device", folder)
+    assert main([*report]) == 0
+    assert capsys.readouterr().out == "version 1: pass (emulated)\nsent 1\n"
+    assert main([*report, "--json"]) == 0
+    alone = json.loads(capsys.readouterr().out)
+    assert (alone["name"], alone["version"], alone["ok"], alone["sent"]) == ("faces", 1, True, 1)
+    both.device.update()
+    assert main([*report]) == 0
+    assert capsys.readouterr().out == (
+        "faces version 2: pass (emulated)\nhands version 1: pass (emulated)\nsent 2\n"
+    )
+    assert main([*report, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["version"], found["ok"]) == (None, True)
+    assert [(each["name"], each["version"]) for each in found["models"]] == [("faces", 2), ("hands", 1)]
+    assert main([*report, "--model", "hands"]) == 0
+    assert capsys.readouterr().out == "hands version 1: pass (emulated)\nsent 1\n"
+    assert main([*report, "--model", "hand"]) == 1
+    assert "faces, hands" in capsys.readouterr().err
