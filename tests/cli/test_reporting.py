@@ -25,12 +25,14 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 class Group:
     """Enrolled devices, and what they say of version 1."""
 
-    def __init__(self, repository: Path) -> None:
+    def __init__(self, repository: Path, name: str | None = None) -> None:
         self.store = Store(Path("reports.sqlite"))
-        current = Repository.open(repository).index("staging").current
+        opened = Repository.open(repository, name=name)
+        current = opened.line("staging").current
         assert current is not None
         (variant,) = current.variants
         self._of: dict[str, Any] = {
+            "name": opened.model_name,
             "variant": variant.name,
             "model": variant.model,
             "manifest": variant.manifest,
@@ -96,7 +98,7 @@ def test_one_device_that_failed_stops_a_promotion_unless_so_many_may(shell: Shel
 
 def test_anonymous_counts_and_emulated_passes_promote_nothing(shell: Shell, testers: Group) -> None:
     for _ in range(5):
-        testers.store.count(Count("faces", 1, True, "iOS"))
+        testers.store.count(Count("faces", "faces", 1, True, "iOS"))
     testers.say(proof="emulated", compute_units="cpu", os="Linux", device_class="other", chip="")
     shell(*ASK, "golden:devices=1", code=3)
     assert "(1 more passed, with a proof below device)" in shell.err
@@ -113,7 +115,7 @@ def test_a_requirement_needs_reports_and_reports_a_requirement(shell: Shell, tes
 def test_what_came_in_is_listed(shell: Shell, testers: Group) -> None:
     testers.say()
     testers.say(FAIL)
-    testers.store.count(Count("faces", 1, True, "iOS", latency=4))
+    testers.store.count(Count("faces", "faces", 1, True, "iOS", latency=4))
     text = shell("release", "reports", "--reports", "reports.sqlite")
     assert "faces: 2 devices enrolled, 2 reports" in text
     assert "FAIL outputs" in text
@@ -123,3 +125,32 @@ def test_what_came_in_is_listed(shell: Shell, testers: Group) -> None:
     assert {len(each["pseudonym"]) for each in listed["reports"]} == {64}
     empty = shell.json("release", "reports", "--reports", "reports.sqlite", "--version", "2")
     assert (empty["reports"], empty["anonymous"]) == ([], [])
+
+
+def test_two_models_are_told_apart_and_one_gets_no_promotion_by_the_other(
+    shell: Shell, testers: Group
+) -> None:
+    shell("release", "publish", "two.mlpackage", "--golden", "golden", "--model", "hands")
+    hands = Group(shell.folder / "repository", "hands")
+    listed = ("release", "reports", "--reports", "reports.sqlite")
+    testers.say()
+    assert shell(*listed).splitlines()[1].split()[0] == "version"  # nothing to tell apart yet
+    hands.say(FAIL)
+    hands.store.count(Count("faces", "hands", 1, True, "iOS"))
+    head, *lines = shell(*listed).splitlines()[1:]
+    assert head.split()[:2] == ["model", "version"]
+    assert [line.split()[0] for line in lines] == ["faces", "hands", "hands", "hands"]
+    found = shell.json(*listed, "--model", "hands")
+    assert [(each["name"], each["ok"]) for each in found["reports"]] == [("hands", False)]
+    assert {each["name"] for each in found["anonymous"]} == {"hands"}
+    shell(*listed, "--model", "hand", code=1)
+    assert "hand" in shell.err
+    asked = (*ASK, "golden:devices=1")
+    shell(*asked, "--model", "hands", code=3)
+    assert "1 devices that passed expected, got 0" in shell.err
+    shell(*asked, code=1)
+    assert "faces holds several models: faces, hands" in shell.err
+    assert shell.json(*asked, "--model", "faces")["version"] == 1
+    hands.say()
+    shell(*ASK, "golden:devices=2,failures=1", "--model", "hands", code=3)
+    assert "2 devices that passed expected, got 1" in shell.err
