@@ -51,8 +51,9 @@ def rule(request: Request) -> Answer:
 
 def chosen(request: Request) -> Answer:
     named = {"collection": request["collection"], "channel": request["channel"]}
+    index = Index.from_bytes(base64.b64decode(request["index"]), **named)
     choice = choose(
-        Index.from_bytes(base64.b64decode(request["index"]), **named),
+        index.line(request["name"]),
         Halts.from_bytes(base64.b64decode(request["halt"]), **named),
         Profile.from_json(request["profile"]),
         document.time_of(request["now"]),
@@ -117,22 +118,29 @@ def install(request: Request) -> Answer:
 def update(request: Request) -> Answer:
     """The golden set is executed here, so `verdict` is not needed."""
     result = Device(request["folder"], limits=QUICK).update()
-    return {"outcome": result.outcome, "version": result.version, "reason": result.reason}
+    models = {each.name: {"outcome": each.outcome, "version": each.version} for each in result.models}
+    return {
+        "outcome": result.outcome,
+        "version": result.version,
+        "models": models,
+        "reason": result.reason,
+    }
 
 
 def start(request: Request) -> Answer:
     """The app begins to load a model; without `started` after it, it crashed."""
-    return {"version": Device(request["folder"], limits=QUICK).start().version}
+    return {"version": Device(request["folder"], limits=QUICK).start(request.get("name")).version}
 
 
 def started(request: Request) -> Answer:
-    Device(request["folder"], limits=QUICK).started()
+    Device(request["folder"], limits=QUICK).started(request.get("name"))
     return {"ok": True}
 
 
 def restart(request: Request) -> Answer:
     """What is active after the app was started again, with no network."""
-    active = Device(request["folder"]).status().active
+    status, name = Device(request["folder"]).status(), request.get("name")
+    active = status.active if name is None else status.slot(name).active
     return {"version": active.version if active is not None else None}
 
 
