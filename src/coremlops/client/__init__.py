@@ -6,9 +6,12 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from coremlops.client.device import Device as Device
-    from coremlops.client.offer import Plan as Plan
-    from coremlops.client.offer import UpdateResult as UpdateResult
     from coremlops.client.progress import Step as Step
+    from coremlops.client.results import ModelPlan as ModelPlan
+    from coremlops.client.results import ModelResult as ModelResult
+    from coremlops.client.results import Plan as Plan
+    from coremlops.client.results import UpdateResult as UpdateResult
+    from coremlops.client.slot import Slot as Slot
     from coremlops.client.starts import Running as Running
     from coremlops.client.state import State as State
     from coremlops.client.web import Limits as Limits
@@ -16,14 +19,28 @@ if TYPE_CHECKING:
 _MODULES = {
     "Device": "device",
     "Limits": "web",
-    "Plan": "offer",
+    "ModelPlan": "results",
+    "ModelResult": "results",
+    "Plan": "results",
     "Running": "starts",
+    "Slot": "slot",
     "State": "state",
     "Step": "progress",
-    "UpdateResult": "offer",
+    "UpdateResult": "results",
 }
 
-__all__ = ["Device", "Limits", "Plan", "Running", "State", "Step", "UpdateResult"]
+__all__ = [
+    "Device",
+    "Limits",
+    "ModelPlan",
+    "ModelResult",
+    "Plan",
+    "Running",
+    "Slot",
+    "State",
+    "Step",
+    "UpdateResult",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -1,31 +1,33 @@
-"""A device: it follows one channel of a signed repository, and always keeps a model that works."""
+"""A device: it follows one channel of a signed repository, and always keeps models that work."""
 
 from __future__ import annotations
 
 import contextlib
 import platform
 import re
+import secrets
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from tuf.api.exceptions import DownloadError, DownloadLengthMismatchError
+from tuf.api.exceptions import DownloadError
 from tuf.api.exceptions import RepositoryError as TufError
 
 from coremlops.client import reports
 from coremlops.client.models import Models
-from coremlops.client.offer import Judged, Offer, Plan, UpdateResult
-from coremlops.client.offer import result as result_of
+from coremlops.client.offer import Offer
 from coremlops.client.progress import Meter, Progress
-from coremlops.client.starts import STARTS, Running, Starts, forgive, start
+from coremlops.client.results import Plan, UpdateResult, ended
+from coremlops.client.slot import Slot
+from coremlops.client.starts import Running, Starts, forgive, start, starts_file
 from coremlops.client.state import Check, State, short
-from coremlops.client.stopping import CancelledError, Stoppable
+from coremlops.client.stopping import Stoppable
 from coremlops.client.trust import MAX_ROOT_BYTES, Trusted, check_root, words
 from coremlops.client.web import Limits, Web, check_url
-from coremlops.collection import Profile, check_channel, check_collection, document
+from coremlops.collection import Profile, check_channel, check_collection, check_name, document
 from coremlops.errors import InputError, RepositoryError, UpdateError, UsageError
 from coremlops.files import exclusive_lock, write_atomic
 
@@ -48,7 +50,7 @@ class Device:
         self.folder = Path(folder).absolute()
         self._web = Web(limits)
         self._models = Models(self.folder / "models")
-        self._loaded: tuple[str, Any] | None = None
+        self._loaded: dict[str, tuple[Path, Any]] = {}
 
     @staticmethod
     def install(
@@ -79,7 +81,7 @@ class Device:
                     return device
                 write_atomic(device.folder / "root.json", data)
                 name = device._only_collection(url) if collection is None else check_collection(collection)
-                State(url, name, channel).save(device._state_file)
+                State(url, name, channel, secrets.token_hex(16)).save(device._state_file)
         except OSError as error:
             raise UpdateError(f"{device.folder} cannot be written: {error.strerror}") from None
         return device
@@ -105,64 +107,76 @@ class Device:
             found = replace(found, os=system, os_version=_os_version(), device_class="other")
         return replace(found, install_id=self.status().install_id)
 
-    def model(self) -> Path:
-        """The active model. Raises `UpdateError` when there is none yet."""
+    def model(self, name: str | None = None) -> Path:
+        """The active version of a model; `name` may be left out where there is one model alone.
+
+        Raises `UpdateError` when there is none yet.
+        """
         state = self.status()
-        path = self._models.model(state.active.model) if state.active is not None else None
+        active = state.slot(name).active
+        path = self._models.model(active.model) if active is not None else None
         if path is None:
-            raise UpdateError(f"{self.folder} has no model yet", hint="coremlops device update --device DIR")
+            what = f"version of {name} yet" if name is not None and len(state.models) > 1 else "model yet"
+            raise UpdateError(f"{self.folder} has no {what}", hint="coremlops device update --device DIR")
         return path
 
-    def start(self) -> Running:
+    def start(self, name: str | None = None) -> Running:
         """Which model the app is to load now; counts a start, until `started` confirms it. Needs no network.
 
         After three starts in a row that were not confirmed, and when its files are gone, the device returns
-        to the model before, or to the app's own, and remembers why. Raises `UpdateError`.
+        to the model before, or to the app's own, and remembers why. A model that the app carries and the
+        channel has not is the app's own. Raises `UpdateError`.
         """
-        return start(self.folder, self._models, self.status(), self.profile())
+        profile = self.profile()
+        return start(self.folder, self._models, self._slot(name, profile), profile)
 
-    def started(self) -> None:
+    def started(self, name: str | None = None) -> None:
         """The model that was started has answered: its count of starts begins anew."""
         with contextlib.suppress(OSError):  # a folder that takes nothing has no count either
-            (self.folder / STARTS).unlink(missing_ok=True)
+            starts_file(self.folder, self._slot(name).name).unlink(missing_ok=True)
 
-    def failed(self, reason: str) -> None:
+    def failed(self, reason: str, name: str | None = None) -> None:
         """The model that was started could not be loaded, or did not answer; `reason` is remembered."""
-        active = self.status().active
-        if active is not None:
+        slot = self._slot(name)
+        if slot.active is not None:
+            path = starts_file(self.folder, slot.name)
             with contextlib.suppress(OSError):
-                replace(Starts.load(self.folder, active.manifest), reason=reason).save(self.folder)
+                replace(Starts.load(path, slot.active.manifest), reason=reason).save(path)
 
     @contextlib.contextmanager
-    def running(self) -> Iterator[Running]:
+    def running(self, name: str | None = None) -> Iterator[Running]:
         """`start`, then `started`; `failed` when the block raises.
 
         Ctrl-C, and what is not installed here, are no fault of the model: that start is not counted.
         """
-        found = self.start()
+        found = self.start(name)
         try:
             yield found
         except (KeyboardInterrupt, UsageError):
-            forgive(self.folder)
+            forgive(self.folder, self._slot(name))
             raise
         except Exception as error:
-            self.failed(f"{type(error).__name__}: {error}")
+            self.failed(f"{type(error).__name__}: {error}", name)
             raise
-        self.started()
+        self.started(name)
 
-    def predict(self, inputs: Mapping[str, Any], *, image_option: str = "metadata") -> dict[str, Any]:
-        """Run the active model, which is started first. Images are prepared as its metadata says, unless
-        `image_option` differs; states begin as zeros in each call. Raises `UpdateError` where there is none.
+    def predict(
+        self, inputs: Mapping[str, Any], name: str | None = None, *, image_option: str = "metadata"
+    ) -> dict[str, Any]:
+        """Run the active version of a model, which is started first. Images are prepared as its metadata
+        says, unless `image_option` differs; states begin as zeros in each call. Raises `UpdateError` where
+        there is none.
         """
         from coremlops import runtime
 
-        given = dict(inputs)
-        if self._loaded is not None and self._loaded[0] == str(self.model()):
-            return _answer(self._loaded[1], given, image_option)
-        with self.running() as found:
+        given, name = dict(inputs), self._slot(name).name
+        path, loaded = self._loaded.get(name, (None, None))
+        if path is not None and path == self.model(name):
+            return _answer(loaded, given, image_option)
+        with self.running(name) as found:
             path = found.path
             if path is None:
-                self.model()  # which says that there is none, if so
+                self.model(name)  # which says that there is none, if so
                 raise UpdateError(
                     f"{self.folder} is to use the app's own model, which is not here",
                     hint="coremlops device status --device DIR says why",
@@ -171,65 +185,59 @@ class Device:
             try:
                 answer = _answer(loaded, given, image_option)
             except (InputError, UsageError):
-                self.started()  # the question was wrong, not the model
+                self.started(name)  # the question was wrong, not the model
                 raise
-        self._loaded = (str(path), loaded)
+        self._loaded[name] = (path, loaded)
         return answer
 
-    def plan(self) -> Plan:
+    def plan(self, names: Collection[str] | None = None) -> Plan:
         """What an update would fetch, without fetching it. Raises `UpdateError`."""
         with self._locked():
             try:
-                return self._offer(self.status(), Meter(None), self._web).plan()
-            except (DownloadError, TufError) as error:
-                raise UpdateError(words(error)) from None
-            except OSError as error:
-                raise UpdateError(_disk(error)) from None
-            except Judged as judged:
-                return Plan("refused", judged.entry.version, reason=judged.reason)
+                return self._offer(self.status(), Meter(None), self._web, names).plan()
+            except (DownloadError, TufError, OSError) as error:
+                raise UpdateError(ended(error)[1]) from None
 
     def update(
-        self, progress: Progress | None = None, *, cancelled: Callable[[], bool] | None = None
+        self,
+        progress: Progress | None = None,
+        *,
+        cancelled: Callable[[], bool] | None = None,
+        names: Collection[str] | None = None,
     ) -> UpdateResult:
-        """Look at the channel and take its current version, if it can be trusted and answers its golden set.
+        """Look at the channel once, and take the current version of each model, if it can be trusted and
+        answers its golden set. `names`: of these models alone.
 
-        Whatever is wrong with the offer or the network, the model that was active stays active and the result
-        says why. A version that was judged and refused is not fetched again. `progress` is told each step, in
-        bytes. `cancelled` is asked several times a second; what has come is kept for the next update. Raises
-        `UpdateError` only when this folder is no device, or another process is updating it.
+        Whatever is wrong with an offer or the network, what was active stays active and the result says why;
+        what is wrong with one model keeps no other from being updated. A version that was judged and refused
+        is not fetched again. `progress` is told each step, in bytes. `cancelled` is asked several times a
+        second; what has come is kept for the next update. Raises `UpdateError` only when this folder is no
+        device, or another process is updating it, `RepositoryError` for what cannot be a model's name.
         """
         web = self._web if cancelled is None else Stoppable(self._web, cancelled)
         with self._locked():
-            state = self.status()
-            try:
-                result, state = self._offer(state, Meter(progress), web).take()
-            except CancelledError:
-                result = result_of("cancelled", state, "cancelled; what has come is kept")
-            except Judged as judged:
-                state = judged.state
-                refused = result_of("refused", state, judged.reason, judged.entry)
-                result = replace(refused, judgement=judged.judgement, judged=judged.judged)
-            except DownloadLengthMismatchError as error:
-                result = result_of("refused", state, words(error))
-            except DownloadError as error:
-                result = result_of("offline", state, words(error))
-            except TufError as error:
-                result = result_of("refused", state, words(error))
-            except (UpdateError, RepositoryError) as error:
-                result = result_of("refused", state, error.message)
-            except MemoryError:
-                result = result_of("refused", state, "not enough memory to check the model")
-            except OSError as error:
-                result = result_of("refused", state, _disk(error))
+            offer = self._offer(self.status(), Meter(progress), web, names)
+            result = offer.take()
             now = datetime.now(UTC).replace(microsecond=0)
-            state = replace(state, last=Check(now, result.outcome, short(result.reason)))
+            state = replace(offer.state, last=Check(now, result.outcome, short(result.reason)))
             with contextlib.suppress(OSError):  # A full disk must not hide why the update failed.
                 state.save(self._state_file)
             reports.after_update(self.folder, state, self.profile, result)
             return result
 
-    def _offer(self, state: State, meter: Meter, web: Web | Stoppable) -> Offer:
-        return Offer(self.folder, web, state, self.profile(), datetime.now(UTC), meter)
+    def _offer(
+        self, state: State, meter: Meter, web: Web | Stoppable, names: Collection[str] | None
+    ) -> Offer:
+        only = (names,) if isinstance(names, str) else names
+        only = None if only is None else tuple(check_name(name) for name in only)
+        return Offer(self.folder, web, state, self.profile, datetime.now(UTC), meter, only)
+
+    def _slot(self, name: str | None, profile: Profile | None = None) -> Slot:
+        """What is here of a model; nothing of one that only the app has. Raises `UpdateError`."""
+        state = self.status()
+        if name is not None and name not in state.names and (profile or self.profile()).carries(name):
+            return Slot(check_name(name))
+        return state.slot(name)
 
     @property
     def _state_file(self) -> Path:
@@ -243,7 +251,7 @@ class Device:
         state = self.status()
         collection = check_collection(collection or state.collection)
         other = (state.collection, state.channel) != (collection, channel)
-        if other and state.active is not None:
+        if other and any(slot.active is not None for slot in state.models):
             raise UpdateError(
                 f"{self.folder} follows {state.collection}/{state.channel}, not {collection}/{channel}",
                 hint="use another folder for another channel",
@@ -254,7 +262,8 @@ class Device:
                 hint="newer roots come by update; another repository needs another folder",
             )
         if other:
-            replace(state, url=url, collection=collection, channel=channel).save(self._state_file)
+            state = replace(state, url=url, collection=collection, channel=channel, models=())
+            state.save(self._state_file)
         elif state.url != url:
             replace(state, url=url).save(self._state_file)
 
@@ -287,11 +296,6 @@ class Device:
 def _answer(loaded: Any, inputs: dict[str, Any], image_option: str) -> dict[str, Any]:
     state = loaded.make_state() if loaded.description.states else None
     return dict(loaded.predict(inputs, state=state, image_option=image_option))
-
-
-def _disk(error: OSError) -> str:
-    name = f"{error.filename}: " if error.filename else ""
-    return f"the disk: {name}{error.strerror or error}"
 
 
 def _os_version() -> str:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from coremlops.collection import KINDS, Manifest
@@ -21,6 +22,7 @@ class Models:
     """The folder `<device>/models`."""
 
     folder: Path
+    _read: dict[tuple[int, ...], str] = field(default_factory=dict, repr=False, compare=False)
 
     def path(self, digest: str) -> Path:
         """The folder of one model, whether it exists or not."""
@@ -51,7 +53,7 @@ class Models:
         for folder in self.folder.iterdir():
             for path in () if folder.name.startswith(".") else sorted(folder.rglob("*")):
                 if path.is_file() and not path.is_symlink() and path.stat().st_size in lengths:
-                    sha256 = sha256_file(path)
+                    sha256 = self._sha256(path)
                     if sha256 in wanted:
                         found.setdefault(sha256, path)
         return found
@@ -80,18 +82,27 @@ class Models:
         if digest != manifest.model:
             raise UpdateError(f"the model's digest is {digest}, the manifest says {manifest.model}")
 
-    def put(self, incoming: Path, digest: str, *, active: str | None) -> None:
+    def put(self, incoming: Path, digest: str, *, active: Collection[str]) -> None:
         """Move an assembled and checked version to its place.
 
-        When that model is the active one (a new golden set for it), the model itself is not touched: only its
-        golden set is replaced, so that a crash at any point leaves a model that runs.
+        When that model is an active one (a new golden set for it, or another name that has the same model),
+        the model itself is not touched: only its golden set is replaced, so that a crash at any point leaves
+        a model that runs.
         """
         place = self.path(digest)
-        if digest == active and self.intact(digest):
+        if digest in active and self.intact(digest):
             replace_folder(incoming / "golden", place / "golden")
             shutil.rmtree(incoming)
         else:
             replace_folder(incoming, place)
+
+    def _sha256(self, path: Path) -> str:
+        """A file's, read once as long as nobody writes it: several versions may look for the same files."""
+        about = path.stat()
+        key = (about.st_dev, about.st_ino, about.st_size, about.st_mtime_ns, about.st_ctime_ns)
+        if key not in self._read:
+            self._read[key] = sha256_file(path)
+        return self._read[key]
 
     def keep_only(self, digests: set[str]) -> None:
         """Remove all other models, and what an unfinished update left."""

@@ -1,300 +1,243 @@
-"""One look at a channel: from signed metadata to an activated model, or a reason why not."""
+"""One look at a channel: of each model from signed metadata to an activated version, or a reason why not.
+
+What goes wrong with one model is that model's result: the others are taken all the same.
+"""
 
 from __future__ import annotations
 
 import contextlib
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
 
 import coremlops
-from coremlops.client.download import Downloads, Wanted
+from coremlops.client.download import Downloads
 from coremlops.client.models import Models
 from coremlops.client.progress import Meter
-from coremlops.client.starts import CHECKS, Starts
-from coremlops.client.state import Installed, Refused, State, short
-from coremlops.client.stopping import Stoppable
+from coremlops.client.results import FAILURES, ModelPlan, ModelResult, Plan, UpdateResult, ended
+from coremlops.client.slot import Refused
+from coremlops.client.state import State
+from coremlops.client.stopping import CancelledError, Stoppable
 from coremlops.client.trust import Trusted
+from coremlops.client.version import Judged, Place, Version
 from coremlops.client.web import Web
-from coremlops.collection import EMBEDDED, GET, KEEP, Choice, Entry, Manifest, Profile, Variant, choose
-from coremlops.errors import CoremlopsError, UpdateError, UsageError
-from coremlops.files import clear_unless_file, make_folder
-
-if TYPE_CHECKING:
-    from coremlops.golden import Judgement
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateResult:
-    """How an update ended, and what is active now.
-
-    `outcome`: "updated", "current" (nothing newer), "empty" (the channel has no version yet), "kept" (none of
-    its versions is for this device), "embedded" (it is sent to the app's own model), "refused", "offline" or
-    "cancelled".
-    `offered`: the version that was chosen, if one was. `reason`: why it was refused or could not be reached,
-    or why no version is for this device; empty otherwise. `received_bytes`: of members, over the wire.
-    `judgement`: what executing the golden set found; None when none was executed. `judged`: what was looked
-    at and taken or refused for good; None when nothing was.
-    """
-
-    outcome: str
-    version: int | None
-    digest: str | None
-    offered: int | None = None
-    reason: str = ""
-    received_bytes: int = 0
-    judgement: Judgement | None = None
-    judged: Installed | None = None
-
-    @property
-    def changed(self) -> bool:
-        """Whether another version is active now."""
-        return self.outcome == "updated"
-
-    @property
-    def refused(self) -> str | None:
-        """Why the offer was refused; None when it was not."""
-        return self.reason if self.outcome == "refused" else None
-
-    @property
-    def ok(self) -> bool:
-        """Whether the device has what its channel names."""
-        return self.outcome not in ("refused", "offline", "cancelled")
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What an update would do. `outcome`: as an update's, "get" where it would fetch `version` and `variant`.
-
-    `total`: bytes of all its files; `missing`: of those that are not here. `reason`: why each newer version
-    is not for this device, and which it is.
-    """
-
-    outcome: str
-    version: int | None = None
-    variant: str | None = None
-    total: int = 0
-    missing: int = 0
-    reason: str = ""
-
-
-class Judged(Exception):
-    """A version was looked at and found wanting: the refusal is remembered in `state`."""
-
-    def __init__(
-        self, state: State, entry: Entry, variant: Variant, reason: str, judgement: Judgement | None
-    ) -> None:
-        super().__init__(reason)
-        self.state, self.entry, self.reason, self.judgement = state, entry, reason, judgement
-        self.judged = Installed.of(entry, variant)
+from coremlops.collection import EMBEDDED, GET, MAX_MANIFEST_BYTES, Choice, Manifest, Profile, Variant, choose
+from coremlops.errors import RepositoryError, UpdateError
+from coremlops.files import make_folder
 
 
 class Offer:
-    """One look at the channel: from signed metadata to an activated model, each step ready to stop."""
+    """One look at the channel, each step ready to stop. `state`: as it is now; on the disk after each
+    activation. `names`: these models alone; None for all."""
 
     def __init__(
         self,
         folder: Path,
         web: Web | Stoppable,
         state: State,
-        profile: Profile,
+        profile: Callable[[], Profile],
         now: datetime,
         meter: Meter,
+        names: Collection[str] | None = None,
     ) -> None:
+        self.state = state
         self._folder = folder
         self._web = web
-        self._state = state
         self._profile = profile
         self._now = now
         self._meter = meter
+        self._names = sorted(set(state.names if names is None else names))
+        self._every = names is None
         self._models = Models(folder / "models")
         self._downloads = Downloads(folder / "downloads", web, meter)
-        self._judgement: Judgement | None = None
+        self._choices: dict[str, Choice] = {}
+        self._offered: tuple[str, ...] = ()
+        self._versions: dict[str, Version] = {}
+        self._results: dict[str, ModelResult] = {}
 
-    def take(self) -> tuple[UpdateResult, State]:
-        """Everything, in order; state.json is replaced as the last step of an activation."""
-        state = self._state
-        trusted, choice = self._look()
-        if choice is None:
-            return result("empty", state), state
-        if choice.use == EMBEDDED:
-            state = replace(state, embedded=True)
-            state.save(self._folder / "state.json")
-            return result("embedded", state, choice.words(), choice.entry), state
-        if choice.entry is None or choice.variant is None or choice.use == KEEP:
-            outcome = "kept" if choice.entry is None else "refused"
-            return result(outcome, state, choice.words(), choice.entry), state
-        return self._get(trusted, choice.entry, choice.variant)
+    def take(self) -> UpdateResult:
+        """Everything, in order; state.json is replaced as the last step of each activation."""
+        try:
+            place = self._look()
+            plans = []
+            for name in self._names:
+                with self._settling(name):
+                    plans.append(plan := self._plan(place, name))
+                    if plan.outcome != "get":
+                        self._settle(plan)
+            if self._versions:
+                total = sum(plan.total for plan in plans if plan.outcome == "get")
+                self._meter.expect(total, total - sum(plan.missing for plan in plans))
+            for name, version in self._versions.items():
+                with self._settling(name):
+                    self._activate(name, version)
+        except FAILURES as error:
+            outcome, reason = ended(error)
+            for name in self._names:
+                self._results.setdefault(name, ModelResult.of(self.state.find(name), outcome, reason))
+            if not self._names:
+                return UpdateResult(outcome, reason)
+        self._tidy()
+        return UpdateResult.together(self._results.values())
 
     def plan(self) -> Plan:
-        """What `take` would do; of the members only the manifest is fetched."""
-        trusted, choice = self._look()
-        if choice is None:
-            return Plan("empty")
-        if choice.use != GET or choice.entry is None or choice.variant is None:
-            outcome = "embedded" if choice.use == EMBEDDED else "refused" if choice.entry else "kept"
-            return Plan(outcome, choice.entry.version if choice.entry else None, reason=choice.words())
-        entry, variant = choice.entry, choice.variant
-        if self._is_active(variant):
-            return Plan("current", entry.version, variant.name, variant.length, reason=choice.words())
-        manifest, _ = self._manifest(trusted, entry, variant)
-        wanted = self._wanted(trusted, manifest)
-        total = sum(each.length for each in wanted)
-        found = self._models.found(manifest)
-        missing = self._downloads.missing_bytes(tuple(each for each in wanted if each.sha256 not in found))
-        return Plan("get", entry.version, variant.name, total, missing, choice.words())
+        """What `take` would do; of the members only the manifests are fetched. Raises as `Trusted`."""
+        place = self._look()
+        plans = []
+        for name in self._names:
+            try:
+                plans.append(self._plan(place, name))
+            except Judged as judged:
+                plans.append(ModelPlan(name, "refused", judged.judged.version, reason=judged.reason))
+            except FAILURES as error:
+                outcome, reason = ended(error)
+                plans.append(ModelPlan(name, outcome, reason=reason))
+        return Plan(tuple(plans))
 
-    def _look(self) -> tuple[Trusted, Choice | None]:
-        """Refresh, and choose; None where the channel has no version yet."""
-        state = self._state
+    def _look(self) -> Place:
+        """Refresh, and choose for each model that has a version on offer."""
+        state = self.state
         for name in ("metadata", "downloads", "models"):
             make_folder(self._folder / name)
+        profile = self._profile()
         self._meter.begin("metadata", "looking for an update")
         trusted = Trusted.refresh(self._folder, state.url, self._web)
         index = trusted.index(state.collection, state.channel)
-        if index.current is None:
-            return trusted, None
-        return trusted, choose(
-            index,
-            trusted.halts(state.collection, state.channel),
-            self._profile,
-            self._now,
-            active=state.active.manifest if state.active is not None else None,
-            refused=state.refusals(coremlops.__version__),
-        )
+        self._offered = index.names
+        if self._every:
+            self._names = sorted({*index.names, *state.names})
+        self.state = state.knowing(name for name in self._names if name in index.names)
+        lines = [line for line in index.lines if line.offers]
+        if lines:
+            halts = trusted.halts(state.collection, state.channel)
+        for line in lines:
+            slot = state.find(line.name)
+            self._choices[line.name] = choose(
+                line,
+                halts,
+                profile,
+                self._now,
+                active=slot.active.manifest if slot.active is not None else None,
+                refused=slot.refusals(coremlops.__version__),
+            )
+        return Place(self._folder, state.collection, trusted, self._models, self._downloads, self._meter)
 
-    def _is_active(self, variant: Variant) -> bool:
+    def _plan(self, place: Place, name: str) -> ModelPlan:
+        """What is to be done with this model; a version that is to be fetched is ready then."""
+        choice = self._choices.get(name)
+        if choice is None:
+            if self._offered and name not in (*self._offered, *self.state.names):
+                raise UpdateError(
+                    f"{place.collection}/{self.state.channel} has no model {name!r};"
+                    f" it has {', '.join(self._offered)}"
+                )
+            return ModelPlan(name, "empty")
+        entry, variant = choice.entry, choice.variant
+        if choice.use != GET or entry is None or variant is None:
+            outcome = "embedded" if choice.use == EMBEDDED else "refused" if entry else "kept"
+            return ModelPlan(name, outcome, entry.version if entry else None, reason=choice.words())
+        if self._is_active(name, variant):
+            return ModelPlan(
+                name, "current", entry.version, variant.name, variant.length, reason=choice.words()
+            )
+        said = name if len(self._names) > 1 else ""
+        version = Version.look(place, name, said, entry, variant)
+        coming = {each.sha256 for other in self._versions.values() for each in other.contents}
+        missing = self._downloads.missing_bytes(version.missing(coming))
+        self._versions[name] = version
+        return ModelPlan(name, "get", entry.version, variant.name, version.total, missing, choice.words())
+
+    def _settle(self, plan: ModelPlan) -> None:
+        """A model of which nothing is to be fetched."""
+        slot = self.state.find(plan.name)
+        if plan.outcome == "embedded" and not slot.embedded:
+            slot = replace(slot, embedded=True)
+            self._save(self.state.having(slot))
+        reason = "" if plan.outcome == "current" else plan.reason
+        self._results[plan.name] = ModelResult.of(slot, plan.outcome, reason, offered=plan.version)
+
+    def _is_active(self, name: str, variant: Variant) -> bool:
         """Whether the device runs this very variant, and has it whole."""
-        state = self._state
-        same = state.active is not None and variant.manifest == state.active.manifest
-        return same and not state.embedded and self._models.complete(variant.model)
+        slot = self.state.find(name)
+        same = slot.active is not None and variant.manifest == slot.active.manifest
+        return same and not slot.embedded and self._models.complete(variant.model)
 
-    def _get(self, trusted: Trusted, entry: Entry, variant: Variant) -> tuple[UpdateResult, State]:
-        state, active = self._state, self._state.active
-        if self._is_active(variant):
-            return result("current", state, entry=entry), state
-        manifest, received = self._manifest(trusted, entry, variant)
-        if not self._models.holds(manifest):
-            found = self._models.found(manifest)
-            received += self._fetch(trusted, manifest, found)
-            parts = {each.sha256: self._downloads.part(each.sha256) for each in manifest.members} | found
-            incoming = self._models.assemble(manifest, parts)
-            self._judge(incoming, manifest, entry, variant)
-            self._models.put(incoming, variant.model, active=active.model if active else None)
-        else:
-            self._judge(self._models.path(variant.model), manifest, entry, variant)
+    def _activate(self, name: str, version: Version) -> None:
+        received = version.received + version.fetch()
+        running = {slot.active.model for slot in self.state.models if slot.active is not None}
+        judgement = version.put(running)
         if isinstance(self._web, Stoppable):
             self._web.check()
-        self._meter.begin("activate", f"version {entry.version}")
-        state = state.activating(Installed.of(entry, variant))
-        state.save(self._folder / "state.json")
-        self._tidy(state)
-        done = result("updated", state, entry=entry, received_bytes=received)
-        return replace(done, judgement=self._judgement, judged=Installed.of(entry, variant)), state
+        version.begin_activation()
+        installed = version.installed
+        slot = self.state.find(name).activating(installed)
+        self._save(self.state.having(slot))
+        self._results[name] = ModelResult.of(
+            slot,
+            "updated",
+            offered=installed.version,
+            received_bytes=received,
+            judgement=judgement,
+            judged=installed,
+        )
 
-    def _manifest(self, trusted: Trusted, entry: Entry, variant: Variant) -> tuple[Manifest, int]:
-        collection = self._state.collection
-        length = trusted.manifest_length(collection, variant.manifest)
-        url = trusted.member_url(collection, variant.manifest)
-        wanted = Wanted(variant.manifest, length, url, f"version {entry.version}: its manifest")
-        received = self._downloads.fetch(wanted)
-        manifest = Manifest.from_bytes(self._downloads.part(variant.manifest).read_bytes())
-        named = (manifest.collection, manifest.version, manifest.variant, manifest.model)
-        if named != (collection, entry.version, variant.name, variant.model):
-            self._refuse(
-                entry,
-                variant,
-                f"the manifest is of {named[0]} version {named[1]}, {named[2]}; "
-                f"the index says {entry.version}, {variant.name}",
-            )
-        return manifest, received
-
-    def _wanted(self, trusted: Trusted, manifest: Manifest) -> tuple[Wanted, ...]:
-        """The files of a version, each content once, with the lengths that are signed."""
-        wanted: dict[str, Wanted] = {}
-        for member in manifest.members:
-            length = trusted.member_length(manifest.collection, member.sha256)
-            if length != member.length:
-                raise UpdateError(
-                    f"version {manifest.version}: {member.path}: signed with {length} bytes, "
-                    f"the manifest says {member.length}"
-                )
-            url = trusted.member_url(manifest.collection, member.sha256)
-            name = f"version {manifest.version}: {member.path}"
-            wanted.setdefault(member.sha256, Wanted(member.sha256, member.length, url, name))
-        return tuple(wanted.values())
-
-    def _fetch(self, trusted: Trusted, manifest: Manifest, found: dict[str, Path]) -> int:
-        every = self._wanted(trusted, manifest)
-        wanted = tuple(each for each in every if each.sha256 not in found)
-        self._downloads.require_space(wanted)
-        total = sum(each.length for each in every)
-        self._meter.expect(total, total - self._downloads.missing_bytes(wanted))
-        received = 0
-        for each in wanted:
-            self._meter.begin("download", f"{each.name} ({each.length} bytes)")
-            received += self._downloads.fetch(each)
-        return received
-
-    def _judge(self, folder: Path, manifest: Manifest, entry: Entry, variant: Variant) -> None:
-        """Raise `Judged` unless the files are the model that was promised and it answers as promised.
-
-        A model that takes the process down is refused after three such checks.
-        """
-        self._meter.begin("check", f"version {manifest.version}: checking the golden set")
-        clear_unless_file(self._folder / CHECKS)
-        begun = Starts.load(self._folder, variant.manifest, CHECKS)
-        if begun.exhausted:
-            self._refuse(entry, variant, f"{begun.count} checks of its golden set in a row did not end")
-        replace(begun, count=begun.count + 1).save(self._folder, CHECKS)
+    @contextlib.contextmanager
+    def _settling(self, name: str) -> Iterator[None]:
+        """What goes wrong inside is the end of this model's update alone; a stop is the end of all."""
         try:
-            self._judgement = self._judged(folder, manifest, entry, variant)
-        finally:
-            (self._folder / CHECKS).unlink(missing_ok=True)
-        if not self._judgement.ok:
-            self._refuse(entry, variant, self._judgement.reason)
-
-    def _judged(self, folder: Path, manifest: Manifest, entry: Entry, variant: Variant) -> Judgement:
-        from coremlops import golden
-
-        try:
-            self._models.check_digest(folder, manifest)
-            return golden.check(folder / manifest.payload, folder / "golden")
-        except UsageError:
-            raise  # Something is not installed here: no verdict on the model.
-        except CoremlopsError as error:
-            self._refuse(entry, variant, error.message)
-        except (OSError, MemoryError):
+            yield
+        except Judged as judged:
+            self._results[name] = self._refused(name, judged)
+        except CancelledError:
             raise
-        except Exception as error:  # An engine that fails on a model must not take the device with it.
-            self._refuse(entry, variant, f"the model cannot be executed: {type(error).__name__}: {error}")
+        except FAILURES as error:
+            self._results[name] = ModelResult.of(self.state.find(name), *ended(error))
 
-    def _refuse(self, entry: Entry, variant: Variant, reason: str) -> NoReturn:
-        self._tidy(self._state)
-        reason = short(reason)
-        refused = Refused(entry.version, variant.manifest, reason, coremlops.__version__)
-        raise Judged(self._state.refusing(refused), entry, variant, reason, self._judgement)
+    def _refused(self, name: str, judged: Judged) -> ModelResult:
+        """Remember a refusal at once: the next model's check may take the process down."""
+        of = judged.judged
+        refused = Refused(of.version, of.manifest, judged.reason, coremlops.__version__)
+        slot = self.state.find(name).refusing(refused)
+        self.state = self.state.having(slot)
+        with contextlib.suppress(OSError):  # a full disk must not hide why
+            self._save(self.state)
+        return ModelResult.of(
+            slot,
+            "refused",
+            judged.reason,
+            offered=of.version,
+            judgement=judged.judgement,
+            judged=of,
+        )
 
-    def _tidy(self, state: State) -> None:
-        """Only the active and the previous model stay, and no downloads. Failing to tidy up is no failure."""
+    def _save(self, state: State) -> None:
+        state.save(self._folder / "state.json")
+        self.state = state
+
+    def _tidy(self) -> None:
+        """Of each model the active and the previous version stay, and what one that is still to come needs.
+
+        Failing to tidy up is no failure; what was not looked at is not touched.
+        """
+        if not self._choices:
+            return
+        models = {digest for slot in self.state.models for digest in slot.digests}
+        parts: set[str] = set()
+        for name, choice in self._choices.items():
+            variant, refused = choice.variant, self.state.find(name).refusals(coremlops.__version__)
+            if choice.use != GET or variant is None or variant.manifest in refused:
+                continue
+            if not self._is_active(name, variant):
+                models.add(variant.model)
+                parts |= {variant.manifest, *self._members(variant)}
         with contextlib.suppress(OSError):
-            self._models.keep_only(
-                {each.model for each in (state.active, state.previous) if each is not None}
-            )
-            self._downloads.keep_only(set())
+            self._models.keep_only(models)
+            self._downloads.keep_only(parts)
 
-
-def result(
-    outcome: str, state: State, reason: str = "", entry: Entry | None = None, *, received_bytes: int = 0
-) -> UpdateResult:
-    """How an update ended, in this state."""
-    active = state.active
-    return UpdateResult(
-        outcome=outcome,
-        version=active.version if active else None,
-        digest=active.model if active else None,
-        offered=entry.version if entry else None,
-        reason=reason,
-        received_bytes=received_bytes,
-    )
+    def _members(self, variant: Variant) -> set[str]:
+        """The files of a version whose manifest has come."""
+        with contextlib.suppress(OSError, RepositoryError):
+            manifest = Manifest.from_bytes(self._downloads.read(variant.manifest, MAX_MANIFEST_BYTES))
+            return {member.sha256 for member in manifest.members}
+        return set()

@@ -1,9 +1,9 @@
-"""Starts of the active model that nobody confirmed: `starts.json`, apart from the state.
+"""Starts of a model that nobody confirmed: `starts-NAME.json`, apart from the state.
 
-An app counts each start before it loads the model and confirms it when the model has answered. What crashes
+An app counts each start before it loads a model and confirms it when the model has answered. What crashes
 in between leaves the count, so a model that takes the app down is known by it at the next start, without a
-network. The file is about one manifest: for another one the count begins anew. `checks.json` counts the same
-way how often a golden set was begun and not ended.
+network. The file is about one manifest: for another one the count begins anew. `checks-NAME.json` counts the
+same way how often a golden set was begun and not ended.
 """
 
 from __future__ import annotations
@@ -16,15 +16,25 @@ from pathlib import Path
 import coremlops
 from coremlops.client import reports
 from coremlops.client.models import Models
-from coremlops.client.state import Check, Refused, State, short
+from coremlops.client.slot import Refused, Slot
+from coremlops.client.state import Check, State, short
 from coremlops.collection import Profile, document
-from coremlops.errors import RepositoryError
+from coremlops.errors import CoremlopsError, RepositoryError
 from coremlops.files import exclusive_lock, write_atomic
 
 MOST = 3  # starts in a row that nobody confirmed, before the device returns to the model before
 MAX_BYTES = 10_000
 WAIT_S = 2.0
-STARTS, CHECKS = "starts.json", "checks.json"
+
+
+def starts_file(folder: Path, name: str) -> Path:
+    """Where the starts of a model are counted."""
+    return folder / f"starts-{name}.json"
+
+
+def checks_file(folder: Path, name: str) -> Path:
+    """Where the checks of its golden set are."""
+    return folder / f"checks-{name}.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +47,14 @@ class Starts:
     reason: str = ""
 
     @staticmethod
-    def load(folder: Path, manifest: str, name: str = STARTS) -> Starts:
+    def load(path: Path, manifest: str) -> Starts:
         """What is known of this manifest; nothing, when the file is of another, damaged or not there."""
         try:
-            with (folder / name).open("rb") as file:
+            with path.open("rb") as file:
                 data = file.read(MAX_BYTES + 1)
             fields = document.Fields(
-                document.read(data, name, most_bytes=MAX_BYTES),
-                name,
+                document.read(data, path.name, most_bytes=MAX_BYTES),
+                path.name,
                 ("format", "manifest", "count", "reason"),
             )
             fields.format()
@@ -57,10 +67,10 @@ class Starts:
             return Starts(manifest)
         return found if found.manifest == manifest else Starts(manifest)
 
-    def save(self, folder: Path, name: str = STARTS) -> None:
+    def save(self, path: Path) -> None:
         """Replace the file: on the disk when this returns, since the next thing may be a crash."""
         value = {"format": 0, "manifest": self.manifest, "count": self.count, "reason": short(self.reason)}
-        write_atomic(folder / name, document.write(value))
+        write_atomic(path, document.write(value))
 
     @property
     def exhausted(self) -> bool:
@@ -84,49 +94,60 @@ class Running:
     returned: str = ""
 
 
-def forgive(folder: Path) -> None:
+def forgive(folder: Path, slot: Slot) -> None:
     """Take the last start back: it says nothing about the model."""
-    active = State.load(folder / "state.json").active
-    if active is not None:
-        starts = Starts.load(folder, active.manifest)
+    if slot.active is not None:
+        path = starts_file(folder, slot.name)
+        starts = Starts.load(path, slot.active.manifest)
         with contextlib.suppress(OSError):
-            replace(starts, count=max(0, starts.count - 1)).save(folder)
+            replace(starts, count=max(0, starts.count - 1)).save(path)
 
 
-def start(folder: Path, models: Models, state: State, profile: Profile) -> Running:
+def start(folder: Path, models: Models, slot: Slot, profile: Profile) -> Running:
     """Count a start of the active model, or return to the one before; see `Device.start`."""
+    path = starts_file(folder, slot.name)
+    carried = profile.carries(slot.name)
     returned: list[str] = []
     written = True
-    while state.active is not None and not state.embedded:
-        active = state.active
-        if profile.embedded_version > active.version and not active.hold:
+    while (active := slot.active) is not None and not slot.embedded:
+        if carried > active.version and not active.hold:
             break
-        starts, path = Starts.load(folder, active.manifest), models.model(active.model)
-        if path is not None and not starts.exhausted:
+        starts, model = Starts.load(path, active.manifest), models.model(active.model)
+        if model is not None and not starts.exhausted:
             if written:  # else the count of the version before is what the next start returns by
                 with contextlib.suppress(OSError):  # a full disk must not keep an app from its model
-                    replace(starts, count=starts.count + 1).save(folder)
-            return Running(path, active.version, "; ".join(returned))
+                    replace(starts, count=starts.count + 1).save(path)
+            return Running(model, active.version, "; ".join(returned))
         # Files that are gone or damaged are no fault of the version: it may be fetched again.
         whole = models.intact(active.model)
         guilty = starts.exhausted and whole
-        why = "its files are gone" if path is None else starts.words()
-        why += "" if whole or path is None else "; its files are damaged"
+        why = "its files are gone" if model is None else starts.words()
+        why += "" if whole or model is None else "; its files are damaged"
         returned.append(f"version {active.version}: {why}")
+        left = slot
         if guilty:
-            state = state.refusing(
-                Refused(active.version, active.manifest, short(why), coremlops.__version__)
-            )
-        now = datetime.now(UTC).replace(microsecond=0)
-        state = replace(
-            state.returning(carried=profile.embedded_version > 0),
-            last=Check(now, "returned", short(returned[-1])),
-        )
-        written = False
-        # Where an update holds the lock, or the disk takes nothing, the next start does the same again.
-        with contextlib.suppress(OSError), exclusive_lock(folder / "lock", wait_s=WAIT_S):
-            state.save(folder / "state.json")
-            written = True
-            if guilty:
-                reports.after_return(folder, state, active, profile)
+            slot = slot.refusing(Refused(active.version, active.manifest, short(why), coremlops.__version__))
+        slot = slot.returning(carried=carried > 0)
+        written = _returned(folder, left, slot, returned[-1], profile if guilty else None)
     return Running(None, None, "; ".join(returned))
+
+
+def _returned(folder: Path, left: Slot, slot: Slot, why: str, guilty: Profile | None) -> bool:
+    """Remember a return, and let it wait to be reported where the version is `guilty`; whether that was done.
+
+    Where an update holds the lock or has changed this model meanwhile, or the disk takes nothing, the next
+    start does the same again.
+    """
+    file = folder / "state.json"
+    with contextlib.suppress(OSError, CoremlopsError), exclusive_lock(folder / "lock", wait_s=WAIT_S):
+        state = State.load(file)  # an update may have changed another model meanwhile
+        if state.find(slot.name) != left:
+            return False
+        now = datetime.now(UTC).replace(microsecond=0)
+        why = f"{slot.name}: {why}" if len(state.models) > 1 else why
+        state = replace(state.having(slot), last=Check(now, "returned", short(why)))
+        state.save(file)
+        if guilty is not None and left.active is not None:
+            reports.after_return(folder, state.collection, slot.name, left.active, guilty)
+        return True
+    return False

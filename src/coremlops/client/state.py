@@ -3,63 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-from dataclasses import asdict, dataclass, replace
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 
-from coremlops.collection import Entry, Variant, check_channel, check_collection, check_variant, document
-from coremlops.errors import CoremlopsError, NewerFormatError, UpdateError
+from coremlops.client.slot import Installed as Installed
+from coremlops.client.slot import Refused as Refused
+from coremlops.client.slot import Slot as Slot
+from coremlops.collection import MAX_MODELS, check_channel, check_collection, check_name, document
+from coremlops.errors import CoremlopsError, NewerFormatError, RepositoryError, UpdateError
 from coremlops.files import write_atomic
 
-MAX_STATE_BYTES = 1_000_000
-MAX_REFUSED = 100
+MAX_STATE_BYTES = 4_000_000
 MAX_REASON = 500
-COPY = "state.copy.json"  # at most one save behind: the model that it names is in one of the two slots
+COPY = "state.copy.json"  # at most one save behind: the models that it names are in one of the two slots
 OUTCOMES = (
     *("updated", "current", "empty", "kept", "embedded"),
     *("refused", "offline", "cancelled", "returned"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Installed:
-    """A variant of a version that is on this device.
-
-    `model`: its digest; `manifest`: its manifest's SHA-256; `hold`: it wins against a newer model that the
-    app carries.
-    """
-
-    version: int
-    variant: str
-    model: str
-    manifest: str
-    hold: bool = False
-
-    @staticmethod
-    def of(entry: Entry, variant: Variant) -> Installed:
-        return Installed(entry.version, variant.name, variant.model, variant.manifest, entry.hold)
-
-    @staticmethod
-    def from_json(value: object, what: str) -> Installed:
-        """Read one; `what` names it in messages. Raises `RepositoryError`."""
-        fields = document.Fields(value, what, ("version", "variant", "model", "manifest", "hold"))
-        return Installed(
-            version=fields.version("version"),
-            variant=check_variant(fields.text("variant")),
-            model=fields.sha256("model"),
-            manifest=fields.sha256("manifest"),
-            hold=fields.truth("hold"),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A version that this device will not take, and why. `client`: the coremlops that judged it."""
-
-    version: int
-    manifest: str
-    reason: str
-    client: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,51 +46,71 @@ def short(reason: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class State:
-    """Where a device looks, what it runs, what it ran before, and what it refused.
+    """Where a device looks, and what it has of each model that it takes from there.
 
-    `install_id`: 32 hex digits, random; it places the device in a rollout and never leaves it. `embedded`:
-    the channel sends it to the model that the app carries.
+    `install_id`: 32 hex digits, random; it places the device in a rollout and never leaves it. `models`: by
+    name. `active`, `previous`, `embedded` and `refused` are those of the only model.
     """
 
     url: str
     collection: str
     channel: str
     install_id: str = ""
-    active: Installed | None = None
-    previous: Installed | None = None
-    embedded: bool = False
-    refused: tuple[Refused, ...] = ()
+    models: tuple[Slot, ...] = ()
     last: Check | None = None
 
-    def refusals(self, client: str) -> dict[str, str]:
-        """Reasons by manifest, of what this coremlops refused; a newer one may judge anew."""
-        return {each.manifest: each.reason for each in self.refused if each.client == client}
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The models that the device knows of."""
+        return tuple(slot.name for slot in self.models)
 
-    def refusing(self, refused: Refused) -> State:
-        """The same state, with this refusal remembered instead of an older one of the same version."""
-        others = tuple(each for each in self.refused if each.manifest != refused.manifest)
-        return replace(self, refused=(*others, refused)[-MAX_REFUSED:])
+    @property
+    def active(self) -> Installed | None:
+        return self.slot().active
 
-    def activating(self, installed: Installed) -> State:
-        """The same state with `installed` active and what was active before as the previous one."""
-        same = self.active is not None and self.active.model == installed.model
-        return replace(
-            self,
-            active=installed,
-            embedded=False,
-            previous=self.previous if same else self.active,
-            refused=tuple(each for each in self.refused if each.manifest != installed.manifest),
-        )
+    @property
+    def previous(self) -> Installed | None:
+        return self.slot().previous
 
-    def returning(self, *, carried: bool) -> State:
-        """The same state with the previous model active; without one, sent to the model that the app
-        carries if there is one (`carried`)."""
-        return replace(
-            self,
-            active=self.previous,
-            previous=None,
-            embedded=self.embedded or (self.previous is None and carried),
-        )
+    @property
+    def embedded(self) -> bool:
+        return self.slot().embedded
+
+    @property
+    def refused(self) -> tuple[Refused, ...]:
+        return self.slot().refused
+
+    def slot(self, name: str | None = None) -> Slot:
+        """What is here of a model: without a name of the only one, and nothing before there is any.
+
+        Raises `UpdateError` for no name where there are several models, and for one that is not among them.
+        """
+        known = ", ".join(self.names)
+        if name is None:
+            if len(self.models) > 1:
+                raise UpdateError(
+                    f"{self.collection} holds several models: {known}", hint="name one: --model NAME"
+                )
+            return self.models[0] if self.models else Slot(self.collection)
+        if name not in self.names and self.models:
+            raise UpdateError(f"{self.collection} has no model {name!r:.80} here; it has {known}")
+        return self.find(name)
+
+    def find(self, name: str) -> Slot:
+        """What is here of this model, nothing where the device knows of none. Raises `RepositoryError`."""
+        return next((slot for slot in self.models if slot.name == name), None) or Slot(check_name(name))
+
+    def having(self, slot: Slot) -> State:
+        """The same with this slot, in place of an older one of the same model."""
+        others = (old for old in self.models if old.name != slot.name)
+        return replace(self, models=tuple(sorted((*others, slot), key=lambda each: each.name)))
+
+    def knowing(self, names: Iterable[str]) -> State:
+        """The same with a slot for each of these models; beyond 16, those that are none of them go."""
+        wanted = {name: self.find(name) for name in names}
+        others = [slot for slot in self.models if slot.name not in wanted]
+        kept = (*wanted.values(), *others[: max(0, MAX_MODELS - len(wanted))])
+        return replace(self, models=tuple(sorted(kept, key=lambda each: each.name)))
 
     def save(self, path: Path) -> None:
         """Replace `state.json`, before or after, never between; then the copy, read where it is damaged."""
@@ -145,10 +129,7 @@ class State:
                 "collection": self.collection,
                 "channel": self.channel,
                 "install_id": self.install_id,
-                "active": None if self.active is None else asdict(self.active),
-                "previous": None if self.previous is None else asdict(self.previous),
-                "embedded": self.embedded,
-                "refused": [asdict(each) for each in self.refused],
+                "models": [slot.to_json() for slot in self.models],
                 "last": None
                 if last is None
                 else {"at": document.time_text(last.at), "outcome": last.outcome, "reason": last.reason},
@@ -184,32 +165,27 @@ class State:
     def from_bytes(data: bytes) -> State:
         """Read the document. Raises `RepositoryError`."""
         value = document.read(data, "state", most_bytes=MAX_STATE_BYTES)
-        keys = (
-            *("format", "url", "collection", "channel", "install_id"),
-            *("active", "previous", "embedded", "refused", "last"),
-        )
+        keys = ("format", "url", "collection", "channel", "install_id", "models", "last")
         fields = document.Fields(value, "state", keys)
         fields.format()
-        refused = []
-        for place, item in enumerate(fields.items("refused", MAX_REFUSED)):
-            each = document.Fields(
-                item, f"state: refused[{place}]", ("version", "manifest", "reason", "client")
-            )
-            version, manifest = each.version("version"), each.sha256("manifest")
-            refused.append(Refused(version, manifest, each.text("reason"), each.text("client")))
-        active, previous, last = (fields.raw(key) for key in ("active", "previous", "last"))
+        models = tuple(
+            Slot.from_json(item, f"state: models[{place}]")
+            for place, item in enumerate(fields.items("models", MAX_MODELS))
+        )
+        if any(late.name <= early.name for early, late in pairwise(models)):
+            raise RepositoryError("state: the names of 'models' do not rise")
+        last = fields.raw("last")
         check = None
         if last is not None:
             each = document.Fields(last, "state: last", ("at", "outcome", "reason"))
             check = Check(each.time("at"), each.text("outcome"), each.text("reason"))
+        if not re.fullmatch(r"[0-9a-f]{32}|", fields.text("install_id")):
+            fields.refuse("install_id", "32 lower-case hex digits")
         return State(
             url=fields.text("url"),
             collection=check_collection(fields.text("collection")),
             channel=check_channel(fields.text("channel")),
             install_id=fields.text("install_id"),
-            active=None if active is None else Installed.from_json(active, "state: active"),
-            previous=None if previous is None else Installed.from_json(previous, "state: previous"),
-            embedded=fields.truth("embedded"),
-            refused=tuple(refused),
+            models=models,
             last=check,
         )
