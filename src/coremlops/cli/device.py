@@ -1,4 +1,4 @@
-"""`coremlops device`: be a device that follows one channel."""
+"""`coremlops device`: be a device that follows one channel of a collection of models."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from coremlops.cli.describe import terminal_text
 from coremlops.errors import UsageError
 
 if TYPE_CHECKING:
-    from coremlops.client import Device, State, Step, UpdateResult
+    from coremlops.client import Device, ModelPlan, ModelResult, Plan, Slot, State, Step, UpdateResult
 
 CHANNELS = ("staging", "release")
 
@@ -27,13 +27,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="device_command", metavar="COMMAND", required=True)
     update = commands.add_parser(
         "update",
-        help="take the channel's version, if it can be trusted and answers its golden set",
-        description="Exit code 1 when the repository cannot be reached or the offer is refused; the model"
-        " that was active stays active.",
+        help="take the channel's version of each model, if it can be trusted and answers its golden set",
+        description="Exit code 1 when the repository cannot be reached or an offer is refused; what was"
+        " active of that model stays active, and the others are updated.",
     )
     update.epilog = (
         "example: coremlops device update --device phone --url https://models.example/repository"
         " --root 1.root.json --channel staging   (the first time; later --device alone)"
+    )
+    update.add_argument(
+        "--model",
+        dest="names",
+        action="append",
+        metavar="NAME",
+        help="this model alone; may be repeated (default: all of the collection)",
     )
     update.add_argument("--plan", action="store_true", help="say what would be fetched, and fetch nothing")
     first = update.add_argument_group("the first time")
@@ -68,6 +75,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     started.add_argument("--failed", metavar="REASON", help="it could not be loaded, or did not answer")
     status = commands.add_parser("status", help="what the device runs, ran and refused")
     status.epilog = "example: coremlops device status --device phone --json"
+    for sub in (predict, start, started):
+        sub.add_argument(
+            "--model", dest="name", metavar="NAME", help="which, where the collection holds several"
+        )
     for sub in (update, predict, start, started, status, *enrolment.configure(commands)):
         sub.add_argument("--device", type=Path, required=True, metavar="DIR", help="the device's folder")
         sub.add_argument("--json", action="store_true", help="print one JSON object")
@@ -105,28 +116,25 @@ def _device(args: argparse.Namespace) -> Device:
 
 def _update(args: argparse.Namespace, device: Device) -> int:
     with _shown() as progress:
-        result = device.update(progress)
+        result = device.update(progress, names=args.names)
     state = device.status()
+    channel = f"{state.collection}/{state.channel}"
     if args.json:
-        print(
-            json.dumps(
-                {
-                    "outcome": result.outcome,
-                    "collection": state.collection,
-                    "channel": state.channel,
-                    "version": result.version,
-                    "digest": result.digest,
-                    "changed": result.changed,
-                    "offered": result.offered,
-                    "refused": result.refused,
-                    "reason": result.reason,
-                    "received_bytes": result.received_bytes,
-                }
-            )
-        )
+        about = {"outcome": result.outcome, "collection": state.collection, "channel": state.channel}
+        models = [{"name": each.name, "outcome": each.outcome, **_result(each)} for each in result.models]
+        print(json.dumps({**about, **_result(result), "models": models}))
+    elif len(result.models) < 2:
+        print(terminal_text(_words(result, channel)))
     else:
-        print(terminal_text(_words(result, f"{state.collection}/{state.channel}")))
+        for each in result.models:
+            said = _words(each, channel).removeprefix(f"{channel}: ").replace("\n", "; ")
+            print(terminal_text(f"{each.name}: {said}"))
     return 0 if result.ok else 1
+
+
+def _result(result: UpdateResult | ModelResult) -> dict[str, Any]:
+    keys = ("version", "digest", "changed", "offered", "refused", "reason", "received_bytes")
+    return {key: getattr(result, key) for key in keys}
 
 
 @contextlib.contextmanager
@@ -159,19 +167,29 @@ def _shown() -> Iterator[Callable[[Step], None]]:
 
 
 def _plan(args: argparse.Namespace, device: Device) -> int:
-    plan = device.plan()
+    plan = device.plan(args.names)
     if args.json:
-        print(json.dumps(asdict(plan)))
-    elif plan.outcome == "get":
-        print(f"would get version {plan.version}, {plan.variant}: {plan.missing} of {plan.total} bytes")
-        print(plan.reason)
+        keys = ("outcome", "version", "variant", "total", "missing", "reason")
+        models = [asdict(each) for each in plan.models]
+        print(json.dumps({**{key: getattr(plan, key) for key in keys}, "models": models}))
+    elif len(plan.models) < 2:
+        print(terminal_text(_plan_words(plan)))
     else:
-        print(f"{plan.outcome}: {plan.reason}" if plan.reason else plan.outcome)
-    return 0 if plan.outcome != "refused" else 1
+        for each in plan.models:
+            print(terminal_text(f"{each.name}: {_plan_words(each)}".replace("\n", "; ")))
+        print(f"would get {plan.missing} of {plan.total} bytes")
+    return 0 if plan.outcome not in ("refused", "offline") else 1
+
+
+def _plan_words(plan: Plan | ModelPlan) -> str:
+    if plan.outcome != "get":
+        return f"{plan.outcome}: {plan.reason}" if plan.reason else plan.outcome
+    size = f"{plan.missing} of {plan.total} bytes"
+    return f"would get version {plan.version}, {plan.variant}: {size}\n{plan.reason}"
 
 
 def _start(args: argparse.Namespace, device: Device) -> int:
-    found = device.start()
+    found = device.start(args.name)
     if found.returned:
         print(terminal_text(f"warning: returned: {found.returned}"), file=sys.stderr)
     if args.json:
@@ -184,15 +202,15 @@ def _start(args: argparse.Namespace, device: Device) -> int:
 
 def _started(args: argparse.Namespace, device: Device) -> int:
     if args.failed is None:
-        device.started()
+        device.started(args.name)
     else:
-        device.failed(args.failed)
+        device.failed(args.failed, args.name)
     if args.json:
         print(json.dumps({"failed": args.failed}))
     return 0
 
 
-def _words(result: UpdateResult, channel: str) -> str:
+def _words(result: UpdateResult | ModelResult, channel: str) -> str:
     has = "no model" if result.version is None else f"version {result.version} ({str(result.digest)[:12]})"
     if result.outcome == "updated":
         return f"now at {has} of {channel}"
@@ -213,7 +231,7 @@ def _words(result: UpdateResult, channel: str) -> str:
 def _predict(args: argparse.Namespace, device: Device) -> int:
     from coremlops.cli.predict import inputs_of, json_of, text_of
 
-    outputs = device.predict(inputs_of(args.input), image_option=args.image_option)
+    outputs = device.predict(inputs_of(args.input), args.name, image_option=args.image_option)
     print(json.dumps(json_of(outputs), allow_nan=False) if args.json else text_of(outputs))
     return 0
 
@@ -224,19 +242,34 @@ def _status(args: argparse.Namespace, device: Device) -> int:
         print(json.dumps(_status_json(state)))
         return 0
     print(f"{device.folder}: {state.collection}/{state.channel} at {state.url}")
-    for word, entry in (("active", state.active), ("previous", state.previous)):
-        print(f"  {word:9} " + ("none" if entry is None else f"version {entry.version} ({entry.model[:12]})"))
-    for each in state.refused:
-        print(terminal_text(f"  refused   version {each.version}: {each.reason}"))
+    if len(state.models) < 2:
+        _show(state.slot(), "  ")
+    else:
+        for slot in state.models:
+            print(f"  {slot.name}")
+            _show(slot, "    ")
     if state.last is not None:
         ended = state.last.outcome + (f": {state.last.reason}" if state.last.reason else "")
         print(terminal_text(f"  last look {state.last.at:%Y-%m-%d %H:%M:%S} UTC: {ended}"))
     return 0
 
 
+def _show(slot: Slot, indent: str) -> None:
+    for word, entry in (("active", slot.active), ("previous", slot.previous)):
+        has = "none" if entry is None else f"version {entry.version} ({entry.model[:12]})"
+        print(f"{indent}{word:9} {has}")
+    for each in slot.refused:
+        print(terminal_text(f"{indent}refused   version {each.version}: {each.reason}"))
+
+
 def _status_json(state: State) -> dict[str, Any]:
+    """The state, with what is here of its only model beside it: null where there are several."""
     shown: dict[str, Any] = json.loads(state.to_bytes())
+    slot = state.slot() if len(state.models) < 2 else None
+    for key in ("active", "previous", "embedded", "refused"):
+        shown[key] = None if slot is None else slot.to_json()[key]
+    active = None if slot is None else slot.active
+    shown["version"] = None if active is None else active.version
+    shown["digest"] = None if active is None else active.model
     del shown["format"]
-    shown["version"] = None if state.active is None else state.active.version
-    shown["digest"] = None if state.active is None else state.active.model
     return shown
