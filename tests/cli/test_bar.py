@@ -12,7 +12,7 @@ import pytest
 from coremlops.cli import main
 from coremlops.cli.device import _shown
 from coremlops.client.progress import Step
-from coremlops.client.state import Check, Refused, State
+from coremlops.client.state import Check, Refused, Slot, State
 
 
 class Terminal(io.StringIO):
@@ -40,7 +40,9 @@ def test_what_a_server_or_an_app_said_moves_no_terminal(
     said = "\x1b]0;title\x07 \x1b[2J"
     refused = Refused(2, "a" * 64, said, "0.1.0")
     check = Check(datetime(2026, 11, 25, tzinfo=UTC), "refused", said)
-    State("file:///none", "faces", "staging", refused=(refused,), last=check).save(tmp_path / "state.json")
+    State("file:///none", "faces", "staging", models=(Slot("faces", refused=(refused,)),), last=check).save(
+        tmp_path / "state.json"
+    )
     assert main(["device", "status", "--device", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "title" in out

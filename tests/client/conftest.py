@@ -68,7 +68,7 @@ class World:
 
     def member(self, name: str) -> str:
         """The SHA-256 of a member of the newest version, by the end of its path."""
-        newest = self.repository.index("staging").current
+        newest = self.repository.line("staging").current
         assert newest is not None
         members = self.repository.manifest(newest).members
         return next(member.sha256 for member in members if member.path.endswith(name))

@@ -68,7 +68,7 @@ def test_tampered_payload(world: World) -> None:
 )
 def test_tampered_member(world: World, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of a member is decoded before all of its bytes are the signed ones."""
-    newest = world.repository.index("staging").current
+    newest = world.repository.line("staging").current
     assert newest is not None
     member = newest.variants[0].manifest if name == "the manifest" else world.member(name)
     read: list[bytes] = []
@@ -222,7 +222,7 @@ def test_wrong_length_of_the_index(world: World, change: bytes | None) -> None:
 def test_extraneous_dependency(world: World) -> None:
     """A manifest that names one file more, a real one that the same role signed: it is not this version's."""
     world.publish_two()
-    entry = world.repository.index("staging").current
+    entry = world.repository.line("staging").current
     assert entry is not None
     manifest, other = entry.variants[0].manifest, world.member("weight.bin")
 

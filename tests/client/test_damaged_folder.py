@@ -43,7 +43,7 @@ NAMES = [
         "metadata/targets.json",
     ),
     *("metadata/faces-staging.json", "metadata/faces-members.json", "metadata/root_history/1.root.json"),
-    *("checks.json", "downloads/PART", "models/.incoming", "models/TWO", "models/.TWO.old.tmp"),
+    *("checks-faces.json", "downloads/PART", "models/.incoming", "models/TWO", "models/.TWO.old.tmp"),
 ]
 
 

@@ -27,4 +27,4 @@ def test_the_example_runs(world: World, tmp_path: Path, monkeypatch: pytest.Monk
     assert names["result"].version == 1
     assert model_digest(names["model"].path) == world.one.digest
     assert names["loaded"].digest == world.one.digest
-    assert not (tmp_path / "another-phone" / "starts.json").exists()
+    assert not (tmp_path / "another-phone" / "starts-faces.json").exists()

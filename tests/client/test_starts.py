@@ -14,7 +14,7 @@ from PIL import Image
 import coremlops.runtime
 from coremlops import golden
 from coremlops.client import Device
-from coremlops.client.starts import MOST, Starts
+from coremlops.client.starts import MOST, Starts, starts_file
 from coremlops.errors import MissingExtraError, ModelError, UpdateError
 from coremlops.files import exclusive_lock
 from coremlops.model import model_digest
@@ -160,7 +160,9 @@ def test_what_is_no_fault_of_the_model_is_not_counted(
                 world.again().predict(RED)
     active = updated.status().active
     assert active is not None
-    assert Starts.load(updated.folder, active.manifest).count == 1  # the fault before still counts
+    assert (
+        Starts.load(starts_file(updated.folder, "faces"), active.manifest).count == 1
+    )  # the fault before still counts
     assert updated.start().version == 2
 
 
@@ -171,7 +173,7 @@ def test_running_confirms_or_tells(updated: Device) -> None:
         raise ZeroDivisionError("of the app")
     active = updated.status().active
     assert active is not None
-    starts = Starts.load(updated.folder, active.manifest)
+    starts = Starts.load(starts_file(updated.folder, "faces"), active.manifest)
     assert (starts.count, starts.reason) == (1, "ZeroDivisionError: of the app")
 
 
@@ -224,7 +226,7 @@ def test_a_newer_model_in_the_app_wins_unless_the_version_holds(world: World) ->
 
 def test_damaged_counts_are_no_counts(updated: Device) -> None:
     for data in (b"", b"{", b"[]", b'{"format":0}', b"x" * 100_000):
-        (updated.folder / "starts.json").write_bytes(data)
+        (updated.folder / "starts-faces.json").write_bytes(data)
         assert updated.start().version == 2
 
 

@@ -12,7 +12,7 @@ import pytest
 from tuf.api.metadata import DelegatedRole, Delegations, Key, MetaFile, Root, Targets
 
 from coremlops.client import Device, UpdateResult
-from coremlops.collection import Halts, Index
+from coremlops.collection import Entry, Halts, Index, Line
 from coremlops.release import Repository
 from coremlops.release.expiry import utc_now
 from coremlops.release.rotation import Rotation
@@ -42,6 +42,11 @@ class Heist:
 
     def fresh(self, channel: str) -> Device:
         return install(self.world.folder, self.world.server.url, f"fresh-{channel}", channel)
+
+
+def offering(entry: Entry) -> Index:
+    """An index of the release channel that has this version alone."""
+    return Index("faces", "release", (Line("faces", "release", "faces", (entry,), entry.version),))
 
 
 @pytest.fixture(scope="module")
@@ -254,7 +259,7 @@ def test_staging_key_cannot_change_a_released_model(heist: Heist) -> None:
     """The release names a manifest by its hash: another file under that name is none of its members."""
     thief = heist.steal("staging", *ONLINE)
     heist.world.repository.promote()
-    manifest = heist.world.repository.index("release").current.variants[0].manifest  # type: ignore[union-attr]
+    manifest = heist.world.repository.line("release").current.variants[0].manifest  # type: ignore[union-attr]
     thief = Thief.of(heist.world.repository, heist.world.folder / "later", "staging", *ONLINE)
     heist.world.server.folder = thief.folder
     path = f"faces/members/{manifest}"
@@ -275,9 +280,9 @@ def test_staging_key_cannot_halt_or_lift_a_halt(heist: Heist) -> None:
 
 def test_release_key_can_release_what_staging_has(heist: Heist) -> None:
     thief = heist.steal("release", *ONLINE)
-    entry = heist.world.repository.index("staging").current
+    entry = heist.world.repository.line("staging").current
     assert entry is not None
-    index = Index("faces", "release", last_version=2, offers=(entry,))
+    index = offering(entry)
     change = thief.document("faces/release/index.json", index.to_bytes())
     thief.lead_to(faces_release=thief.forge("faces-release", change, by="release"))
     assert heist.public.update().version == 2
@@ -286,12 +291,10 @@ def test_release_key_can_release_what_staging_has(heist: Heist) -> None:
 def test_release_key_cannot_bring_a_model_of_its_own(heist: Heist) -> None:
     """Files are signed by staging's key: an index that names another is believed, and leads nowhere."""
     thief = heist.steal("release", *ONLINE)
-    entry = heist.world.repository.index("staging").current
+    entry = heist.world.repository.line("staging").current
     assert entry is not None
     variant = replace(entry.variants[0], manifest="e" * 64)
-    index = Index(
-        "faces", "release", last_version=3, offers=(replace(entry, version=3, variants=(variant,)),)
-    )
+    index = offering(replace(entry, version=3, variants=(variant,)))
     change = thief.document("faces/release/index.json", index.to_bytes())
     thief.lead_to(faces_release=thief.forge("faces-release", change, by="release"))
     assert_safe(heist.public, f"member {'e' * 64} is not signed by the collection's members role", 1)
@@ -311,7 +314,9 @@ def test_halt_key_can_stop_a_release_and_no_more(heist: Heist) -> None:
     """Devices stay with what they have; those that have the version keep it."""
     heist.world.repository.promote()
     thief = heist.steal("halt", *ONLINE)
-    change = thief.document("faces/halt/release.json", Halts("faces", "release", ((2, 1),)).to_bytes())
+    change = thief.document(
+        "faces/halt/release.json", Halts("faces", "release", ((("faces", 2), 1),)).to_bytes()
+    )
     thief.lead_to(faces_halt=thief.forge("faces-halt", change, by="halt"))
     result = heist.public.update()
     assert (result.outcome, result.version, result.changed) == ("current", 1, False), result
@@ -354,9 +359,9 @@ def test_targets_key_with_the_online_keys_can_take_all_until_root_takes_it_away(
     thief = evil(heist, "targets", "staging", *ONLINE)
     repository = heist.world.repository
     take_over(thief, repository.keys.signers("staging")[0].public_key)
-    entry = Repository.open(thief.folder).index("staging").current
+    entry = Repository.open(thief.folder).line("staging").current
     assert entry is not None
-    index = Index("faces", "release", last_version=3, offers=(entry,))
+    index = offering(entry)
     change = thief.document("faces/release/index.json", index.to_bytes())
     thief.lead_to(
         targets=thief.newest("targets"), faces_release=thief.forge("faces-release", change, by="staging")
