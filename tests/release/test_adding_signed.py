@@ -23,6 +23,7 @@ from coremlops.release.terms import Form
 from coremlops.release.upkeep import audit, collect
 from tests.release.conftest import Clock
 from tests.release.test_adding import keeper, of, roles_of
+from tests.release.test_upkeep import age
 
 Models = tuple[Path, Path, Path]
 
@@ -55,7 +56,8 @@ def waiting(tmp_path: Path, config: Path, clock: Clock) -> Keeper:
 
 def test_it_waits_for_the_signatures_that_targets_wants(waiting: Keeper) -> None:
     assert waiting.collections == ("faces",)
-    assert len(collect(waiting).files) == 0, "what it names is not to be collected"
+    age(waiting.folder, 40)
+    assert collect(waiting).files == (), "what it names is not to be collected"
     found = waiting.pending()[0]
     assert (found.refused, found.what) == ("", "add shop")
     assert [(each.role, each.have, each.need) for each in found.lacks] == [("targets", 1, 2)]

@@ -38,8 +38,10 @@ ACTS: dict[str, Act] = {
     "halt": lambda repository, form: repository.halt("release"),
     "embedded": lambda repository, form: repository.offer_embedded("staging"),
     "renew": lambda repository, form: repository.renew(["faces-staging", "root"]),
+    "add": lambda repository, form: repository.add("shop"),
     "rotate": lambda repository, form: repository.rotate(Rotation(("timestamp", "staging"))),
 }
+FULL = ("publish", "halt", "rotate", "add")
 
 
 @pytest.fixture(scope="module")
@@ -110,11 +112,12 @@ def seen(repository: Repository, device: Path, work: Path) -> tuple[object, ...]
         result = phone.update()
         assert result.outcome in ("updated", "current", "embedded", "kept"), result
         found.append((result.outcome, result.version))
-    return tuple(found)
+    return (*found, repository.collections)
 
 
 @pytest.mark.parametrize(
-    ("act", "full"), [*((act, False) for act in ACTS), ("publish", True), ("halt", True), ("rotate", True)]
+    ("act", "full"),
+    [*((act, False) for act in ACTS), *((act, True) for act in FULL)],
 )
 def test_stopped_at_every_file_operation(
     act: str, full: bool, tmp_path: Path, config: Path, forms: tuple[Form, Form, Form]
@@ -136,10 +139,10 @@ def test_stopped_at_every_file_operation(
         for old, new in ((work, start), (keys, tmp_path / "keys")):
             shutil.rmtree(old)
             shutil.copytree(new, old)
-        return Repository.open(work)
+        return Repository.open(work, "faces")
 
     def do() -> object:
-        return ACTS[act](Repository.open(work), forms[2])
+        return ACTS[act](Repository.open(work, "faces"), forms[2])
 
     before = seen(fresh(), tmp_path / "had", tmp_path / "phones")
     do()
@@ -152,7 +155,7 @@ def test_stopped_at_every_file_operation(
         states.append(seen(here, tmp_path / "had", tmp_path / "phones"))
         assert states[-1] in (before, after), f"operation {number}"
         # The next command, whatever it is, repairs what is left over.
-        repaired = Repository.open(work)
+        repaired = Repository.open(work, "faces")
         repaired.publish([forms[2]], again=True)
         assert repaired.audit() >= 4
         assert not list(work.rglob("*.tmp"))
