@@ -24,6 +24,7 @@ from coremlops.collection import (
     Rule,
     System,
     Variant,
+    document,
     next_version,
 )
 from coremlops.collection.index import MAX_HALTS, MAX_HISTORY, MAX_MODELS
@@ -165,6 +166,13 @@ def test_a_halt_is_taken_back_by_the_entry_and_can_be_given_again() -> None:
         b'{"channel":"release","collection":"faces","format":0,'
         b'"halts":[{"count":2,"name":"faces","version":3}]}\n'
     )
+
+
+def test_as_many_halts_as_there_may_be_can_be_read_whatever_the_names() -> None:
+    most = document.MAX_VERSION
+    counts = tuple((("n" * 40, version), most) for version in range(most - MAX_HALTS, most))
+    halts = Halts("c" * 40, "release", counts)
+    assert Halts.from_bytes(halts.to_bytes(), collection="c" * 40, channel="release") == halts
 
 
 def test_of_too_many_halts_the_oldest_gives_way_and_never_the_new_one() -> None:

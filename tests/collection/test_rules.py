@@ -138,6 +138,25 @@ def test_a_profile_is_read_strictly() -> None:
             Profile.from_json(value)
 
 
+def test_a_profile_says_of_each_model_which_version_the_app_carries() -> None:
+    found = Profile.from_json({"embedded_version": {"detector": 3, "classifier": 1}})
+    assert [found.carries(name) for name in ("detector", "classifier", "other")] == [3, 1, 0]
+    assert Profile.from_json({"embedded_version": 2}).carries("any") == 2
+    most = {f"model-{number}": 1 for number in range(64)}
+    assert Profile.from_json({"embedded_version": most}).carries("model-63") == 1
+    for value in (
+        {"Detector": 1},
+        {"a": -1},
+        {"a": True},
+        {"a": 1.0},
+        {"a": "1"},
+        most | {"one-more": 1},
+        [1],
+    ):
+        with pytest.raises(RepositoryError):
+            Profile.from_json({"embedded_version": value})
+
+
 def test_a_bucket_is_what_the_formula_says() -> None:
     salt, install_id = "00112233445566778899aabbccddeeff", "f" * 32
     digest = hashlib.sha256(b"coremlops bucket v0\n" + salt.encode() + b"\n" + install_id.encode()).digest()

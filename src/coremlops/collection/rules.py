@@ -170,8 +170,9 @@ def _embedded(fields: document.Fields) -> int | tuple[tuple[str, int], ...]:
     value = fields.raw("embedded_version")
     if not isinstance(value, dict):
         return fields.integer("embedded_version", 0, document.MAX_VERSION)
-    if not all(type(each) is int and 0 <= each <= document.MAX_VERSION for each in value.values()):
-        fields.refuse("embedded_version", "a whole number, or one for each model by its name")
+    numbers = all(type(each) is int and 0 <= each <= document.MAX_VERSION for each in value.values())
+    if not numbers or len(value) > MAX_CHOICES:
+        fields.refuse("embedded_version", f"a whole number, or one for each of {MAX_CHOICES} models by name")
     return tuple((check_name(str(name)), version) for name, version in value.items())
 
 
