@@ -1,9 +1,10 @@
 """Make repository/ anew: signed with keys that are thrown away, good until the year 2126.
 
-PYTHONPATH=. python conformance/make.py       from the root of the repository; the vectors name what is in it
+PYTHONPATH=src:. python conformance/make.py    from the root of the repository; the vectors name what is in it
 
 `repository/{root.json,metadata/,targets/}` is everything that was ever signed; `states/<name>/` lies over it
-and has the timestamp of one moment, or what an attacker serves. `names.json` says which file is which.
+and has the timestamp of one moment, or what an attacker serves. `names.json` says which file is which. The
+collection `tiny` has one model; `pair`, which comes later, has two, and its states begin with `pair-`.
 """
 
 from __future__ import annotations
@@ -19,15 +20,17 @@ from typing import Any
 from tuf.api.metadata import Metadata, MetaFile, Snapshot, Targets, Timestamp
 
 from coremlops import golden
-from coremlops.collection import channel_role, index_path
+from coremlops.collection import Entry, channel_role, index_path
 from coremlops.model import model_digest
 from coremlops.release import Repository
+from coremlops.release.audit import Act
 from coremlops.release.expiry import Expiry
 from coremlops.release.terms import Form
 from tests.release.models import write_model, write_pictures
 
 REPOSITORY = Path(__file__).resolve().parent / "repository"
-NAME = "tiny"
+TINY, PAIR = "tiny", "pair"
+FIRST, SECOND = "classifier", "detector"  # of the pair
 LONG = Expiry(*(36_500,) * 8)
 AT = datetime(2026, 11, 25, tzinfo=UTC)
 
@@ -39,30 +42,47 @@ class Maker:
         self.work = work
         self.pictures = write_pictures(work / "pictures")
         made = Repository.init(
-            work / "repository", NAME, config=work / "config", clock=lambda: AT, expiry=LONG
+            work / "repository", TINY, config=work / "config", clock=lambda: AT, expiry=LONG
         )
         self.repository = replace(made, clock_checked=True)  # a timestamp that lives so long is no mistake
         self.names: dict[str, str] = {}
         shutil.copy(self.repository.root_file, REPOSITORY / "root.json")
 
-    def version(self, name: str, *, gain: float, wrong: bool = False) -> int:
+    def pair(self) -> None:
+        """From here on it is the other collection that grows."""
+        self.repository.add(PAIR)
+        self.repository = replace(self.repository, collection=PAIR)
+
+    def of(self, name: str) -> Repository:
+        """The collection, one of its models being meant."""
+        return replace(self.repository, name=name)
+
+    def version(self, gain: float, *, name: str | None = None, wrong: bool = False) -> Entry:
         """Publish a model to both channels; `wrong`: its golden set expects other answers."""
-        model, chosen = self.work / f"{name}.mlpackage", self.work / f"golden-{name}"
+        model, chosen = self.work / f"{gain}.mlpackage", self.work / f"golden-{gain}"
         write_model(model, gain=gain, extra_bytes=20_000)
         golden.make(model, self.pictures, chosen)
         if wrong:
-            other = self.work / f"other-{name}"
-            golden.make(write_model(self.work / f"x{name}.mlpackage", gain=-gain), self.pictures, other)
+            other = self.work / f"other-{gain}"
+            golden.make(write_model(self.work / f"x{gain}.mlpackage", gain=-gain), self.pictures, other)
             document = json.loads((other / "golden.json").read_text()) | {"model": model_digest(model)}
             (chosen / "golden.json").write_text(json.dumps(document))
-        entry = self.repository.publish([Form(model, chosen)])
-        self.repository.promote()
-        for member in self.repository.manifest(entry).members:
-            path = f"targets/{NAME}/members/{member.sha256}.{member.sha256}"
-            self.names[f"{entry.version}/{member.path}"] = path
-        manifest = entry.variants[0].manifest
-        self.names[f"{entry.version}/manifest"] = f"targets/{NAME}/members/{manifest}.{manifest}"
-        return entry.version
+        repository = replace(self.repository, name=name)
+        entry = repository.publish([Form(model, chosen)])
+        repository.promote()
+        called = f"{name}/{entry.version}" if name is not None else f"{entry.version}"
+        members = {f"{called}/{each.path}": each.sha256 for each in repository.manifest(entry).members}
+        for file, sha256 in (members | {f"{called}/manifest": entry.variants[0].manifest}).items():
+            self.names[file] = f"targets/{repository.collection}/members/{sha256}.{sha256}"
+        return entry
+
+    def swapped(self, entry: Entry, other: Entry) -> None:
+        """Let `entry`, of the first model, lead to the other's manifest, as the release key alone can."""
+        with self.of(FIRST).changing() as contents:
+            line = contents.line("release").replacing(replace(entry, variants=other.variants))
+            contents.put_line(line, contents.history("release"))
+            role = channel_role(PAIR, "release")
+            contents.roles.commit([role], Act("rollout", PAIR, FIRST, "release", entry.version))
 
     def state(self, name: str, files: dict[str, bytes] | None = None) -> None:
         """Keep the timestamp of now as a state, and what else is served in it."""
@@ -71,9 +91,10 @@ class Maker:
             file = REPOSITORY / "states" / name / path
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(data)
-        role = self.targets(channel_role(NAME, "release"))
-        index = role.signed.targets[index_path(NAME, "release")]
-        self.names[f"{name}/index"] = f"targets/{NAME}/release/{index.hashes['sha256']}.index.json"
+        collection = self.repository.collection
+        path = index_path(collection, "release")
+        sha256 = self.targets(channel_role(collection, "release")).signed.targets[path].hashes["sha256"]
+        self.names[f"{name}/index"] = f"targets/{collection}/release/{sha256}.index.json"
 
     def signed(self, metadata: Metadata[Any], key: str) -> bytes:
         """Metadata, signed by this key whoever should have."""
@@ -104,36 +125,67 @@ class Maker:
         }
 
 
+def tiny(maker: Maker) -> None:
+    """The states of the collection with one model."""
+    release = channel_role(TINY, "release")
+    maker.state("empty")
+    maker.version(0.02)
+    maker.state("one")
+    old_role = maker.targets(release)
+    maker.version(0.03)
+    maker.state("two")
+    maker.state("expired", maker.led(maker.snapshot(), AT - timedelta(days=1)))
+    mixed = maker.snapshot()  # the release role goes back to what it was, by the online keys alone
+    mixed.signed.meta[f"{release}.json"] = MetaFile(old_role.signed.version)
+    maker.state("mixed", maker.led(mixed))
+    forged = maker.targets(release)  # signed by the staging key
+    forged.signed.version += 1
+    led = maker.snapshot()
+    led.signed.meta[f"{release}.json"] = MetaFile(forged.signed.version)
+    role = {f"metadata/{forged.signed.version}.{release}.json": maker.signed(forged, "staging")}
+    maker.state("forged", maker.led(led) | role)
+    maker.version(0.04, wrong=True)
+    maker.state("wrong")
+    maker.repository.rollback("release", 1)
+    maker.state("rolled-back")
+    maker.repository.promote(2)
+    maker.repository.halt("release")
+    maker.state("halted")
+    maker.repository.offer_embedded("release")
+    maker.state("embedded")
+
+
+def pair(maker: Maker) -> None:
+    """The states of the collection with two models."""
+    maker.pair()
+    first = maker.version(0.05, name=FIRST)
+    maker.state("pair-one")
+    second = maker.version(0.06, name=SECOND)
+    maker.state("pair-both")
+    maker.swapped(first, second)
+    maker.state("pair-swapped")
+    maker.swapped(first, first)
+    maker.version(0.07, name=FIRST)
+    maker.version(0.08, name=SECOND)
+    maker.state("pair-next")
+    maker.of(SECOND).halt("release")
+    maker.state("pair-halted")
+    maker.of(FIRST).rollback("release")
+    maker.state("pair-back")
+    maker.version(0.09, name=FIRST)
+    maker.version(0.1, name=SECOND, wrong=True)
+    maker.state("pair-wrong")
+    maker.of(SECOND).offer_embedded("release")
+    maker.state("pair-embedded")
+
+
 def main() -> None:
     shutil.rmtree(REPOSITORY, ignore_errors=True)
     REPOSITORY.mkdir()
     with tempfile.TemporaryDirectory() as work:
         maker = Maker(Path(work))
-        maker.state("empty")
-        maker.version("one", gain=0.02)
-        maker.state("one")
-        old_role = maker.targets(channel_role(NAME, "release"))
-        maker.version("two", gain=0.03)
-        maker.state("two")
-        maker.state("expired", maker.led(maker.snapshot(), AT - timedelta(days=1)))
-        mixed = maker.snapshot()  # the release role goes back to what it was, by the online keys alone
-        mixed.signed.meta[f"{NAME}-release.json"] = MetaFile(old_role.signed.version)
-        maker.state("mixed", maker.led(mixed))
-        forged = maker.targets(channel_role(NAME, "release"))  # signed by the staging key
-        forged.signed.version += 1
-        led = maker.snapshot()
-        led.signed.meta[f"{NAME}-release.json"] = MetaFile(forged.signed.version)
-        role = {f"metadata/{forged.signed.version}.{NAME}-release.json": maker.signed(forged, "staging")}
-        maker.state("forged", maker.led(led) | role)
-        maker.version("wrong", gain=0.04, wrong=True)
-        maker.state("wrong")
-        maker.repository.rollback("release", 1)
-        maker.state("rolled-back")
-        maker.repository.promote(2)
-        maker.repository.halt("release")
-        maker.state("halted")
-        maker.repository.offer_embedded("release")
-        maker.state("embedded")
+        tiny(maker)
+        pair(maker)
         for part in ("metadata", "targets"):
             shutil.copytree(maker.repository.folder / part, REPOSITORY / part)
         (REPOSITORY / "metadata/timestamp.json").unlink()
