@@ -102,6 +102,36 @@ def test_three_devices_of_two_classes_let_a_version_be_promoted(
     assert not any(key.encode() in data or bytes.fromhex(key) in data for key in keys)
 
 
+def test_each_model_of_a_collection_is_promoted_by_what_was_said_of_it(
+    run: Callable[..., dict[str, Any]], tmp_path: Path
+) -> None:
+    write_pictures(tmp_path / "golden")
+    write_model(tmp_path / "one.mlpackage", gain=0.02)
+    run("repo", "init")
+    for name in ("eyes", "hands"):
+        run("release", "publish", "one.mlpackage", "--golden", "golden", "--model", name)
+    reports = ("--reports", "reports.sqlite")
+    (code,) = run("release", "enrol", *reports)["codes"]
+    require = (*reports, "--require", "golden:devices=1,proof=emulated")
+    with serve_ours(tmp_path / "repository", tmp_path, "--intake", "reports.sqlite") as url:
+        first = ("--url", url, "--root", "repository/metadata/1.root.json", "--channel", "staging")
+        run("device", "update", "--device", "phone", *first)
+        run("device", "enrol", "--code", code, "--device", "phone")
+        assert run("device", "report", "--device", "phone", "--model", "hands")["sent"] == 1
+        run("release", "promote", "--model", "eyes", *require, code=3)
+        assert run("release", "promote", "--model", "hands", *require)["version"] == 1
+        # One update of both is a report of each.
+        write_model(tmp_path / "two.mlpackage", gain=0.03)
+        for name in ("eyes", "hands"):
+            run("release", "publish", "two.mlpackage", "--golden", "golden", "--model", name)
+        run("device", "update", "--device", "phone")
+        listed = run("release", "reports", *reports)["reports"]
+        run("release", "promote", "--version", "1", "--model", "eyes", *require, code=3)
+        assert run("release", "promote", "--model", "eyes", *require)["version"] == 2
+    assert [(each["name"], each["version"]) for each in listed] == [("eyes", 2), ("hands", 1), ("hands", 2)]
+    assert len({each["pseudonym"] for each in listed}) == 3
+
+
 def test_two_workers_and_many_devices_at_once_lose_and_double_nothing(
     repository: Repository, tmp_path: Path
 ) -> None:
