@@ -47,3 +47,27 @@ def test_gc(repository: Repository, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["repo", "gc", folder, "--grace", "soon"]) == 2
     assert "12h or 30d" in capsys.readouterr().err
     assert main(["repo", "verify", folder]) == 0
+
+
+def test_gc_forgets_what_nobody_goes_back_to(
+    repository: Repository,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("coremlops.collection.index.MAX_OFFERS", 1)
+    model = write_model(tmp_path / "two.mlpackage", gain=0.5, extra_bytes=500)
+    repository.publish([Form(model, tmp_path / "golden")])
+    command = ["repo", "gc", str(repository.folder), "--keep", "1", "--grace", "0h"]
+    assert main([*command, "--dry-run"]) == 0
+    assert "would forget faces/faces: versions 1\n" in capsys.readouterr().out
+    assert [each.version for each in repository.history("staging").entries] == [1, 2]
+    assert main([*command, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["forgotten"] == [{"collection": "faces", "name": "faces", "versions": [1]}]
+    assert any("targets/faces/members/" in name for name in said["files"])
+    assert main(command) == 0
+    assert "forg" not in capsys.readouterr().out
+    assert main([*command[:4], "0"]) == 1
+    assert "1 or more versions are kept" in capsys.readouterr().err
+    assert main(["repo", "verify", str(repository.folder)]) == 0

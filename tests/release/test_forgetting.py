@@ -40,10 +40,10 @@ def files(repository: Repository) -> set[str]:
 
 def test_what_is_on_offer_anywhere_and_the_newest_stay(grown: Repository) -> None:
     before = files(grown)
-    assert forget(grown, 3, dry_run=True) == (Forgotten("detector", (2,)),)
+    assert forget(grown, 3, dry_run=True) == (Forgotten("faces", "detector", (2,)),)
     assert files(grown) == before
     assert not any("members/" in name for name in collect(grown, grace=timedelta(0), dry_run=True).files)
-    assert forget(grown, 3) == (Forgotten("detector", (2,)),)
+    assert forget(grown, 3) == (Forgotten("faces", "detector", (2,)),)
     detector = replace(Repository.open(grown.folder), name="detector")
     assert [each.version for each in detector.history("staging").entries] == [3, 4, 5]
     assert [each.version for each in detector.history("release").entries] == [1]
@@ -81,7 +81,7 @@ def test_it_works_with_bins_and_signs_nothing_when_nothing_changes(
         monkeypatch.setattr(members_module, limit, value)
     model = write_model(tmp_path / "more.mlpackage", gain=0.5, extra_bytes=500)
     replace(grown, name="detector").publish([Form(model, golden)])
-    assert forget(grown, 2) == (Forgotten("detector", (2, 3, 4)),)
+    assert forget(grown, 2) == (Forgotten("faces", "detector", (2, 3, 4)),)
     assert audit(grown).problems == ()
     before = (grown.folder / "metadata" / "timestamp.json").read_bytes()
     assert forget(grown, 2) == ()
@@ -91,3 +91,18 @@ def test_it_works_with_bins_and_signs_nothing_when_nothing_changes(
 def test_none_cannot_be_kept(grown: Repository) -> None:
     with pytest.raises(RepositoryError, match="1 or more versions are kept, got 0"):
         forget(grown, 0)
+
+
+def test_every_collection_forgets_in_one_commit(
+    grown: Repository, models: tuple[Path, Path, Path], golden: Path
+) -> None:
+    grown.add("other")
+    for model in models:
+        Repository.open(grown.folder, "other").publish([Form(model, golden)])
+    lines = grown.audit()
+    assert forget(grown, 1) == (
+        Forgotten("faces", "detector", (2, 3)),
+        Forgotten("other", "other", (1,)),
+    )
+    assert grown.audit() == lines + 1
+    assert audit(grown).problems == ()

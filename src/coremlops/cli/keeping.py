@@ -120,16 +120,25 @@ def verify(args: argparse.Namespace, repository: Keeper) -> int:
 
 
 def collect(args: argparse.Namespace, repository: Keeper) -> int:
+    from coremlops.release.forgetting import forget
     from coremlops.release.upkeep import collect
 
-    removed = collect(repository, grace=_time_span(args.grace), dry_run=args.dry_run)
+    grace = _time_span(args.grace)
+    forgotten = () if args.keep is None else forget(repository, args.keep, dry_run=args.dry_run)
+    removed = collect(repository, grace=grace, dry_run=args.dry_run)
     if args.json:
-        print(json.dumps({"files": removed.files, "bytes": removed.bytes, "removed": not args.dry_run}))
+        said = {"files": removed.files, "bytes": removed.bytes, "removed": not args.dry_run}
+        print(json.dumps(said | {"forgotten": [asdict(each) for each in forgotten]}))
         return 0
+    for each in forgotten:
+        verb = "would forget" if args.dry_run else "forgot"
+        print(f"{verb} {each.collection}/{each.name}: versions {', '.join(map(str, each.versions))}")
     for name in removed.files if args.dry_run else ():
         print(name)
     done = "would go" if args.dry_run else "removed"
     print(f"{done}: {len(removed.files)} files, {_size(removed.bytes)}")
+    if forgotten:
+        print(f"files of forgotten versions go with a later gc, after {args.grace}")
     return 0
 
 

@@ -69,6 +69,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="keep what was current within that time: 12h, 30d (default: %(default)s)",
     )
+    gc.add_argument(
+        "--keep",
+        type=int,
+        metavar="N",
+        help="before that, forget versions that are not on offer, but the N newest of each model and channel;"
+        " needs the keys of both channels (default: every version can be gone back to)",
+    )
     gc.add_argument("--dry-run", action="store_true", help="say what would go, remove nothing")
     for sub in (init, status, renew, serving, verify, gc):
         sub.add_argument("folder", type=Path, nargs="?", help="default: the project's, or ./repository")
