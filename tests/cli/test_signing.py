@@ -90,7 +90,7 @@ def machines(
 
 
 def released(machines: Machines) -> int | None:
-    current = Repository.open(machines.repository).index("release").current
+    current = Repository.open(machines.repository).line("release").current
     return None if current is None else current.version
 
 
@@ -177,9 +177,9 @@ def test_a_renewed_timestamp_does_not_overtake_a_change(machines: Machines) -> N
     machines("second", "repo", "sign", change, code=3)
     machines("first", "repo", "sign", change)
     repository = Repository.open(machines.repository)
-    index = repository.index("staging")
-    assert index.current is not None
-    assert repository.halts("staging").halted(index.current)
+    current = repository.line("staging").current
+    assert current is not None
+    assert repository.halts("staging").halted("faces", current)
 
 
 @pytest.mark.parametrize(
@@ -390,6 +390,15 @@ def test_a_change_may_be_named_by_how_it_begins(machines: Machines) -> None:
     machines("first", "release", "promote", code=3)
     change = machines.pending()
     assert machines.json("second", "repo", "sign", change[:5], "--drop")["change"] == change
+
+
+@pytest.mark.parametrize("form", ["FOLDER CHANGE --drop", "FOLDER --drop CHANGE", "--drop FOLDER CHANGE"])
+def test_the_folder_may_stand_before_drop_and_the_change_behind_it(machines: Machines, form: str) -> None:
+    machines("first", "release", "promote", code=3)
+    change = machines.pending()
+    places = {"FOLDER": str(machines.repository), "CHANGE": change}
+    machines("first", "repo", "sign", *(places.get(word, word) for word in form.split()))
+    assert machines.waiting() == set()
 
 
 def test_renew_says_what_is_due_still(machines: Machines, later: Callable[..., None]) -> None:
