@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from coremlops import files
-from coremlops.files import replace_folder
+from coremlops.files import read_regular, replace_folder
 
 
 def folder(path: Path, text: str) -> Path:
@@ -67,3 +67,17 @@ def test_a_missing_new_folder_is_an_error_with_a_reason(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         replace_folder(tmp_path / "none", old)
     assert (old / "content").read_text() == "old"
+
+
+def test_a_file_is_read_as_far_as_was_asked_and_a_pipe_or_a_folder_not_at_all(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"12345")
+    assert [read_regular(tmp_path / "file", most) for most in (3, 9)] == [b"123", b"12345"]
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    before = len(list(Path("/dev/fd").iterdir()))
+    for name in ("pipe", "folder"):
+        with pytest.raises(OSError, match="no regular file"):
+            read_regular(tmp_path / name, 9)
+    assert len(list(Path("/dev/fd").iterdir())) == before
+    with pytest.raises(FileNotFoundError):
+        read_regular(tmp_path / "none", 9)

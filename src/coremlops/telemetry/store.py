@@ -120,7 +120,7 @@ class Store:
         """Keep an enrolled device's report: "kept", or "present" when it was.
 
         A device has one report a release: a later one takes the place of an earlier one, never the other way;
-        within one second a failure does.
+        within one second no pass takes that of a failure.
         The caller knows that the version is on offer.
         """
         report = Report.from_bytes(signed.data)
@@ -134,7 +134,7 @@ class Store:
                 raise ReportError(
                     f"a report of the last {MAX_AGE.days} days expected, by this clock", reason="clock"
                 )
-            release = (report.collection, report.name, report.version)
+            release, at = (report.collection, report.name, report.version), _seconds(report.at)
             pseudonym = hmac.digest(_salt(database, release), signed.key, "sha256")
             before = database.execute(
                 "SELECT at, report FROM reports WHERE (collection, name, version, pseudonym) = (?, ?, ?, ?)",
@@ -144,11 +144,11 @@ class Store:
                 self._limit(database, "reports", self.most_reports - 1, release)
             elif before[1] == signed.data:
                 return "present"
-            elif before[0] > (at := _seconds(report.at)) or (before[0] == at and report.ok):
+            elif before[0] > at or (before[0] == at and report.ok and not Report.from_bytes(before[1]).ok):
                 raise ReportError("this device has said something later already", reason="stale")
             database.execute(
                 "INSERT OR REPLACE INTO reports VALUES (?, ?, ?, ?, ?, ?)",
-                (*release, pseudonym, _seconds(report.at), signed.data),
+                (*release, pseudonym, at, signed.data),
             )
         return "kept"
 
