@@ -6,10 +6,11 @@ import os
 import subprocess
 import sys
 from collections import Counter
+from collections.abc import Iterable
 
 import pytest
 
-from tests.client.conftest import World
+from tests.client.conftest import Pair, World
 from tests.client.test_resume import WHOLE
 
 # The n-th call of one of these, or the n-th piece of a body, is the last thing that the process does.
@@ -44,7 +45,7 @@ print(device.update().outcome)
 """
 
 
-def update(world: World, stage: str, count: int) -> subprocess.CompletedProcess[str]:
+def update(world: World | Pair, stage: str, count: int) -> subprocess.CompletedProcess[str]:
     words = [sys.executable, "-c", CHILD, str(world.device.folder), stage, str(count)]
     return subprocess.run(
         words,
@@ -94,3 +95,33 @@ def test_kill_9_at_every_stage(world: World, stage: str) -> None:
     assert world.again().update().outcome == "current"
     models = sorted(path.name for path in (world.device.folder / "models").iterdir())
     assert models == sorted([world.one.digest, world.two.digest])
+
+
+@pytest.mark.parametrize(("stage", "counts"), [("replace", range(4, 24, 3)), ("piece", (5, 8))])
+def test_kill_9_in_an_update_of_two_models(pair: Pair, stage: str, counts: Iterable[int]) -> None:
+    """Each of them is the one or the other version, whole; the next update brings both."""
+    pair.publish_two()
+    for count in counts:
+        done = update(pair, stage, count)
+        assert done.returncode in (0, -9), done.stderr
+        assert set(pair.active().values()) <= {1, 2}
+    result = pair.again().update()
+    assert result.ok, result
+    assert pair.active() == {"classifier": 2, "detector": 2}
+    assert (pair.kept(), pair.parts()) == (pair.digests(0, 1, 2, 3), {})
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["replace", "fsync", "link", "unlink", "open", "rmdir"])
+def test_kill_9_at_every_stage_of_two_models(pair: Pair, stage: str) -> None:
+    pair.publish_two()
+    for count in range(1, 120):
+        done = update(pair, stage, count)
+        assert set(pair.active().values()) <= {1, 2}
+        if done.returncode == 0:
+            break
+        assert done.returncode == -9, done.stderr
+    assert done.returncode == 0
+    assert {each.outcome for each in pair.again().update().models} == {"current"}
+    assert pair.active() == {"classifier": 2, "detector": 2}
+    assert (pair.kept(), pair.parts()) == (pair.digests(0, 1, 2, 3), {})
