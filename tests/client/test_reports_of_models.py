@@ -13,6 +13,7 @@ from coremlops.cli import main
 from coremlops.client import outbox, reports
 from coremlops.client.outbox import Sent
 from coremlops.client.reports import Enrolment
+from coremlops.client.results import ModelResult, UpdateResult
 from coremlops.errors import UpdateError
 from coremlops.release.terms import Form
 from coremlops.telemetry.count import Count
@@ -81,6 +82,26 @@ def test_who_is_counted_adds_each_model_to_its_own_sums(both: World, post: Post)
         ("faces", 2, True),
         ("hands", 1, True),
     ]
+
+
+@pytest.mark.parametrize("signs", [True, False])
+def test_who_cancels_is_not_kept_waiting_by_what_was_judged_before(
+    world: World, post: Post, signs: bool
+) -> None:
+    folder = world.device.folder
+    if signs:
+        enrolled(world, post)
+    reports.count(folder, on=True, url=post.url)
+    state = world.device.status()
+    assert state.active is not None
+    faces = ModelResult("faces", "updated", 1, state.active.model, judged=state.active)
+    result = UpdateResult.together([faces, ModelResult("hands", "cancelled", None, None)])
+    reports.after_update(folder, state, world.device.profile, result)
+    assert post.got == []
+    waiting = list((folder / "outbox").iterdir()) if signs else []
+    assert len(waiting) == signs
+    reports.after_update(folder, state, world.device.profile, UpdateResult.together([faces]))
+    assert {path for path, _ in post.got} == {"/report" if signs else "/count"}
 
 
 def test_a_model_that_did_not_start_takes_back_its_own_pass_alone(both: World, post: Post) -> None:

@@ -122,7 +122,7 @@ def after_update(folder: Path, state: State, profile: Callable[[], Profile], res
                 outbox.put(folder, enrolment.key, said)
             if result.outcome not in ("offline", "cancelled"):
                 outbox.send(folder, enrolment.url)
-        elif (url := _counting(folder)) is not None:
+        elif result.outcome != "cancelled" and (url := _counting(folder)) is not None:
             for said in _judged(state.collection, profile, result):
                 times = bucket(said.load_s), bucket(said.latency_s)
                 counted = Count(said.collection, said.name, said.version, said.ok, said.os, *times)
