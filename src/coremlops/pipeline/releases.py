@@ -115,14 +115,18 @@ def publish(
 
 
 def check(golden: Path | None, where: Shipping, channel: str) -> None:
-    """Raise for what would make `publish` fail whatever the model is: no repository, no key, no pictures, no
+    """Raise for what would make a step fail whatever the model is: no repository, no key, no pictures, no
     name where the collection holds several models.
 
     `golden`: None when it is not made yet.
     """
     repository = open_repository(where)
     repository.require_keys(channel)
-    repository.line(channel)
+    if where.model is None and len(names := repository.names) > 1:
+        raise RepositoryError(
+            f"{repository.collection} holds several models: {', '.join(names)}",
+            hint="add `model_name: NAME` to the step's params",
+        )
     if golden is not None and not (golden / "golden.json").is_file():
         from coremlops.golden import check_inputs
 

@@ -57,10 +57,12 @@ def shipping(start: Path, environment: Mapping[str, str] | None = None, model: s
     params = next((step.params for step in (*meant, *(step for _, step in steps))), {})
     collection = params.get("collection")
     published = [name for where, name in names if where == collection]
+    if model is None and len(published) == 1:
+        model = published[0] or None
     return Shipping(
         repository=root / params.get("repository", "repository"),
         collection=collection,
-        model=model or (published[0] or None if len(published) == 1 else None),
+        model=model,
         names=names,
         tracking_uri=absolute_uri(uri or config.tracking_uri or DEFAULT_URI, root),
     )
