@@ -15,6 +15,7 @@ from coremlops.client.outbox import Sent
 from coremlops.client.reports import Enrolment
 from coremlops.client.results import ModelResult, UpdateResult
 from coremlops.errors import UpdateError
+from coremlops.golden import Judgement, OutputError
 from coremlops.release.terms import Form
 from coremlops.telemetry.count import Count
 from tests.client.conftest import Version, World
@@ -102,6 +103,17 @@ def test_who_cancels_is_not_kept_waiting_by_what_was_judged_before(
     assert len(waiting) == signs
     reports.after_update(folder, state, world.device.profile, UpdateResult.together([faces]))
     assert {path for path, _ in post.got} == {"/report" if signs else "/count"}
+
+
+def test_a_model_of_which_no_report_can_speak_keeps_no_other_back(world: World, post: Post) -> None:
+    folder = enrolled(world, post)
+    state = world.device.status()
+    assert state.active is not None
+    strange = Judgement("a" * 64, True, (OutputError("\x1b[2J", 0.0, 0.1, True),), 1.0, 1, 1, 0.1, None, 0.1)
+    eyes = ModelResult("eyes", "updated", 1, None, judgement=strange, judged=state.active)
+    faces = ModelResult("faces", "updated", 1, None, judged=state.active)
+    reports.after_update(folder, state, world.device.profile, UpdateResult.together([eyes, faces]))
+    assert [each.name for each in post.reports()] == ["faces"]
 
 
 def test_a_model_that_did_not_start_takes_back_its_own_pass_alone(both: World, post: Post) -> None:
