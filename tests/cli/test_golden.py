@@ -110,6 +110,6 @@ def test_the_commands_of_the_page_run_as_they_stand(
     for words in commands:
         assert main(words[1:]) == 0, words
         capsys.readouterr()
-    entry = repository.index("staging").current
+    entry = repository.line("staging").current
     assert entry is not None
     assert entry.version == 2

@@ -172,7 +172,7 @@ def test_keys_in_the_environment_publish_from_a_machine_without_files(
     with caplog.at_level("DEBUG"):
         out = publisher("release", "publish", "two.mlpackage", "--golden", "pictures")
         out += publisher("repo", "status") + publisher("repo", "status", "--json")
-    assert Repository.open(publisher.repository).index("staging").last_version == 2
+    assert Repository.open(publisher.repository).line("staging").last_version == 2
     assert not (empty / "config").exists()
     for secret in secrets:
         assert secret not in out + caplog.text + publisher.err
