@@ -309,17 +309,23 @@ def _places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]
         yield from _places(each, (*path, key))
 
 
-@pytest.mark.parametrize("part", ["file", "root", "role"])
-def test_no_altered_change_leads_to_anything_but_our_error(repository: Repository, part: str) -> None:
+@pytest.mark.parametrize(
+    ("asked", "part"),
+    [("rotate", "file"), ("rotate", "root"), ("rotate", "role"), ("add", "file"), ("add", "role")],
+)
+def test_no_altered_change_leads_to_anything_but_our_error(
+    repository: Repository, asked: str, part: str
+) -> None:
     """Every value of a pending change, replaced by others of every type: refused, or harmless."""
     repository.keys.path("snapshot").unlink()
+    opened = Repository.open(repository.folder, clock=repository.clock)
     with pytest.raises(PendingError) as caught:
-        Repository.open(repository.folder, clock=repository.clock).rotate(Rotation(("targets", "release")))
+        opened.add("shop") if asked == "add" else opened.rotate(Rotation(("targets", "release")))
     path = repository.folder / "pending" / f"{caught.value.change}.json"
     whole = json.loads(path.read_text())
     parts = {
         "file": whole,
-        "root": json.loads(whole["roots"][1]),
+        "root": json.loads(whole["roots"][1]) if asked == "rotate" else {},
         "role": json.loads(whole["roles"]["targets"]),
     }
     before = sorted(each.name for each in (repository.folder / "metadata").iterdir())
