@@ -205,6 +205,7 @@ def test_the_commands_of_the_page_run(cli: Cli) -> None:
     publish(cli, "one")
     cli("release", "promote")
     publish(cli, "two")
+    (cli.folder / "a17.mlpackage").rename(cli.folder / "detector.mlpackage")
     page = PAGE.read_text()
     blocks = re.findall(r"^```sh\n(.*?)^```$", page, flags=re.M | re.S)
     commands = [line.split("#")[0] for block in blocks for line in block.splitlines() if line.strip()]

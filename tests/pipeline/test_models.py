@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -192,3 +193,13 @@ def test_promoting_moves_the_alias_of_the_model_that_is_meant(
     assert moved == [("ours", "release"), ("detector", "release")]
     with pytest.raises(RepositoryError, match="several models"):
         releases.promote(shipping(app.root, {}))
+
+
+def test_the_project_of_the_page_ships_both_models(tmp_path: Path) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "release.md").read_text()
+    (text,) = re.findall(r"^```yaml\n(.*?)^```$", page, flags=re.M | re.S)
+    (tmp_path / "coremlops.yaml").write_text(text)
+    for model, registered in (("classifier", "our-classifier"), ("detector", "detector")):
+        where = shipping(tmp_path, {}, model)
+        assert (where.collection, where.model) == ("app", model)
+        assert where.registered("app", model, only=False) == registered
