@@ -162,3 +162,14 @@ def test_the_command_names_models_only_where_there_are_several(
     assert capsys.readouterr().out == "hands version 1: pass (emulated)\nsent 1\n"
     assert main([*report, "--model", "hand"]) == 1
     assert "faces, hands" in capsys.readouterr().err
+
+
+def test_a_model_whose_files_cannot_be_had_keeps_no_report_of_another_back(both: World, post: Post) -> None:
+    enrolled(both, post)
+    line = replace(both.repository, name="hands").line("staging")
+    assert line.current is not None
+    manifest = line.current.variants[0].manifest
+    (both.repository.folder / f"targets/faces/members/{manifest}.{manifest}").unlink()
+    result = both.device.update()
+    assert {each.name: each.outcome for each in result.models} == {"faces": "updated", "hands": "offline"}
+    assert [(each.name, each.version) for each in post.reports()] == [("faces", 2)]

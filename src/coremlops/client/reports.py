@@ -120,7 +120,10 @@ def after_update(folder: Path, state: State, profile: Callable[[], Profile], res
         if enrolment is not None and enrolment.enrolled:
             for said in _judged(state.collection, profile, result):
                 outbox.put(folder, enrolment.key, said)
-            if result.outcome not in ("offline", "cancelled"):
+            unreached = result.outcome == "offline" and all(
+                each.outcome == "offline" for each in result.models
+            )
+            if result.outcome != "cancelled" and not unreached:
                 outbox.send(folder, enrolment.url)
         elif result.outcome != "cancelled" and (url := _counting(folder)) is not None:
             for said in _judged(state.collection, profile, result):
