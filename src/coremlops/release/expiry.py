@@ -13,7 +13,7 @@ from coremlops.errors import RepositoryError
 AHEAD = timedelta(days=400)  # more than the longest life that is signed
 BEHIND = timedelta(minutes=5)  # clocks of two machines
 
-_BIN = re.compile(r"-members\d+-[0-9a-f]+$")
+_BIN = re.compile(r"-members[0-9]+-[0-9a-f]+\Z")
 Clock = Callable[[], datetime]
 
 

@@ -23,7 +23,7 @@ from coremlops.files import sync_folder, write_atomic
 from coremlops.release.audit import FILE, Act, Log, actor
 from coremlops.release.change import Change, Lack, drop, left_pending, load, pending_ids, save
 from coremlops.release.delegation import check_delegations
-from coremlops.release.expiry import Clock, Expiry, check_clock, due_before
+from coremlops.release.expiry import Clock, Expiry, check_clock, due_before, without_bin
 from coremlops.release.keys import KeyFolder
 from coremlops.release.signing import (
     ONLINE,
@@ -41,7 +41,6 @@ from coremlops.release.targets import write_served
 U = TypeVar("U", Root, Timestamp, Snapshot, Targets)
 MAX_SNAPSHOT_BYTES = 2_000_000  # what python-tuf's client reads of it
 _ROOT_FILE = re.compile(r"([1-9][0-9]{0,8})\.root\.json")
-_BIN = re.compile(r"(.+-members)\d+-[0-9a-f]+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +118,6 @@ class Roles:
         meta = self.snapshot.signed.meta.get(f"{role}.json")
         return 0 if meta is None else meta.version
 
-    def delegator(self, role: str) -> Root | Targets:
-        """The committed role that says whose keys sign `role`."""
-        if role in TOP_LEVEL:
-            return self.root.signed
-        part = _BIN.fullmatch(role)
-        return self.targets(part[1] if part else "targets").signed
-
     def add(self, role: str, metadata: Metadata[Targets]) -> None:
         """A role that is new, or begins anew; its version goes on from the one that the snapshot knows."""
         metadata.signed.version = self.version(role)
@@ -158,9 +150,9 @@ class Roles:
         change waits for signatures from elsewhere, `OSError` from the disk.
         """
         names = list(dict.fromkeys(changed))
-        self.require_keys(dict.fromkeys(_BIN.sub(r"\1", name) for name in names))
+        self.require_keys(dict.fromkeys(without_bin(name) for name in names))
         # A parent first: its bins are verified against what it delegates now.
-        names.sort(key=lambda name: _BIN.fullmatch(name) is not None)
+        names.sort(key=self.is_bin)
         change = Change(act, self._clock(), actor(), {})
         for name in names:
             change.base[name] = self.targets(name).signed.version
@@ -335,7 +327,7 @@ class Roles:
 
     def _log(self, change: Change) -> None:
         """Write the line of a commit: all who signed, signed by a key that is here."""
-        acting = {name: each for name, each in change.roles.items() if not _BIN.fullmatch(name)}
+        acting = {name: each for name, each in change.roles.items() if not self.is_bin(name)}
         keys = {name: list(each.signatures) for name, each in acting.items()}
         if change.roots:
             keys["root"] = list(change.roots[-1].signatures)
@@ -384,7 +376,7 @@ class Roles:
     @staticmethod
     def is_bin(role: str) -> bool:
         """Whether this is the name of a bin, a collection's or one that it had before it grew."""
-        return _BIN.fullmatch(role) is not None
+        return without_bin(role) != role
 
     def public_keys(self) -> dict[str, Key]:
         """Every key that this repository's roots, or its `targets` role, ever named, by id."""
@@ -438,8 +430,8 @@ class Roles:
     def _delegator(self, role: str) -> Root | Targets:
         if role in TOP_LEVEL:
             return self._newest.signed
-        part = _BIN.fullmatch(role)
-        name = part[1] if part else "targets"
+        parent = without_bin(role)
+        name = parent if parent != role else "targets"
         return (self._over.get(name) or self.targets(name)).signed
 
     def _read_root(self) -> Metadata[Root]:

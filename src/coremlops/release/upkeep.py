@@ -139,9 +139,11 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _links(folder: Path) -> list[Path]:
-    """Links to folders at or below `folder`; no file is looked for there."""
-    places = [folder, *(Path(place, name) for place, names, _ in os.walk(folder) for name in names)]
-    return sorted(path for path in places if path.is_symlink())
+    """The folder if it is a link, or the links to folders below it; no file is looked for there."""
+    if folder.is_symlink():
+        return [folder]
+    below = (Path(place, name) for place, names, _ in os.walk(folder) for name in names)
+    return sorted(path for path in below if path.is_symlink())
 
 
 def _kept_metadata(folder: Path, roles: Roles, since: datetime) -> set[Path]:
