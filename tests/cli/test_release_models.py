@@ -183,6 +183,20 @@ def test_a_difference_is_of_one_model(app: Cli) -> None:
     assert "no channel has a version 2" in app.refused(1, "release", "diff", "1", "2", "--model", "detector")
 
 
+def test_a_project_of_several_models_publishes_none_that_is_not_named(cli: Cli) -> None:
+    """Not even as the only one that the collection holds so far."""
+    step = "{steps: {publish: {uses: publish, inputs: {model: ./m, report: ./r, golden: ./g}, params: %s}}}"
+    steps = [step % f"{{collection: faces, model_name: {name}}}" for name in ("classifier", "detector")]
+    (cli.folder / "coremlops.yaml").write_text(
+        f"project: app\npipelines: {{classifier: {steps[0]}, detector: {steps[1]}}}\n"
+    )
+    publish(cli, "one", *NAMED)
+    said = cli.refused(2, "release", "publish", "two.mlpackage", "--golden", "pictures")
+    assert "the project publishes several models to faces: classifier, detector" in said
+    assert cli("release", "promote")["name"] == "classifier", "which is the only one to promote"
+    assert list(cli("release", "list")["models"]) == ["classifier"]
+
+
 def test_a_project_names_its_model_and_another_repository_has_its_own(app: Cli) -> None:
     (app.folder / "coremlops.yaml").write_text(
         "project: app\npipelines: {main: {steps: {publish: {uses: publish, "

@@ -88,6 +88,11 @@ def publish(
                 hint="--golden FOLDER: a few pictures, or an .npz with arrays by input name, that everyone "
                 "who gets the model may see; nothing is taken from training data by itself",
             )
+    if where.model is None and len(where.models) > 1:
+        raise UsageError(
+            f"the project publishes several models to {where.collection}: {', '.join(where.models)}",
+            hint="name one: --model NAME",
+        )
     repository = open_repository(where)
     before, names = repository.line(channel), repository.names
     for form in forms:

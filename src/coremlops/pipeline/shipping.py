@@ -28,6 +28,11 @@ class Shipping:
     names: Mapping[tuple[str, str], str] = field(default_factory=dict)
     tracking_uri: str = ""
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Those that the project's steps publish to this collection by name."""
+        return tuple(sorted({model for where, model in self.names if where == self.collection and model}))
+
     def registered(self, collection: str, model: str, *, only: bool = True) -> str:
         """The registry's name for a model. `only`: it is the one model of the collection."""
         unnamed = self.names.get((collection, ""), "") if only else ""
