@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from coremlops import files
-from coremlops.files import read_regular, replace_folder
+from coremlops.files import files_below, read_regular, replace_folder
 
 
 def folder(path: Path, text: str) -> Path:
@@ -81,3 +81,16 @@ def test_a_file_is_read_as_far_as_was_asked_and_a_pipe_or_a_folder_not_at_all(tm
     assert len(list(Path("/dev/fd").iterdir())) == before
     with pytest.raises(FileNotFoundError):
         read_regular(tmp_path / "none", 9)
+
+
+def test_files_are_found_through_no_link_to_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "here" / "below").mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    for name in ("here/one", "here/below/two", "elsewhere/three"):
+        (tmp_path / name).write_text("")
+    (tmp_path / "here" / "link").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "here" / "file").symlink_to(tmp_path / "elsewhere" / "three")
+    found = sorted(path.relative_to(tmp_path).as_posix() for path in files_below(tmp_path / "here"))
+    assert found == ["here/below/two", "here/file", "here/one"]
+    assert list(files_below(tmp_path / "here" / "link")) == []
+    assert list(files_below(tmp_path / "nowhere")) == []

@@ -320,6 +320,16 @@ def test_a_change_that_is_no_such_addition_is_not_signed(
     assert keeper(made).collections == ("faces",)
 
 
+def test_an_addition_that_brings_a_root_is_not_signed(waiting: Keeper) -> None:
+    change = load(waiting.folder, waiting.waiting()[0])
+    waiting.drop(change.id)
+    roles = waiting.roles()
+    change.roots, change.base["root"] = [roles.renewed(copy.deepcopy(roles.root), "root")], 1
+    save(waiting.folder, change)
+    with pytest.raises(RepositoryError, match="changes other roles beside it"):
+        waiting.sign(change.id)
+
+
 def test_a_rotation_that_gives_one_collection_other_keys_is_not_signed(repository: Repository) -> None:
     """All collections have the same: what is done for one key counts for each of them."""
     keeper(repository).add("shop")
