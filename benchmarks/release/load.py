@@ -1,6 +1,6 @@
 """2,000 devices update from `coremlops repo serve` over a bad network; and our server against nginx.
 
-PYTHONPATH=. python benchmarks/release/load.py --write     needs nginx-light and wrk, from apt
+PYTHONPATH=src:. python benchmarks/release/load.py --write     needs nginx-light and wrk, from apt
 
 Each device has version 1 of a tiny model, real signatures and a golden set that it executes; version 2 is
 published, and they all come, at most 200 at a time, through a proxy that drops 1 % of all answers with their
@@ -104,7 +104,7 @@ def main() -> int:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         result: Mapping[str, Any] = {
-            "command": "PYTHONPATH=. python benchmarks/release/load.py --write",
+            "command": "PYTHONPATH=src:. python benchmarks/release/load.py --write",
             "throughput": throughput(Path(folder), options.rounds),
             "load": devices(Path(folder), options.devices, options.at_once, options.share),
         }
