@@ -195,6 +195,27 @@ def test_promoting_moves_the_alias_of_the_model_that_is_meant(
         releases.promote(shipping(app.root, {}))
 
 
+def test_the_name_of_a_step_that_names_no_model_is_for_the_only_model_alone() -> None:
+    where = Shipping(Path("repository"), "app", names={("app", ""): "ours", ("other", "detector"): "theirs"})
+    assert where.registered("app", "classifier") == "ours"
+    assert where.registered("app", "detector", only=False) == "detector"
+
+
+def test_a_run_looks_at_the_alias_of_its_own_model(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    app.save(classifier=", model_name: classifier, name: ours", detector=", model_name: detector")
+    for name in NAMES:
+        app.publish(name)
+    asked: list[str] = []
+
+    def peek(uri: str, name: str, alias: str) -> None:
+        asked.append(f"{name}@{alias}")
+
+    monkeypatch.setattr(reconcile, "peek_alias", peek)
+    for name in NAMES:
+        assert app.publish(name)[0] == "present"
+    assert asked == ["ours@staging", "detector@staging"]
+
+
 def test_the_project_of_the_page_ships_both_models(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "release.md").read_text()
     (text,) = re.findall(r"^```yaml\n(.*?)^```$", page, flags=re.M | re.S)
