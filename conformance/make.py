@@ -60,8 +60,9 @@ class Maker:
     def version(self, gain: float, *, name: str | None = None, wrong: bool = False) -> Entry:
         """Publish a model to both channels; `wrong`: its golden set expects other answers."""
         model, chosen = self.work / f"{gain}.mlpackage", self.work / f"golden-{gain}"
-        write_model(model, gain=gain, extra_bytes=20_000)
-        golden.make(model, self.pictures, chosen)
+        if not model.exists():  # else it is the other's too
+            write_model(model, gain=gain, extra_bytes=20_000)
+            golden.make(model, self.pictures, chosen)
         if wrong:
             other = self.work / f"other-{gain}"
             golden.make(write_model(self.work / f"x{gain}.mlpackage", gain=-gain), self.pictures, other)
@@ -172,6 +173,9 @@ def pair(maker: Maker) -> None:
     maker.state("pair-halted")
     maker.of(FIRST).rollback("release")
     maker.state("pair-back")
+    maker.of(FIRST).promote(2)
+    maker.version(0.05, name=SECOND)  # the very model that the first one had
+    maker.state("pair-same")
     maker.version(0.09, name=FIRST)
     maker.version(0.1, name=SECOND, wrong=True)
     maker.state("pair-wrong")
