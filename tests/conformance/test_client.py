@@ -2,6 +2,7 @@
 
 import json
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -25,7 +26,7 @@ def drive(*client: str, only: str = "") -> tuple[int, dict[str, Any]]:
 def test_our_client_passes_every_vector() -> None:
     code, said = drive(sys.executable, str(FOLDER / "ours.py"))
     assert said["failed"] == []
-    assert said["passed"] > 150
+    assert said["passed"] > 370
     assert code == 0
 
 
@@ -55,3 +56,23 @@ def test_our_signatures_are_over_the_bytes_of_the_vectors() -> None:
         verify(public, signature, b"", expected["signed"].encode("ascii"))
         with pytest.raises(ReportError):
             verify(public, signature, b"", expected["data"].encode("ascii"))
+
+
+def test_the_repository_of_the_vectors_is_what_is_made(tmp_path: Path) -> None:
+    """Keys and times differ each time; which files there are does not, and all that vectors name is there."""
+    made = runpy.run_path(str(FOLDER / "make.py"))
+    made["main"].__globals__["REPOSITORY"] = tmp_path / "repository"
+    made["main"]()
+    served, new = FOLDER / "repository", tmp_path / "repository"
+    names: dict[str, str] = json.loads((served / "names.json").read_text())
+    assert set(names) == set(json.loads((new / "names.json").read_text()))
+    assert {each.name for each in (served / "states").iterdir()} == {
+        each.name for each in (new / "states").iterdir()
+    }
+    devices = json.loads((FOLDER / "vectors/devices.json").read_text())["vectors"]
+    asked = [step for vector in devices for step in vector["steps"]]
+    files = {file for step in asked for file in (*step.get("unsent", ()), *step.get("sent_at_most", ()))}
+    files |= {step["fault"]["file"] for step in asked if "fault" in step}
+    assert {step["serve"] for step in asked} == {each.name for each in (served / "states").iterdir()}
+    for file in files - {"metadata/timestamp.json"}:
+        assert (served / names[file]).is_file(), file
