@@ -123,3 +123,14 @@ def test_the_same_model_under_two_names_is_stored_once(
     members = repository.manifest(one).members
     stored = [path for path in (repository.folder / "targets/faces/members").iterdir() if path.is_file()]
     assert len(stored) == len({each.sha256 for each in members}) + 2
+
+
+def test_a_command_that_is_advised_names_the_model(pair: Repository) -> None:
+    detector = of(pair, "detector")
+    detector.rollback("release")
+    with pytest.raises(RepositoryError, match="was rolled back from") as info:
+        detector.promote()
+    assert "coremlops release promote --model detector --version 2" in info.value.hint
+    with pytest.raises(RepositoryError, match="is offered to 100 %") as info:
+        detector.rollout("release", 100)
+    assert "coremlops release rollout --model detector --channel release" in info.value.hint

@@ -222,9 +222,10 @@ class Repository(Keeper):
                 return current
             before = contents.history(to).find(entry.version)
             if version is None and before is not None and target.find(entry.version) is None:
+                command = f"coremlops release promote{self._named} --version {entry.version}"
                 raise RepositoryError(
                     f"{to} was rolled back from version {entry.version}",
-                    hint=f"to return to it, name it: coremlops release promote --version {entry.version}",
+                    hint=f"to return to it, name it: {command}",
                 )
             contents.roles.require_keys([channel_role(self.collection, to), "snapshot", "timestamp"])
             contents.check_whole(name, entry)
@@ -232,7 +233,7 @@ class Repository(Keeper):
             if entry.rollout is not None and before is not None and before.rollout is not None:
                 # Another share keeps its devices: a wider one only adds some.
                 entry = replace(entry, rollout=replace(entry.rollout, salt=before.rollout.salt))
-            _not_fewer(target.find(entry.version), entry, to)
+            _not_fewer(target.find(entry.version), entry, to, self._named)
             entry = replace(entry, resumed=contents.halts(to).count(name, entry.version))
             act = Act("promote", self.collection, name, to, detail=evidence)
             return self._offer(contents, target, entry, act)
@@ -291,7 +292,7 @@ class Repository(Keeper):
                 resumed=halts.count(name, entry.version),
             )
             if not lower:
-                _not_fewer(entry, changed, channel)
+                _not_fewer(entry, changed, channel, self._named)
             if changed == entry:
                 self._renew(contents.roles, all_due=False)
                 return entry
@@ -372,6 +373,11 @@ class Repository(Keeper):
         with self.locked() as roles:
             yield Contents(roles, self.folder, self.collection, self.name)
 
+    @property
+    def _named(self) -> str:
+        """The option that names the model, for a command that may be copied."""
+        return f" --model {self.name}" if self.name else ""
+
     def _offered(self, line: Line, version: int | None) -> Entry:
         """The current entry, or the one on offer with this version."""
         entry = line.current if version is None else line.find(version)
@@ -415,13 +421,13 @@ class Repository(Keeper):
         return entry
 
 
-def _not_fewer(before: Entry | None, after: Entry, channel: str) -> None:
+def _not_fewer(before: Entry | None, after: Entry, channel: str, named: str) -> None:
     """Raise `RepositoryError` when an entry on offer would go to a smaller share of devices."""
     if before is None or after.rollout is None:
         return
     was, share = ALL if before.rollout is None else before.rollout.basis_points, after.rollout.basis_points
     if share < was:
-        command = f"coremlops release rollout --channel {channel} --percent {share / 100:g} --lower"
+        command = f"coremlops release rollout{named} --channel {channel} --percent {share / 100:g} --lower"
         raise RepositoryError(
             f"version {after.version} is offered to {was / 100:g} % of all devices already",
             hint=f"`{command}` takes it from some of them, which go back to the version before",
