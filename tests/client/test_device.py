@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from coremlops import golden
 from coremlops.client import Device
 from coremlops.errors import UpdateError, UsageError
+from coremlops.model import model_digest
 from coremlops.release.terms import Form
 from tests.client.conftest import QUICK, World
+from tests.release.models import write_model, write_pictures
 
 
 def names(folder: Path) -> list[str]:
@@ -222,3 +225,15 @@ def test_a_folder_that_cannot_be_written_is_our_error(world: World, tmp_path: Pa
         )
     with pytest.raises(UpdateError, match=r"the root .* cannot be read"):
         Device.install(tmp_path / "phone", world.server.url, "faces", "staging", tmp_path / "none.json")
+
+
+def test_a_model_without_weights_is_taken(world: World, tmp_path: Path) -> None:
+    # coremltools writes an empty folder for them, and no release holds a folder.
+    model = write_model(tmp_path / "bare.mlpackage", gain=0.04)
+    (model / "Data/com.apple.CoreML/weights/weight.bin").unlink()
+    golden.make(model, write_pictures(tmp_path / "pictures"), tmp_path / "golden")
+    world.repository.publish([Form(model, tmp_path / "golden")])
+    result = world.device.update()
+    assert (result.outcome, result.version) == ("updated", 2), result.reason
+    assert model_digest(world.device.model()) == model_digest(model)
+    assert (world.device.model() / "Data/com.apple.CoreML/weights").is_dir()

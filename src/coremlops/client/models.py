@@ -11,10 +11,10 @@ from pathlib import Path
 
 from coremlops.collection import KINDS, Manifest
 from coremlops.digest import sha256_file
-from coremlops.errors import CoremlopsError, UpdateError
+from coremlops.errors import CoremlopsError, ModelFormatError, UpdateError
 from coremlops.files import remove, replace_folder, sync_folder
 from coremlops.model import model_digest
-from coremlops.model.package import open_package
+from coremlops.model.package import make_empty_folders, open_package
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +69,10 @@ class Models:
                 os.link(parts[member.sha256], path)
             except OSError:
                 _copy(parts[member.sha256], path)
+        if manifest.kind == "mlpackage":
+            # A package that is not as it must be is refused where it is read, which says why.
+            with contextlib.suppress(ModelFormatError, FileNotFoundError, NotADirectoryError):
+                make_empty_folders(incoming / manifest.payload)
         for folder, _, _ in os.walk(incoming):
             sync_folder(Path(folder))
         return incoming

@@ -119,6 +119,16 @@ def _open_folder(root: Path) -> Package:
     return Package(root, root, "mlpackage", members, model, manifest)
 
 
+def make_empty_folders(root: Path) -> None:
+    """Make the folders that a package's manifest names and that hold nothing: where files alone travel, the
+    weights of a model that has none are missing. Raises ModelFormatError, OSError.
+    """
+    for item in _read_manifest(root / MANIFEST)["itemInfoEntries"].values():
+        folder = root / DATA / item["path"]
+        if not os.path.lexists(folder):
+            folder.mkdir(parents=True)
+
+
 def _no_manifest(root: Path) -> ModelFormatError:
     return ModelFormatError(
         f"{root}: no {MANIFEST}; an .mlpackage holds one at its top",
