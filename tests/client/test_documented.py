@@ -19,7 +19,8 @@ PAGE = Path(__file__).parents[2] / "docs" / "devices.md"
 
 
 def example(place: int) -> str:
-    return re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)[place]
+    found: list[str] = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    return found[place]
 
 
 def test_the_example_runs(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from PIL import Image
 
-from coremlops.client import Device, Step, UpdateResult
+from coremlops.client import Device, Step, UpdateResult, web
 from coremlops.errors import RepositoryError, UpdateError
 from tests.client.conftest import QUICK, Pair, Version
+from tests.client.thief import Thief
 
 CUT, WHOLE = 70_000, 200_000
 RED = {"image": Image.new("RGB", (30, 30), (250, 5, 5))}
@@ -131,6 +133,25 @@ def test_one_that_is_tampered_keeps_no_other_back(pair: Pair) -> None:
     assert ends(pair.device.update())["classifier"] == ("updated", 2)
 
 
+def test_a_manifest_of_another_model_is_refused(pair: Pair) -> None:
+    """Signed by staging's key: the detector's version 2 is the classifier's version 1."""
+    detector = pair.of("detector")
+    thief = Thief.of(detector, pair.folder / "his", "staging", "snapshot", "timestamp")
+    pair.server.folder = thief.folder
+    index = detector.index("staging")
+    theirs, ours = index.line("classifier").current, index.line("detector").current
+    assert theirs is not None
+    assert ours is not None
+    line = index.line("detector").offering(replace(ours, version=2, variants=theirs.variants))
+    change = thief.document("app/staging/index.json", index.having(line).to_bytes())
+    thief.lead_to(app_staging=thief.forge("app-staging", change, by="staging"))
+    result = pair.device.update()
+    assert ends(result) == {"classifier": ("current", 1), "detector": ("refused", 1)}
+    said = "the manifest is of app, classifier version 1, default; the index says detector 2, default"
+    assert result.of("detector").reason == said
+    assert pair.active() == {"classifier": 1, "detector": 1}
+
+
 def test_one_that_the_disk_has_no_room_for_keeps_no_other_back(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,7 +169,8 @@ def weights_of(step: Step) -> bool:
     return "weight.bin" in step.what
 
 
-def test_a_stop_is_the_end_of_all_and_keeps_what_came(pair: Pair) -> None:
+def test_a_stop_is_the_end_of_all_and_keeps_what_came(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "PIECE_BYTES", 16_384)
     _, weights = pair.publish_two()
     seen: list[Step] = []
 
@@ -167,13 +189,15 @@ def test_a_stop_is_the_end_of_all_and_keeps_what_came(pair: Pair) -> None:
 
 
 def test_a_stop_in_the_first_one_leaves_the_others_alone(pair: Pair) -> None:
-    pair.publish_two()
+    for name in ("classifier", "detector"):  # the same model: nothing is left to be fetched for the second
+        pair.publish(name, pair.versions[2])
     checks: list[Step] = []
     result = pair.device.update(
         lambda step: checks.append(step) if step.phase == "check" else None, cancelled=lambda: bool(checks)
     )
     assert ends(result) == {"classifier": ("cancelled", 1), "detector": ("cancelled", 1)}
     assert result.reason == "cancelled; what has come is kept"
+    assert [step.what for step in checks] == ["classifier version 2: checking the golden set"]
 
 
 def test_progress_is_of_the_bytes_of_all_of_them(pair: Pair) -> None:

@@ -101,17 +101,34 @@ def test_a_return_of_one_undoes_no_update_of_the_other(pair: Pair, monkeypatch: 
     assert pair.active() == {"classifier": 1, "detector": 1}
 
 
-def test_models_that_take_the_check_down_are_refused_in_the_end(
+def test_a_return_of_a_version_that_was_replaced_meanwhile_is_none(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair.publish_two()
+    pair.device.update()
+    for _ in range(MOST):
+        pair.device.start("detector")
+    late, before = pair.again(), pair.again().status()
+    pair.publish("detector", pair.versions[0])
+    assert pair.again().update().of("detector").version == 3
+    monkeypatch.setattr(late, "status", lambda: before)
+    found = late.start("detector")
+    assert (found.version, found.returned) == (3, "")
+    assert pair.active() == {"classifier": 2, "detector": 3}
+
+
+@pytest.mark.parametrize("turns", [[None], [["classifier"], ["detector"]]], ids=["together", "in turns"])
+def test_models_that_take_the_check_down_are_refused_in_the_end(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch, turns: list[list[str] | None]
 ) -> None:
     """Each of them: the count of one is not lost by the check of the other."""
     pair.publish_two()
-    for _ in range(2 * MOST):
+    for turn in range(2 * MOST):
         child = os.fork()
         if child == 0:
             try:
                 monkeypatch.setattr("coremlops.golden.check", lambda *given: os.kill(os.getpid(), 9))
-                pair.again().update()
+                pair.again().update(names=turns[turn % len(turns)])
             finally:
                 os._exit(1)
         assert os.WIFSIGNALED(os.waitpid(child, 0)[1])
@@ -132,6 +149,21 @@ def test_a_start_while_an_update_holds_the_lock_goes_on(pair: Pair, monkeypatch:
     assert pair.active() == {"classifier": 2, "detector": 2}  # not remembered: the next start does it
     assert pair.again().start("detector").version == 1
     assert pair.active() == {"classifier": 2, "detector": 1}
+
+
+def test_a_folder_that_takes_nothing_still_returns(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair.publish_two()
+    pair.device.update()
+    for digest in pair.digests(1, 3):
+        shutil.rmtree(pair.device.folder / "models" / digest)
+
+    def refuse(*given: object, **named: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("coremlops.client.state.write_atomic", refuse)
+    found = pair.again().start("detector")  # both of its versions are gone
+    assert found.path is None
+    assert found.returned == "version 2: its files are gone; version 1: its files are gone"
 
 
 def test_the_app_carries_a_version_of_each(pair: Pair) -> None:
@@ -176,13 +208,13 @@ def other_golden(pair: Pair, version: Version, folder: Path) -> Version:
 def test_two_names_of_the_same_model_share_its_folder(pair: Pair, tmp_path: Path) -> None:
     same = other_golden(pair, pair.versions[0], tmp_path)  # the classifier's version 1
     path = pair.device.model("classifier")
-    inode = next(path.rglob("weight.bin")).stat().st_ino
+    inode = path.stat().st_ino
     pair.publish("detector", same)
     result = pair.device.update()
     assert ends(result) == {"classifier": ("current", 1), "detector": ("updated", 2)}
     assert result.received_bytes < 10_000  # a manifest and a golden set: the model is here
     assert pair.device.model("detector") == path == pair.device.model("classifier")
-    assert next(path.rglob("weight.bin")).stat().st_ino == inode  # nobody touched what an app may run
+    assert path.stat().st_ino == inode  # nobody touched what an app may run
     assert golden.check(path, path.parent / "golden").ok
     assert pair.kept() == pair.digests(0, 1)
     assert ends(pair.device.update()) == {"classifier": ("current", 1), "detector": ("current", 2)}

@@ -123,31 +123,38 @@ def start(folder: Path, models: Models, slot: Slot, profile: Profile) -> Running
         guilty = starts.exhausted and whole
         why = "its files are gone" if model is None else starts.words()
         why += "" if whole or model is None else "; its files are damaged"
-        returned.append(f"version {active.version}: {why}")
-        left = slot
+        to = slot
         if guilty:
-            slot = slot.refusing(Refused(active.version, active.manifest, short(why), coremlops.__version__))
-        slot = slot.returning(carried=carried > 0)
-        written = _returned(folder, left, slot, returned[-1], profile if guilty else None)
+            to = to.refusing(Refused(active.version, active.manifest, short(why), coremlops.__version__))
+        to = to.returning(carried=carried > 0)
+        why = f"version {active.version}: {why}"
+        found = _return(folder, slot, to, why, profile if guilty else None) if written else None
+        if found is None:
+            written = False
+        elif found != to:  # an update was faster: what it brought is what counts
+            slot = found
+            continue
+        returned.append(why)
+        slot = to
     return Running(None, None, "; ".join(returned))
 
 
-def _returned(folder: Path, left: Slot, slot: Slot, why: str, guilty: Profile | None) -> bool:
-    """Remember a return, and let it wait to be reported where the version is `guilty`; whether that was done.
+def _return(folder: Path, left: Slot, to: Slot, why: str, guilty: Profile | None) -> Slot | None:
+    """Remember a return, and let it wait to be reported where the version is `guilty`; what is here of the
+    model then, which is another slot where an update has changed it meanwhile.
 
-    Where an update holds the lock or has changed this model meanwhile, or the disk takes nothing, the next
-    start does the same again.
+    None where an update holds the lock or the disk takes nothing: the next start does the same again.
     """
     file = folder / "state.json"
     with contextlib.suppress(OSError, CoremlopsError), exclusive_lock(folder / "lock", wait_s=WAIT_S):
         state = State.load(file)  # an update may have changed another model meanwhile
-        if state.find(slot.name) != left:
-            return False
+        if (found := state.find(to.name)) != left:
+            return found
         now = datetime.now(UTC).replace(microsecond=0)
-        why = f"{slot.name}: {why}" if len(state.models) > 1 else why
-        state = replace(state.having(slot), last=Check(now, "returned", short(why)))
+        why = f"{to.name}: {why}" if len(state.models) > 1 else why
+        state = replace(state.having(to), last=Check(now, "returned", short(why)))
         state.save(file)
         if guilty is not None and left.active is not None:
-            reports.after_return(folder, state.collection, slot.name, left.active, guilty)
-        return True
-    return False
+            reports.after_return(folder, state.collection, to.name, left.active, guilty)
+        return to
+    return None
