@@ -41,12 +41,12 @@ class Fields:
                 f"{what}: format {later}, and this coremlops reads format 0 alone",
                 hint="update coremlops: a newer one wrote it",
             )
-        missing = [key for key in keys if key not in value]
-        unknown = sorted(str(key) for key in value.keys() - {*keys, *optional})
-        if missing:
-            raise RepositoryError(f"{what}: {missing[0]!r} is missing")
-        if unknown:
-            raise RepositoryError(f"{what}: unknown key {unknown[0]!r:.80}")
+        for key in keys:
+            if key not in value:
+                raise RepositoryError(f"{what}: {key!r} is missing")
+        # A history has thousands of objects: which key is unknown is looked for only where one is.
+        if len(value) > len(keys) and (unknown := value.keys() - {*keys, *optional}):
+            raise RepositoryError(f"{what}: unknown key {min(map(str, unknown))!r:.80}")
         self.what = what
         self._values: Mapping[str, object] = value
 

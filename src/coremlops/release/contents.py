@@ -46,6 +46,7 @@ class Contents:
     asked: str | None = None
     members: Members = field(init=False)
     _indexes: dict[str, Index] = field(init=False, repr=False, default_factory=dict)
+    _histories: dict[tuple[str, str], History] = field(init=False, repr=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "members", Members(self.roles, self.collection))
@@ -102,8 +103,12 @@ class Contents:
         role, path = channel_role(self.collection, channel), history_path(self.collection, channel, name)
         if not self.index(channel).line(name).last_version:
             return History(self.collection, channel, name)
-        data = self._document(role, path)
-        return History.from_bytes(data, collection=self.collection, channel=channel, name=name)
+        if (channel, name) not in self._histories:  # a full one takes 13 ms to read
+            data = self._document(role, path)
+            self._histories[channel, name] = History.from_bytes(
+                data, collection=self.collection, channel=channel, name=name
+            )
+        return self._histories[channel, name]
 
     def latest(self, line: Line) -> Entry | None:
         """The newest version that a channel ever had; its history is read only after a rollback."""
@@ -125,6 +130,7 @@ class Contents:
         # No device reads the history, so nobody asks for its gzip.
         path = history_path(self.collection, line.channel, line.name)
         self._write(role, path, history.to_bytes(), packed=False)
+        self._histories[line.channel, line.name] = history
 
     def put_halts(self, halts: Halts) -> None:
         """Write what is halted in a channel."""
