@@ -53,12 +53,12 @@ def write_atomic(path: Path, data: bytes, *, mode: int = 0o644, lasting: bool = 
         sync_folder(path.parent)
 
 
-def files_below(folder: Path) -> Iterator[Path]:
-    """Every file below a folder, none when it is not there. No link to a folder is followed, nor is `folder`
-    itself if it is one: what is removed lies where it seems to."""
+def files_below(folder: Path, suffix: str = "") -> Iterator[Path]:
+    """Every file below a folder whose name ends so, none when it is not there. No link to a folder is
+    followed, nor is `folder` itself if it is one: what is removed lies where it seems to."""
     if not folder.is_symlink():
         for place, _, names in os.walk(folder):
-            yield from (Path(place, name) for name in names)
+            yield from (Path(place, name) for name in names if name.endswith(suffix))
 
 
 def read_regular(path: Path, most_bytes: int) -> bytes:

@@ -180,8 +180,8 @@ class Keeper:
                     f"another process is publishing to {self.folder}", hint="try again when it is done"
                 ) from None
             for part in PARTS:
-                for path in files_below(self.folder / part):
-                    if path.name.startswith(".") and path.name.endswith(TEMPORARY_SUFFIX):
+                for path in files_below(self.folder / part, TEMPORARY_SUFFIX):
+                    if path.name.startswith("."):
                         path.unlink(missing_ok=True)
             roles = self.roles()
             roles.log.repair(roles.timestamp.signed.version)
