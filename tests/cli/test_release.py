@@ -302,3 +302,19 @@ def test_a_rule_that_no_device_meets_is_refused_by_every_command(cli: Cli, rule:
         assert said in cli.refused(1, "release", *words, "--rule", name)
     found = cli("release", "list")["models"]["faces"]
     assert (found["staging"]["current"]["version"], found["release"]["current"]) == (1, None)
+
+
+def test_a_model_that_is_too_large_is_refused_before_it_is_read(
+    cli: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (cli.folder / "huge.mlmodel").open("wb") as file:
+        file.truncate(4 * 1024**3 + 1)  # sparse: it takes no room
+
+    def read(model: Path) -> str:
+        raise AssertionError("it was read")
+
+    monkeypatch.setattr("coremlops.pipeline.releases.model_digest", read)
+    said = cli.refused(1, "release", "publish", "huge.mlmodel", "--golden", "pictures")
+    assert "has 4294967297 bytes, at most 4294967296 are allowed" in said
+    for name, words in (("gone.mlpackage", "no model at"), ("pictures", "expected .mlpackage or")):
+        assert words in cli.refused(1, "release", "publish", name, "--golden", "pictures")

@@ -17,6 +17,7 @@ from coremlops.pipeline.mirror import mirror
 from coremlops.pipeline.publishable import check_publishable
 from coremlops.pipeline.shipping import Shipping
 from coremlops.pipeline.standing import open_repository
+from coremlops.release.payload import check_model
 from coremlops.release.terms import Terms
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ def publish(
     repository = open_repository(where)
     before, names = repository.line(channel), repository.names
     for form in forms:
+        check_model(form.model, most_bytes=repository.most_bytes)
         progress(f"reading {form.model.name}")
         digests.append(model_digest(form.model))
         if form.report is not None:

@@ -31,7 +31,7 @@ def read_payload(model: Path, golden: Path, *, most_bytes: int) -> Payload:
     Raises `RepositoryError` for a kind that cannot be published yet, a missing or empty part, a symbolic link
     or a special file, names that not every file system takes, and more than `most_bytes` together.
     """
-    kind = _kind(model)
+    kind = check_model(model, most_bytes=most_bytes)
     if not golden.is_dir():
         raise RepositoryError(f"no golden set at {golden}: expected a folder with golden.json")
     found = {f"model.{kind}" + path: source for path, source in _files(model)}
@@ -46,6 +46,16 @@ def read_payload(model: Path, golden: Path, *, most_bytes: int) -> Payload:
     )
     check_members(members, payload=f"model.{kind}", most_bytes=most_bytes)
     return Payload(kind, members, tuple(found[member.path] for member in members))
+
+
+def check_model(model: Path, *, most_bytes: int) -> str:
+    """The kind of a model. Raises `RepositoryError` for what no version can be made of, before it is read:
+    another kind, a link, and more than `most_bytes`."""
+    kind = _kind(model)
+    total = sum(source.stat().st_size for _, source in _files(model))
+    if total > most_bytes:
+        raise RepositoryError(f"{model} has {total} bytes, at most {most_bytes} are allowed")
+    return kind
 
 
 def _kind(model: Path) -> str:
