@@ -118,6 +118,12 @@ class Roles:
         meta = self.snapshot.signed.meta.get(f"{role}.json")
         return 0 if meta is None else meta.version
 
+    def after(self, change: Change) -> Roles:
+        """As they would be with a change that is not committed, to read what it names."""
+        other = copy.copy(self)
+        other._targets = {**self._targets, **change.roles}
+        return other
+
     def add(self, role: str, metadata: Metadata[Targets]) -> None:
         """A role that is new, or begins anew; its version goes on from the one that the snapshot knows."""
         metadata.signed.version = self.version(role)

@@ -20,6 +20,7 @@ from coremlops.release.change import Change
 from coremlops.release.delegation import check_delegations
 from coremlops.release.expiry import Expiry, without_bin
 from coremlops.release.first import role_paths
+from coremlops.release.offered import check_offered
 from coremlops.release.roles import Roles
 from coremlops.release.signing import key_of
 from coremlops.release.targets import file_of
@@ -65,6 +66,7 @@ def check(roles: Roles, change: Change, *, expiry: Expiry, now: datetime) -> Non
             _check_keys(role, below.keys, named)
         _check_next(roles, change, role)
         _check_files(roles, role, metadata.signed, is_new=not change.base[role])
+    check_offered(roles, change)
     if not any(_vouched(roles, change)):
         raise RepositoryError(f"change {change.id} has no signature of a key that is trusted now")
 
