@@ -48,6 +48,7 @@ from coremlops.collection.index import MAX_HISTORY
 from coremlops.release import Repository
 from coremlops.release.audit import Act
 from coremlops.release.contents import Contents
+from coremlops.release.targets import file_of
 from coremlops.release.terms import Form
 from tests.client.server import Server, serving
 from tests.release.models import write_model, write_pictures
@@ -65,11 +66,14 @@ def targets(count: int) -> list[TargetFile]:
 
 
 def filled(folder: Path, count: int) -> Repository:
-    """A repository with so many members signed, by its own commit."""
+    """A repository with so many members signed, by its own commit; their files are empty."""
     repository = Repository.init(folder / "repository", config=folder / "config")
     contents: Contents = repository.contents()
     for target in targets(count):
         contents.members.put(target)
+        file = repository.folder / "targets" / file_of(target.path, target.hashes["sha256"])
+        file.parent.mkdir(exist_ok=True)
+        file.touch()  # a change looks through all names for what a crash left
     contents.members.grow()
     contents.roles.commit(
         [*contents.members.changed, members_role("faces")], Act("publish", "faces", "faces")
