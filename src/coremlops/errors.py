@@ -141,6 +141,10 @@ class NewerFormatError(RepositoryError):
     """A document of a format that this coremlops does not know yet."""
 
 
+class OlderFormatError(RepositoryError):
+    """A document of a format that this coremlops reads no more."""
+
+
 class UpdateError(CoremlopsError):
     """A device refused an update; the model that was active stays active."""
 

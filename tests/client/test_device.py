@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -237,3 +238,20 @@ def test_a_model_without_weights_is_taken(world: World, tmp_path: Path) -> None:
     assert (result.outcome, result.version) == ("updated", 2), result.reason
     assert model_digest(world.device.model()) == model_digest(model)
     assert (world.device.model() / "Data/com.apple.CoreML/weights").is_dir()
+
+
+def test_a_state_of_one_model_a_collection_says_that_it_is_older(world: World) -> None:
+    file = world.device.folder / "state.json"
+    value = json.loads(file.read_bytes())
+    del value["models"]
+    file.write_text(json.dumps({**value, "active": None, "previous": None, "embedded": False, "refused": []}))
+    with pytest.raises(UpdateError, match=r"state\.json: state: an older coremlops wrote it") as caught:
+        world.device.status()
+    assert caught.value.hint is not None
+    assert caught.value.hint.startswith("remove it and update with --url and --root")
+    file.unlink()
+    anew = Device.install(
+        world.device.folder, world.server.url, "faces", "staging", world.repository.root_file, limits=QUICK
+    )
+    assert anew.update().outcome == "updated"
+    assert not world.server.sent("weight.bin")

@@ -28,7 +28,7 @@ from coremlops.collection import (
     next_version,
 )
 from coremlops.collection.index import MAX_HALTS, MAX_HISTORY, MAX_MODELS
-from coremlops.errors import RepositoryError
+from coremlops.errors import OlderFormatError, RepositoryError
 
 NOON = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
@@ -268,3 +268,17 @@ def test_a_history_is_of_the_model_that_was_asked_for() -> None:
     data = History("faces", "staging", "detector", (entry(1),)).to_bytes()
     with pytest.raises(RepositoryError, match="history: expected classifier, got detector"):
         History.from_bytes(data, collection="faces", channel="staging", name="classifier")
+
+
+def test_documents_of_one_model_a_collection_say_that_they_are_older() -> None:
+    # As coremlops wrote them before a collection held several models; both were format 0.
+    about = {"format": 0, "collection": "faces", "channel": "release"}
+    index = document.write({**about, "last_version": 0, "offers": []})
+    halt = document.write({**about, "halts": [{"version": 1, "count": 1}]})
+    with pytest.raises(OlderFormatError, match=r"index: an older coremlops wrote it") as caught:
+        Index.from_bytes(index, collection="faces", channel="release")
+    assert caught.value.hint == (
+        "publish to a new repository: coremlops repo init FOLDER; or keep the older coremlops"
+    )
+    with pytest.raises(OlderFormatError, match=r"halt: halts\[0\]: an older coremlops wrote it"):
+        Halts.from_bytes(halt, collection="faces", channel="release")

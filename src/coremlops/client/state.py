@@ -14,11 +14,12 @@ from coremlops.client.slot import Installed as Installed
 from coremlops.client.slot import Refused as Refused
 from coremlops.client.slot import Slot as Slot
 from coremlops.collection import MAX_MODELS, check_channel, check_collection, check_name, document
-from coremlops.errors import CoremlopsError, NewerFormatError, RepositoryError, UpdateError
+from coremlops.errors import CoremlopsError, NewerFormatError, OlderFormatError, RepositoryError, UpdateError
 from coremlops.files import write_atomic
 
 MAX_STATE_BYTES = 4_000_000
 MAX_REASON = 500
+_ANEW = "remove it and update with --url and --root: models that are here are not fetched"
 COPY = "state.copy.json"  # at most one save behind: the models that it names are in one of the two slots
 OUTCOMES = (
     *("updated", "current", "empty", "kept", "embedded"),
@@ -153,20 +154,19 @@ class State:
             return State.from_bytes(data)
         except NewerFormatError as error:
             raise UpdateError(f"{path}: {error.message}", hint=error.hint) from None
+        except OlderFormatError as error:
+            raise UpdateError(f"{path}: {error.message}", hint=_ANEW) from None
         except CoremlopsError as error:
             with contextlib.suppress(OSError, CoremlopsError):
                 return State.from_bytes(path.with_name(COPY).read_bytes())
-            raise UpdateError(
-                f"{path} is damaged: {error.message}",
-                hint="remove it and update with --url and --root: models that are here are not fetched",
-            ) from None
+            raise UpdateError(f"{path} is damaged: {error.message}", hint=_ANEW) from None
 
     @staticmethod
     def from_bytes(data: bytes) -> State:
         """Read the document. Raises `RepositoryError`."""
         value = document.read(data, "state", most_bytes=MAX_STATE_BYTES)
         keys = ("format", "url", "collection", "channel", "install_id", "models", "last")
-        fields = document.Fields(value, "state", keys)
+        fields = document.Fields(value, "state", keys, older=("active", "previous"))
         fields.format()
         models = tuple(
             Slot.from_json(item, f"state: models[{place}]")

@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from typing import NoReturn
 
 from coremlops.collection.names import is_sha256
-from coremlops.errors import NewerFormatError, RepositoryError
+from coremlops.errors import NewerFormatError, OlderFormatError, RepositoryError
 
 MAX_DEPTH = 10
 MAX_VERSION = 2**31 - 1
@@ -24,13 +24,19 @@ class Fields:
     """The fields of one JSON object, taken by name and type.
 
     `what` names the object in messages. `keys` are those that it has, `optional` those that it may have;
-    others are an error.
+    others are an error. `older`: keys that it had before a collection held several models.
     """
 
     __slots__ = ("_values", "what")
 
     def __init__(
-        self, value: object, what: str, keys: tuple[str, ...], optional: tuple[str, ...] = ()
+        self,
+        value: object,
+        what: str,
+        keys: tuple[str, ...],
+        optional: tuple[str, ...] = (),
+        *,
+        older: tuple[str, ...] = (),
     ) -> None:
         if not isinstance(value, dict):
             raise RepositoryError(f"{what}: expected an object, got {_kind(value)}")
@@ -43,6 +49,12 @@ class Fields:
             )
         for key in keys:
             if key not in value:
+                if older and value.keys() >= set(older):
+                    raise OlderFormatError(
+                        f"{what}: an older coremlops wrote it, for one model a collection",
+                        hint="publish to a new repository: coremlops repo init FOLDER;"
+                        " or keep the older coremlops",
+                    )
                 raise RepositoryError(f"{what}: {key!r} is missing")
         # A history has thousands of objects: which key is unknown is looked for only where one is.
         if len(value) > len(keys) and (unknown := value.keys() - {*keys, *optional}):

@@ -118,7 +118,9 @@ class Index:
     @staticmethod
     def from_bytes(data: bytes, *, collection: str, channel: str) -> Index:
         """Read the index of this collection and channel. Raises `RepositoryError`."""
-        fields = open_document(data, "index", collection, channel, ("models",), MAX_INDEX_BYTES)
+        fields = open_document(
+            data, "index", collection, channel, ("models",), MAX_INDEX_BYTES, older=("last_version", "offers")
+        )
         lines = tuple(
             _line(item, f"index: models[{place}]", collection, channel)
             for place, item in enumerate(fields.items("models", MAX_MODELS))
@@ -180,7 +182,9 @@ class Halts:
         fields = open_document(data, "halt", collection, channel, ("halts",), MAX_INDEX_BYTES)
         counts = []
         for place, item in enumerate(fields.items("halts", MAX_HALTS)):
-            each = document.Fields(item, f"halt: halts[{place}]", ("name", "version", "count"))
+            each = document.Fields(
+                item, f"halt: halts[{place}]", ("name", "version", "count"), older=("version", "count")
+            )
             about = (check_name(each.text("name")), each.version("version"))
             counts.append((about, each.version("count")))
         if any(late <= early for (early, _), (late, _) in pairwise(counts)):
@@ -194,7 +198,14 @@ def next_version(lines: Iterable[Line]) -> int:
 
 
 def open_document(
-    data: bytes, what: str, collection: str, channel: str, keys: tuple[str, ...], most_bytes: int
+    data: bytes,
+    what: str,
+    collection: str,
+    channel: str,
+    keys: tuple[str, ...],
+    most_bytes: int,
+    *,
+    older: tuple[str, ...] = (),
 ) -> document.Fields:
     """The fields of a channel's document, which must be of this collection and channel.
 
@@ -203,7 +214,7 @@ def open_document(
     check_collection(collection)
     check_channel(channel)
     value = document.read(data, what, most_bytes=most_bytes)
-    fields = document.Fields(value, what, ("format", "collection", "channel", *keys))
+    fields = document.Fields(value, what, ("format", "collection", "channel", *keys), older=older)
     fields.format()
     if (fields.text("collection"), fields.text("channel")) != (collection, channel):
         raise RepositoryError(

@@ -155,8 +155,10 @@ class Log:
             try:
                 value = _object(raw)
                 yield Line(**value["line"]), list(value["signatures"]), sha256_bytes(raw)
-            except (ValueError, KeyError, TypeError) as error:
-                raise RepositoryError(f"{self.path}: line {number} is damaged: {error!s:.100}") from None
+            except (ValueError, KeyError, TypeError):
+                raise RepositoryError(
+                    f"{self.path}: line {number} is damaged, or an older coremlops wrote it"
+                ) from None
 
     def verify(self, keys: Mapping[str, Key], timestamp: int) -> int:
         """How many lines there are, when the log is whole.
