@@ -140,6 +140,18 @@ def test_a_clock_that_is_years_ahead(publisher: Publisher, later: Callable[..., 
     publisher("release", "publish", "two.mlpackage", "--golden", "pictures")
 
 
+def test_a_repository_of_one_model_a_collection(publisher: Publisher) -> None:
+    """An older coremlops named the collections there; every command says so, and none adds to it."""
+    path = publisher.repository / "coremlops.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"collections": ["faces"]}))
+    publisher.before = publisher.files()
+    publisher.refuses("is of an older coremlops, whose collections hold one model each", "begin anew")
+    for words in ("status", "verify", "renew", "gc", "add shop", "rotate release", "sign"):
+        publisher("repo", *words.split(), code=1)
+        assert "is of an older coremlops" in publisher.err
+    assert publisher.files() == publisher.before
+
+
 @pytest.mark.parametrize("format_", [1, "one", None])
 def test_a_repository_of_a_newer_format(publisher: Publisher, format_: Any) -> None:
     path = publisher.repository / "coremlops.json"

@@ -5,15 +5,19 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from coremlops.collection import CHANNELS, Entry
+from coremlops.collection import CHANNELS, Entry, Rule, System, index_path
 from coremlops.errors import RepositoryError
 from coremlops.release import Repository
+from coremlops.release.audit import Act
+from coremlops.release.targets import as_target, write_served
 from coremlops.release.terms import Form
 from coremlops.release.upkeep import audit
+from tests.release.models import write_model
 
 Models = tuple[Path, Path, Path]
 
@@ -134,3 +138,63 @@ def test_a_command_that_is_advised_names_the_model(pair: Repository) -> None:
     with pytest.raises(RepositoryError, match="is offered to 100 %") as info:
         detector.rollout("release", 100)
     assert "coremlops release rollout --model detector --channel release" in info.value.hint
+
+
+@pytest.mark.parametrize("index", [b"{}\n", b"no index"])
+@pytest.mark.parametrize("verb", ["halt", "rollback", "rollout"])
+def test_staging_key_theft_keeps_release_from_nothing(
+    repository: Repository, models: Models, golden: Path, verb: str, index: bytes
+) -> None:
+    """Whoever has the key of staging writes what nobody can read; release is halted all the same."""
+    for model in models[:2]:
+        repository.publish([Form(model, golden)])
+        repository.promote()
+    contents = repository.contents()
+    target, file = as_target(index_path("faces", "staging"), index)
+    write_served(repository.folder / "targets" / file, index)
+    contents.roles.targets("faces-staging").signed.targets[target.path] = target
+    contents.roles.commit(["faces-staging"], Act("publish", "faces"))
+    for name in (None, "faces"):
+        one = replace(Repository.open(repository.folder), name=name)
+        assert one.names == ("faces",)
+        changes: dict[str, Callable[[], Entry]] = {
+            "halt": partial(one.halt, "release"),
+            "rollback": partial(one.rollback, "release", 1),
+            "rollout": partial(one.rollout, "release", 10_000),
+        }
+        assert changes[verb]().version == (1 if verb == "rollback" else 2)
+        with pytest.raises(RepositoryError, match=r"^faces/staging/index\.json: index: "):
+            one.publish([Form(models[2], golden)])
+
+
+def no_device(form: Form) -> Form:
+    return replace(form, requires=Rule(os=(System("iOS"),), device_class=("watch",)))
+
+
+@pytest.mark.parametrize(
+    ("limit", "alter", "expected"),
+    [
+        ("MAX_MODELS", replace, "faces would hold 3 models, at most 2 are possible"),
+        ("MAX_INDEX_BYTES", replace, "the index of staging would have "),
+        ("MAX_HALTS", no_device, "no device can get version 1: "),
+    ],
+)
+def test_a_version_that_is_refused_leaves_no_copy_of_a_model(
+    pair: Repository,
+    tmp_path: Path,
+    golden: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    limit: str,
+    alter: Callable[[Form], Form],
+    expected: str,
+) -> None:
+    size = len(pair.index("staging").to_bytes())
+    monkeypatch.setattr(
+        f"coremlops.collection.index.{limit}", {"MAX_MODELS": 2, "MAX_INDEX_BYTES": size}.get(limit, 500)
+    )
+    before = sorted(pair.folder.rglob("*"))
+    model = write_model(tmp_path / "new.mlpackage", gain=0.7, extra_bytes=900)
+    with pytest.raises(RepositoryError, match=expected):
+        of(pair, "third").publish([alter(Form(model, golden))])
+    assert sorted(pair.folder.rglob("*")) == before
+    assert pair.names == ("classifier", "detector")

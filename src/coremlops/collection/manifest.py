@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from coremlops.collection import document
 from coremlops.collection.entry import MAX_PACKAGE_BYTES, check_variant
 from coremlops.collection.names import KINDS, check_collection, check_name
+from coremlops.digest import sha256_bytes
 from coremlops.errors import RepositoryError
 
 MAX_MANIFEST_BYTES = 4_000_000
@@ -73,6 +74,11 @@ class Manifest:
                 ],
             }
         )
+
+    @property
+    def sha256(self) -> str:
+        """Of the document: what an index names it by."""
+        return sha256_bytes(self.to_bytes())
 
     @staticmethod
     def from_bytes(data: bytes, *, most_bytes: int = MAX_PACKAGE_BYTES) -> Manifest:

@@ -24,7 +24,6 @@ from coremlops.collection import (
     index_path,
     member_path,
 )
-from coremlops.digest import sha256_bytes
 from coremlops.errors import RepositoryError
 from coremlops.release.members import Members
 from coremlops.release.payload import Payload
@@ -58,8 +57,21 @@ class Contents:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The models that the collection holds."""
-        return tuple(sorted({name for channel in CHANNELS for name in self.index(channel).names}))
+        """The models that the collection holds.
+
+        Those of the other channel where one cannot be read: whoever has staging's key must not be able to
+        keep release from being halted.
+        """
+        found: set[str] = set()
+        errors = []
+        for channel in CHANNELS:
+            try:
+                found |= {*self.index(channel).names}
+            except RepositoryError as error:
+                errors.append(error)
+        if len(errors) == len(CHANNELS):
+            raise errors[0]
+        return tuple(sorted(found))
 
     @property
     def name(self) -> str:
@@ -94,7 +106,11 @@ class Contents:
         if channel not in self._indexes:
             role, path = channel_role(self.collection, channel), index_path(self.collection, channel)
             data = self._document(role, path)
-            self._indexes[channel] = Index.from_bytes(data, collection=self.collection, channel=channel)
+            try:
+                index = Index.from_bytes(data, collection=self.collection, channel=channel)
+            except RepositoryError as error:
+                raise RepositoryError(f"{path}: {error.message}", hint=error.hint) from None
+            self._indexes[channel] = index
         return self._indexes[channel]
 
     def history(self, channel: str, name: str | None = None) -> History:
@@ -169,21 +185,18 @@ class Contents:
                         hint="publish that model again, or restore the repository's files",
                     )
 
-    def store(self, manifest: Manifest, payload: Payload, *, most_bytes: int) -> str:
-        """Put a variant's files and its manifest in place and name them as targets; the manifest's
-        SHA-256."""
+    def store(self, manifest: Manifest, payload: Payload, *, most_bytes: int) -> None:
+        """Put a variant's files and its manifest in place and name them as targets."""
         data = manifest.to_bytes()
         Manifest.from_bytes(data, most_bytes=most_bytes)
         for member, source in zip(payload.members, payload.sources, strict=True):
             path = member_path(self.collection, member.sha256)
             store_member(source, member, self.targets / file_of(path, member.sha256))
             self.members.put(TargetFile(member.length, {"sha256": member.sha256}, path))
-        sha256 = sha256_bytes(data)
-        target, file = as_target(member_path(self.collection, sha256), data)
+        target, file = as_target(member_path(self.collection, manifest.sha256), data)
         write_served(self.targets / file, data, packed=False)
         self.roles.written.add((self.targets / file).parent)
         self.members.put(target)
-        return sha256
 
     def _document(self, role: str, path: str) -> bytes:
         target = self.roles.targets(role).signed.targets.get(path)

@@ -232,6 +232,11 @@ def read_identity(folder: Path) -> str:
             f"{path}: format 0 expected, got {value.get('format')!r:.40}",
             hint="a newer coremlops made this repository: update coremlops",
         )
+    if "collections" in value:
+        raise RepositoryError(
+            f"{folder} is of an older coremlops, whose collections hold one model each",
+            hint="publish there with that one, or begin anew: coremlops repo init FOLDER",
+        )
     identity = value.get("id")
     if not isinstance(identity, str):
         raise RepositoryError(f"{path} names no id")

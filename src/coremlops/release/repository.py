@@ -162,23 +162,22 @@ class Repository(Keeper):
                 return self._offer(contents, line, terms.applied(known), act)
             contents.roles.require_keys(_signing(self.collection, channel))
             version = next_version(contents.line(each) for each in CHANNELS)
-            variants = []
-            for form, digest, payload in zip(forms, digests, payloads, strict=True):
-                manifest = Manifest(
-                    self.collection,
-                    line.name,
-                    version,
-                    form.name,
-                    digest,
-                    payload.kind,
-                    payload.members,
+            manifests = [
+                Manifest(
+                    self.collection, line.name, version, form.name, digest, payload.kind, payload.members
                 )
-                sha256 = contents.store(manifest, payload, most_bytes=self.most_bytes)
-                variants.append(
-                    Variant(form.name, payload.kind, digest, sha256, manifest.length, form.requires)
-                )
+                for form, digest, payload in zip(forms, digests, payloads, strict=True)
+            ]
+            variants = tuple(
+                Variant(form.name, each.kind, each.model, each.sha256, each.length, form.requires)
+                for form, each in zip(forms, manifests, strict=True)
+            )
+            entry = terms.applied(Entry(version, self.clock(), variants))
+            check_offer(entry)  # here already: what is refused leaves no copy of a model
+            contents.index(channel).having(line.offering(entry)).to_bytes()
+            for manifest, payload in zip(manifests, payloads, strict=True):
+                contents.store(manifest, payload, most_bytes=self.most_bytes)
             contents.members.grow()
-            entry = terms.applied(Entry(version, self.clock(), tuple(variants)))
             return self._offer(contents, line, entry, act)
 
     def offer_embedded(self, channel: str, *, terms: Terms | None = None) -> Entry:
