@@ -163,23 +163,31 @@ def test_explain_says_what_a_device_gets_of_each_model(app: Cli) -> None:
     app("release", "rollout", "--percent", "100", "--model", "detector")
     carried = {"embedded_version": {"classifier": 1, "detector": 2}}
     words = ("release", "explain", "--device", app.rule("phone.json", PHONE | carried))
-    found = app(*words)["models"]
+    said = app(*words)
+    found = said["models"]
+    assert (said["collection"], said["channel"]) == ("app", "release")
     assert {name: (each["use"], each["version"]) for name, each in found.items()} == {
         "classifier": ("get", 1),  # without an install ID it is in no share
         "detector": ("embedded", 1),
     }
     text = app.text(*words).splitlines()
     assert (text[0], text[-2:]) == (
-        "classifier:",
-        ["version 1: the app carries version 2, which is newer", "uses the model that the app carries"],
+        "classifier",
+        ["  version 1: the app carries version 2, which is newer", "  uses the model that the app carries"],
     )
-    assert app.text(*words, "--model", "detector").splitlines() == text[-2:]
+    one = app.text(*words, "--model", "detector").splitlines()
+    assert one == [each.strip() for each in text[-2:]]
     assert list(app(*words, *NAMED)["models"]) == ["classifier"]
 
 
 def test_a_difference_is_of_one_model(app: Cli) -> None:
     found = app("release", "diff", "1", "2", *NAMED)
-    assert (found["name"], found["before"], found["after"]) == ("classifier", 1, 2)
+    assert (found["collection"], found["name"], found["before"], found["after"]) == (
+        "app",
+        "classifier",
+        1,
+        2,
+    )
     assert "no channel has a version 2" in app.refused(1, "release", "diff", "1", "2", "--model", "detector")
 
 

@@ -54,8 +54,8 @@ def test_add_says_what_there_is_now(first: Machines) -> None:
 
 
 def test_init_where_a_repository_is_says_how_a_collection_is_added(first: Machines) -> None:
-    first("first", "repo", "init", "repository", "--collection", "shop", code=1)
-    assert f"coremlops repo add shop --repository {first.repository}" in first.err
+    first("first", "repo", "init", "repository", code=1)
+    assert f"coremlops repo add NAME --repository {first.repository}" in first.err  # not the default, faces
 
 
 def test_status_shows_every_role_channel_and_model(first: Machines) -> None:

@@ -51,18 +51,23 @@ def show_choices(args: argparse.Namespace, where: Shipping, profile: Profile) ->
     choices = standing.explain(where, args.channel, profile, args.name)
     if args.json:
         shown = {name: _choice_json(choice) for name, choice in choices.items()}
-        print(json.dumps({"channel": args.channel, "models": shown}))
+        about = {"collection": standing.collection(where), "channel": args.channel}
+        print(json.dumps({**about, "models": shown}))
         return 0
+    indent = "  " if len(choices) > 1 else ""
     for name, choice in choices.items():
-        if len(choices) > 1:
-            print(f"{name}:")
+        if indent:
+            print(name)
         for version, reason in choice.reasons:
-            print(f"version {version}: {reason}")
-        if choice.use == "get" and choice.entry and choice.variant:
-            print(f"gets version {choice.entry.version}, variant {choice.variant.name}")
-        else:
-            print("uses the model that the app carries" if choice.use == "embedded" else "keeps what it has")
+            print(f"{indent}version {version}: {reason}")
+        print(f"{indent}{_use(choice)}")
     return 0
+
+
+def _use(choice: Choice) -> str:
+    if choice.use == "get" and choice.entry and choice.variant:
+        return f"gets version {choice.entry.version}, variant {choice.variant.name}"
+    return "uses the model that the app carries" if choice.use == "embedded" else "keeps what it has"
 
 
 def _choice_json(choice: Choice) -> dict[str, object]:
@@ -80,9 +85,10 @@ def show_difference(args: argparse.Namespace, where: Shipping) -> int:
     from coremlops.pipeline.differences import difference
     from coremlops.pipeline.standing import open_repository
 
-    found = difference(open_repository(where), args.before, args.after)
+    repository = open_repository(where)
+    found = difference(repository, args.before, args.after)
     if args.json:
-        print(json.dumps(found.to_json()))
+        print(json.dumps({"collection": repository.collection, **found.to_json()}))
         return 0
     print(f"version {found.before} -> {found.after}")
     for variant in found.variants:

@@ -77,7 +77,7 @@ class Repository(Keeper):
         plan = plan or KeyPlan()
         folder = folder.absolute()
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            hint = f"coremlops repo add {collection} --repository {folder}   adds a collection to it"
+            hint = f"coremlops repo add NAME --repository {folder}   adds a collection to it"
             raise RepositoryError(
                 f"{folder} exists already and is not empty",
                 hint=hint if (folder / IDENTITY).is_file() else "",
