@@ -134,7 +134,7 @@ def test_one_that_is_tampered_keeps_no_other_back(pair: Pair) -> None:
 
 
 def test_a_manifest_of_another_model_is_refused(pair: Pair) -> None:
-    """Signed by staging's key: the detector's version 2 is the classifier's version 1."""
+    """Signed by staging's key: the detector's version 1 is the classifier's version 1."""
     detector = pair.of("detector")
     thief = Thief.of(detector, pair.folder / "his", "staging", "snapshot", "timestamp")
     pair.server.folder = thief.folder
@@ -142,12 +142,12 @@ def test_a_manifest_of_another_model_is_refused(pair: Pair) -> None:
     theirs, ours = index.line("classifier").current, index.line("detector").current
     assert theirs is not None
     assert ours is not None
-    line = index.line("detector").offering(replace(ours, version=2, variants=theirs.variants))
+    line = index.line("detector").replacing(replace(ours, variants=theirs.variants))
     change = thief.document("app/staging/index.json", index.having(line).to_bytes())
     thief.lead_to(app_staging=thief.forge("app-staging", change, by="staging"))
     result = pair.device.update()
     assert ends(result) == {"classifier": ("current", 1), "detector": ("refused", 1)}
-    said = "the manifest is of app, classifier version 1, default; the index says detector 2, default"
+    said = "the manifest is of app, classifier version 1, default; the index says detector 1, default"
     assert result.of("detector").reason == said
     assert pair.active() == {"classifier": 1, "detector": 1}
 
