@@ -99,12 +99,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     enrol.add_argument("--json", action="store_true", help="print one JSON object")
     each = "a model of the collection; default: all of them"
     only = "a model of the collection; default: the project's, or its only one"
+    new = f"{only}; one that it has not is made"
     for sub in (publish, promote, rollout, halt, rollback, embedded, explain, diff, listing, reports):
         sub.add_argument("--repository", type=Path, help="default: the project's, or ./repository")
         sub.add_argument("--collection", help="default: the project's, or the repository's only one")
-        sub.add_argument(
-            "--model", dest="name", metavar="NAME", help=each if sub in (explain, listing, reports) else only
-        )
+        meant = each if sub in (explain, listing, reports) else new if sub is publish else only
+        sub.add_argument("--model", dest="name", metavar="NAME", help=meant)
         sub.add_argument("--json", action="store_true", help="print one JSON object")
 
 

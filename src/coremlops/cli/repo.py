@@ -25,7 +25,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="repo_command", metavar="COMMAND", required=True)
     init = commands.add_parser("init", help="a new repository with new keys")
     init.epilog = "example: coremlops repo init repository --collection faces"
-    init.add_argument("--collection", help="what its models are called (default: the project's, or faces)")
+    init.add_argument(
+        "--collection", help="the name of its first collection (default: the project's, or faces)"
+    )
     add = commands.add_parser("add", help="one more collection, signed by the keys of those that are here")
     add.epilog = "example: coremlops repo add shop --repository repository   (where the targets key is)"
     add.add_argument("collection", metavar="COLLECTION", help="its name: a-z, 0-9 and '-'")
