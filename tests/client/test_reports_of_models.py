@@ -128,10 +128,11 @@ def test_a_model_that_did_not_start_takes_back_its_own_pass_alone(both: World, p
 
 def test_a_device_reports_all_its_models_or_the_one_that_is_named(both: World, post: Post) -> None:
     enrolled(both, post)
+    publish(both, "hands", both.one)
     both.device.update()
     post.got.clear()
     told, done = reports.report_now(both.device)
-    assert ([(each.name, each.version) for each in told], done) == ([("faces", 2), ("hands", 1)], Sent(2))
+    assert ([(each.name, each.version) for each in told], done) == ([("faces", 2), ("hands", 2)], Sent(2))
     (hands,), _ = reports.report_now(both.device, "hands")
     assert hands.name == "hands"
     assert [each.name for each in post.reports()] == ["faces", "hands", "hands"]
@@ -149,17 +150,18 @@ def test_the_command_names_models_only_where_there_are_several(
     assert main([*report, "--json"]) == 0
     alone = json.loads(capsys.readouterr().out)
     assert (alone["name"], alone["version"], alone["ok"], alone["sent"]) == ("faces", 1, True, 1)
+    publish(both, "hands", both.one)
     both.device.update()
     assert main([*report]) == 0
     assert capsys.readouterr().out == (
-        "faces version 2: pass (emulated)\nhands version 1: pass (emulated)\nsent 2\n"
+        "faces version 2: pass (emulated)\nhands version 2: pass (emulated)\nsent 2\n"
     )
     assert main([*report, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["version"], found["ok"]) == (None, True)
-    assert [(each["name"], each["version"]) for each in found["models"]] == [("faces", 2), ("hands", 1)]
+    assert [(each["name"], each["version"]) for each in found["models"]] == [("faces", 2), ("hands", 2)]
     assert main([*report, "--model", "hands"]) == 0
-    assert capsys.readouterr().out == "hands version 1: pass (emulated)\nsent 1\n"
+    assert capsys.readouterr().out == "hands version 2: pass (emulated)\nsent 1\n"
     assert main([*report, "--model", "hand"]) == 1
     assert "faces, hands" in capsys.readouterr().err
 
@@ -173,3 +175,16 @@ def test_a_model_whose_files_cannot_be_had_keeps_no_report_of_another_back(both:
     result = both.device.update()
     assert {each.name: each.outcome for each in result.models} == {"faces": "updated", "hands": "offline"}
     assert [(each.name, each.version) for each in post.reports()] == [("faces", 2)]
+
+
+def test_a_golden_set_that_may_be_another_models_is_reported_for_none(both: World, post: Post) -> None:
+    enrolled(both, post)
+    both.device.update()  # version 2 of the one and version 1 of the other are the same model
+    before = len(post.reports())
+    with pytest.raises(UpdateError, match="faces and hands are the same model, of which one golden set"):
+        reports.report_now(both.device)
+    assert len(post.reports()) == before
+    publish(both, "hands", both.one)
+    both.device.update()
+    told, _ = reports.report_now(both.device)
+    assert [(each.name, each.version) for each in told] == [("faces", 2), ("hands", 2)]

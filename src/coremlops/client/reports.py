@@ -166,6 +166,13 @@ def report_now(device: Device, name: str | None = None) -> tuple[tuple[Report, .
         raise UpdateError(f"{folder} has no model yet", hint="coremlops device update --device DIR")
     told = []
     for each, installed in active:
+        for other in state.models:
+            if other.name != each and other.active is not None and other.active.model == installed.model:
+                raise UpdateError(
+                    f"{each} and {other.name} are the same model, of which one golden set is here: it may be"
+                    " the other's",
+                    hint="what an update found of each was reported then; --model NAME for one of the others",
+                )
         judgement = _check_again(device.model(each))
         told.append(report(state.collection, each, installed, judgement, device.profile()))
         outbox.put(folder, enrolment.key, told[-1])
