@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -104,3 +106,21 @@ def test_a_state_of_a_newer_format_is_not_called_damaged(world: World) -> None:
         world.again().update()
     assert "damaged" not in str(caught.value)
     assert caught.value.hint == "update coremlops: a newer one wrote it"
+
+
+@pytest.mark.parametrize("name", ["state.json", "starts-faces.json", "root.json"])
+def test_a_pipe_in_place_of_a_file_is_not_waited_for(world: World, name: str) -> None:
+    path = world.device.folder / name
+    path.unlink(missing_ok=True)
+    os.mkfifo(path)
+    code = "import sys; from coremlops.client import Device; d = Device(sys.argv[1]); d.update(); d.start()"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(world.device.folder)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_pipe_in_place_of_the_profile_is_our_error(world: World) -> None:
+    os.mkfifo(world.device.folder / "profile.json")
+    with pytest.raises(UpdateError, match=r"profile.json is damaged: .*no regular file"):
+        world.again().profile()

@@ -29,7 +29,7 @@ from coremlops.client.trust import MAX_ROOT_BYTES, Trusted, check_root, words
 from coremlops.client.web import Limits, Web, check_url
 from coremlops.collection import Profile, check_channel, check_collection, check_name, document
 from coremlops.errors import InputError, RepositoryError, UpdateError, UsageError
-from coremlops.files import exclusive_lock, write_atomic
+from coremlops.files import exclusive_lock, read_regular, write_atomic
 
 MAX_PROFILE_BYTES = 64_000
 _SYSTEMS = {"linux": "Linux", "darwin": "macOS"}
@@ -98,7 +98,7 @@ class Device:
         """
         path = self.folder / "profile.json"
         try:
-            data = path.read_bytes() if path.exists() else b"{}"
+            data = read_regular(path, MAX_PROFILE_BYTES + 1) if path.exists() else b"{}"
             found = Profile.from_json(document.read(data, "profile", most_bytes=MAX_PROFILE_BYTES))
         except (OSError, RepositoryError) as error:
             raise UpdateError(f"{path} is damaged: {error}") from None

@@ -20,7 +20,7 @@ from coremlops.client.slot import Refused, Slot
 from coremlops.client.state import Check, State, short
 from coremlops.collection import Profile, document
 from coremlops.errors import CoremlopsError, RepositoryError
-from coremlops.files import exclusive_lock, write_atomic
+from coremlops.files import exclusive_lock, read_regular, write_atomic
 
 MOST = 3  # starts in a row that nobody confirmed, before the device returns to the model before
 MAX_BYTES = 10_000
@@ -50,10 +50,8 @@ class Starts:
     def load(path: Path, manifest: str) -> Starts:
         """What is known of this manifest; nothing, when the file is of another, damaged or not there."""
         try:
-            with path.open("rb") as file:
-                data = file.read(MAX_BYTES + 1)
             fields = document.Fields(
-                document.read(data, path.name, most_bytes=MAX_BYTES),
+                document.read(read_regular(path, MAX_BYTES + 1), path.name, most_bytes=MAX_BYTES),
                 path.name,
                 ("format", "manifest", "count", "reason"),
             )

@@ -31,7 +31,7 @@ from coremlops.collection import (
     member_path,
 )
 from coremlops.errors import UpdateError
-from coremlops.files import clear_unless_file, make_folder
+from coremlops.files import clear_unless_file, make_folder, read_regular
 
 MAX_ROOT_BYTES = 512_000
 
@@ -53,8 +53,7 @@ def check_root(data: bytes) -> None:
 
 def _embedded_root(path: Path) -> bytes:
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_ROOT_BYTES + 1)
+        data = read_regular(path, MAX_ROOT_BYTES + 1)
         check_root(data)
     except (OSError, UpdateError) as error:
         raise UpdateError(
