@@ -293,6 +293,14 @@ def test_a_state_holds_sixteen_models_and_forgets_those_that_are_offered_no_more
     assert new.having(replace(new.slot("zoo"), embedded=True)).slot("zoo").embedded
 
 
+def test_what_is_offered_no_more_is_forgotten_before_what_is() -> None:
+    old = State("http://x", "app", "staging").knowing(f"m-{number:02}" for number in range(MAX_MODELS))
+    offered = ("new", *old.names[1:])
+    assert old.knowing(["new"], offered).names == (*offered[1:], "new")
+    mine = old.having(replace(old.slot("m-15"), active=Installed(1, "default", "a" * 64, "b" * 64)))
+    assert "m-15" in mine.knowing(["new"]).names  # of several that are not, those without a version
+
+
 def test_a_device_that_lost_its_state_fetches_no_model_again(pair: Pair) -> None:
     for name in ("state.json", "state.copy.json"):
         (pair.device.folder / name).unlink()

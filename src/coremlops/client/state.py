@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import pairwise
@@ -15,7 +15,7 @@ from coremlops.client.slot import Refused as Refused
 from coremlops.client.slot import Slot as Slot
 from coremlops.collection import MAX_MODELS, check_channel, check_collection, check_name, document
 from coremlops.errors import CoremlopsError, NewerFormatError, OlderFormatError, RepositoryError, UpdateError
-from coremlops.files import write_atomic
+from coremlops.files import read_regular, write_atomic
 
 MAX_STATE_BYTES = 4_000_000
 MAX_REASON = 500
@@ -84,10 +84,14 @@ class State:
     def slot(self, name: str | None = None) -> Slot:
         """What is here of a model: without a name of the only one, and nothing before there is any.
 
-        Raises `UpdateError` for no name where there are several models, and for one that is not among them.
+        Of several models it is the one of the collection's own name, which is that of a first model that
+        nobody named: an app that names none goes on with it. Raises `UpdateError` for no name where none has
+        that, and for a name that is not among them.
         """
         known = ", ".join(self.names)
         if name is None:
+            if len(self.models) > 1 and self.collection in self.names:
+                return self.find(self.collection)
             if len(self.models) > 1:
                 raise UpdateError(
                     f"{self.collection} holds several models: {known}", hint="name one: --model NAME"
@@ -106,10 +110,12 @@ class State:
         others = (old for old in self.models if old.name != slot.name)
         return replace(self, models=tuple(sorted((*others, slot), key=lambda each: each.name)))
 
-    def knowing(self, names: Iterable[str]) -> State:
-        """The same with a slot for each of these models; beyond 16, those that are none of them go."""
+    def knowing(self, names: Iterable[str], offered: Collection[str] = ()) -> State:
+        """The same with a slot for each of these models; beyond 16 others go, those that are not `offered`
+        before those that are."""
         wanted = {name: self.find(name) for name in names}
         others = [slot for slot in self.models if slot.name not in wanted]
+        others.sort(key=lambda slot: (slot.name not in offered, slot.active is None))
         kept = (*wanted.values(), *others[: max(0, MAX_MODELS - len(wanted))])
         return replace(self, models=tuple(sorted(kept, key=lambda each: each.name)))
 
@@ -142,13 +148,15 @@ class State:
         """Read `state.json`, or its copy when it is damaged. Raises `UpdateError` when there is none, or both
         are."""
         try:
-            data = path.read_bytes()
+            data = read_regular(path, MAX_STATE_BYTES + 1)
         except FileNotFoundError:
             raise UpdateError(
                 f"{path.parent} is no device yet",
                 hint="name --url and --root the first time",
             ) from None
         except OSError as error:
+            with contextlib.suppress(OSError, CoremlopsError):
+                return State._copy(path)
             raise UpdateError(f"{path} cannot be read: {error.strerror}") from None
         try:
             return State.from_bytes(data)
@@ -158,8 +166,12 @@ class State:
             raise UpdateError(f"{path}: {error.message}", hint=_ANEW) from None
         except CoremlopsError as error:
             with contextlib.suppress(OSError, CoremlopsError):
-                return State.from_bytes(path.with_name(COPY).read_bytes())
+                return State._copy(path)
             raise UpdateError(f"{path} is damaged: {error.message}", hint=_ANEW) from None
+
+    @staticmethod
+    def _copy(path: Path) -> State:
+        return State.from_bytes(read_regular(path.with_name(COPY), MAX_STATE_BYTES + 1))
 
     @staticmethod
     def from_bytes(data: bytes) -> State:
