@@ -11,9 +11,12 @@ from types import SimpleNamespace
 import pytest
 from PIL import Image
 
+from coremlops import golden
 from coremlops.client import Device, Step, UpdateResult, web
-from coremlops.errors import RepositoryError, UpdateError
-from tests.client.conftest import QUICK, Pair, Version
+from coremlops.errors import RepositoryError, UpdateError, UsageError
+from coremlops.model import model_digest
+from coremlops.release.terms import Form
+from tests.client.conftest import QUICK, Pair, Version, World
 from tests.client.thief import Thief
 
 CUT, WHOLE = 70_000, 200_000
@@ -274,3 +277,68 @@ def test_offline_is_said_of_each(pair: Pair) -> None:
     last = pair.again().status().last
     assert last is not None
     assert (last.outcome, last.reason) == ("offline", result.reason)
+
+
+def test_a_newer_version_whose_manifest_is_missing_wipes_nothing_that_came(
+    pair: Pair, tmp_path: Path
+) -> None:
+    weights = pair.publish("classifier", pair.versions[2])
+    pair.server.cut[weights] = CUT
+    pair.device.update()
+    assert pair.parts()[weights] == CUT
+    pair.server.cut.clear()
+    other = lie(pair.versions[2], tmp_path)  # version 3: the same model
+    pair.of("classifier").publish([Form(other.model, other.golden)], again=True)
+    assert pair.member("classifier", "weight.bin") == weights
+    pair.publish("detector", pair.versions[3])
+    current = pair.of("classifier").line("staging").current
+    assert current is not None
+    manifest = current.variants[0].manifest
+    pair.server.hidden.add(manifest)
+    assert ends(pair.again().update()) == {"classifier": ("offline", 1), "detector": ("updated", 2)}
+    assert pair.parts()[weights] == CUT
+    assert pair.member("detector", "weight.bin") not in pair.parts()  # of what is active nothing stays
+    pair.server.hidden.clear()
+    pair.server.log.clear()
+    assert ends(pair.again().update())["classifier"] == ("refused", 1)  # by its golden set
+    assert pair.server.sent(weights) == [(f"bytes={CUT}-", WHOLE - CUT)]
+    assert pair.parts() == {}
+
+
+def test_what_is_not_installed_for_one_keeps_no_other_back(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights, _ = pair.publish_two()
+    check = golden.check
+
+    def picky(model: Path, folder: Path) -> object:
+        if model_digest(model) == pair.versions[2].digest:
+            raise UsageError("the engine is not installed")
+        return check(model, folder)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(golden, "check", picky)
+        result = pair.device.update()
+        assert ends(result) == {"classifier": ("refused", 1), "detector": ("updated", 2)}
+        assert result.reason == "classifier: the engine is not installed"
+        assert pair.again().status().slot("classifier").refused == ()  # no verdict on the model
+        with pytest.raises(UsageError, match="not installed"):
+            pair.device.update(names=["classifier"])
+    pair.server.log.clear()
+    assert ends(pair.again().update()) == {"classifier": ("updated", 2), "detector": ("current", 2)}
+    assert pair.server.sent(weights) == []  # what came was kept
+
+
+def test_an_app_that_names_no_model_goes_on_when_its_collection_gets_another(world: World) -> None:
+    replace(world.repository, name="hands").publish([Form(world.two.model, world.two.golden)])
+    result = world.again().update()
+    assert ends(result) == {"faces": ("current", 1), "hands": ("updated", 1)}
+    device = world.again()
+    assert device.status().active == device.status().slot("faces").active
+    assert device.model() == device.model("faces")
+    with device.running() as found:
+        assert found.path == device.model("faces")
+    assert device.start().version == 1
+    device.started()
+    assert device.predict(RED)["classLabel"] == "red"
+    world.assert_old_model_works()

@@ -100,9 +100,12 @@ class Downloads:
 
     def keep_only(self, sha256s: set[str]) -> None:
         """Forget all contents but these: what an update that never finished left behind."""
-        for path in self.folder.glob("*.part"):
-            if path.name.removesuffix(".part") not in sha256s:
-                remove(path)
+        for sha256 in self.begun() - sha256s:
+            remove(self.part(sha256))
+
+    def begun(self) -> set[str]:
+        """The contents of which something is here."""
+        return {path.name.removesuffix(".part") for path in self.folder.glob("*.part")}
 
     def read(self, sha256: str, most_bytes: int) -> bytes:
         """What is here of a content, unchecked; nothing where it is no file or too long. Raises OSError."""

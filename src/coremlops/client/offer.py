@@ -23,7 +23,8 @@ from coremlops.client.trust import Trusted
 from coremlops.client.version import Judged, Place, Version
 from coremlops.client.web import Web
 from coremlops.collection import EMBEDDED, GET, MAX_MANIFEST_BYTES, Choice, Manifest, Profile, Variant, choose
-from coremlops.errors import RepositoryError, UpdateError
+from coremlops.digest import sha256_bytes
+from coremlops.errors import RepositoryError, UpdateError, UsageError
 from coremlops.files import make_folder
 
 
@@ -107,7 +108,7 @@ class Offer:
         self._offered = index.names
         if self._every:
             self._names = sorted({*index.names, *state.names})
-        self.state = state.knowing(name for name in self._names if name in index.names)
+        self.state = state.knowing((name for name in self._names if name in index.names), index.names)
         lines = [line for line in index.lines if line.offers]
         if lines:
             halts = trusted.halts(state.collection, state.channel)
@@ -143,7 +144,7 @@ class Offer:
             )
         said = name if len(self._names) > 1 else ""
         version = Version.look(place, name, said, entry, variant)
-        coming = {each.sha256 for other in self._versions.values() for each in other.contents}
+        coming = {each.sha256 for other in self._versions.values() for each in other.manifest.members}
         missing = self._downloads.missing_bytes(version.missing(coming))
         self._versions[name] = version
         return ModelPlan(name, "get", entry.version, variant.name, version.total, missing, choice.words())
@@ -184,9 +185,17 @@ class Offer:
 
     @contextlib.contextmanager
     def _settling(self, name: str) -> Iterator[None]:
-        """What goes wrong inside is the end of this model's update alone; a stop is the end of all."""
+        """What goes wrong inside is the end of this model's update alone; a stop is the end of all.
+
+        What is not installed here says nothing of the model: it is looked at again the next time. Raises
+        `UsageError` for it where there is no other model.
+        """
         try:
             yield
+        except UsageError as error:
+            if len(self._names) == 1:
+                raise
+            self._results[name] = ModelResult.of(self.state.find(name), "refused", error.message)
         except Judged as judged:
             self._results[name] = self._refused(name, judged)
         except CancelledError:
@@ -224,20 +233,28 @@ class Offer:
             return
         models = {digest for slot in self.state.models for digest in slot.digests}
         parts: set[str] = set()
+        known = True
         for name, choice in self._choices.items():
             variant, refused = choice.variant, self.state.find(name).refusals(coremlops.__version__)
             if choice.use != GET or variant is None or variant.manifest in refused:
                 continue
             if not self._is_active(name, variant):
                 models.add(variant.model)
-                parts |= {variant.manifest, *self._members(variant)}
+                members = self._members(variant)
+                known = known and (members is not None or name not in self._names)
+                parts |= {variant.manifest, *(members or ())}
         with contextlib.suppress(OSError):
             self._models.keep_only(models)
+            if not known:  # a manifest is still to come, and files of it may be here from another version
+                done = {each.sha256 for other in self._versions.values() for each in other.manifest.members}
+                parts |= self._downloads.begun() - done
             self._downloads.keep_only(parts)
 
-    def _members(self, variant: Variant) -> set[str]:
-        """The files of a version whose manifest has come."""
+    def _members(self, variant: Variant) -> set[str] | None:
+        """The files of a version; None where its manifest has not come."""
         with contextlib.suppress(OSError, RepositoryError):
-            manifest = Manifest.from_bytes(self._downloads.read(variant.manifest, MAX_MANIFEST_BYTES))
-            return {member.sha256 for member in manifest.members}
+            data = self._downloads.read(variant.manifest, MAX_MANIFEST_BYTES)
+            if sha256_bytes(data) != variant.manifest:
+                return None
+            return {member.sha256 for member in Manifest.from_bytes(data).members}
         return set()
