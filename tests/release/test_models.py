@@ -138,6 +138,10 @@ def test_a_command_that_is_advised_names_the_model(pair: Repository) -> None:
     with pytest.raises(RepositoryError, match="is offered to 100 %") as info:
         detector.rollout("release", 100)
     assert "coremlops release rollout --model detector --channel release" in info.value.hint
+    pair.add("shop")
+    with pytest.raises(RepositoryError, match="was rolled back from") as info:
+        detector.promote()
+    assert f"promote --collection {pair.collection} --model detector --version 2" in info.value.hint
 
 
 @pytest.mark.parametrize("index", [b"{}\n", b"no index"])

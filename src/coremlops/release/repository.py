@@ -221,7 +221,7 @@ class Repository(Keeper):
                 return current
             before = contents.history(to).find(entry.version)
             if version is None and before is not None and target.find(entry.version) is None:
-                command = f"coremlops release promote{self._named} --version {entry.version}"
+                command = f"coremlops release promote{self._named(contents)} --version {entry.version}"
                 raise RepositoryError(
                     f"{to} was rolled back from version {entry.version}",
                     hint=f"to return to it, name it: {command}",
@@ -232,7 +232,7 @@ class Repository(Keeper):
             if entry.rollout is not None and before is not None and before.rollout is not None:
                 # Another share keeps its devices: a wider one only adds some.
                 entry = replace(entry, rollout=replace(entry.rollout, salt=before.rollout.salt))
-            _not_fewer(target.find(entry.version), entry, to, self._named)
+            _not_fewer(target.find(entry.version), entry, to, self._named(contents))
             entry = replace(entry, resumed=contents.halts(to).count(name, entry.version))
             act = Act("promote", self.collection, name, to, detail=evidence)
             return self._offer(contents, target, entry, act)
@@ -291,7 +291,7 @@ class Repository(Keeper):
                 resumed=halts.count(name, entry.version),
             )
             if not lower:
-                _not_fewer(entry, changed, channel, self._named)
+                _not_fewer(entry, changed, channel, self._named(contents))
             if changed == entry:
                 self._renew(contents.roles, all_due=False)
                 return entry
@@ -372,10 +372,10 @@ class Repository(Keeper):
         with self.locked() as roles:
             yield Contents(roles, self.folder, self.collection, self.name)
 
-    @property
-    def _named(self) -> str:
-        """The option that names the model, for a command that may be copied."""
-        return f" --model {self.name}" if self.name else ""
+    def _named(self, contents: Contents) -> str:
+        """The options that name collection and model, for a command that may be copied."""
+        collection = f" --collection {self.collection}" if len(contents.roles.collections) > 1 else ""
+        return collection + (f" --model {self.name}" if self.name else "")
 
     def _offered(self, line: Line, version: int | None) -> Entry:
         """The current entry, or the one on offer with this version."""
