@@ -92,7 +92,7 @@ def test_a_plan_says_each_model_and_the_sum(pair: Pair, say: Any) -> None:
     code, out, _ = say(pair, "update", "--plan")
     size = f"{plan['missing']} of {plan['models'][1]['total']} bytes"
     assert f"detector: would get version 2, default: {size}" in out
-    assert out.splitlines()[-1] == f"would get {plan['missing']} of {plan['total']} bytes"
+    assert out.splitlines()[-1] == f"would get {plan['missing']} bytes in all"
     assert not any(weights in each.path for each in pair.server.log)
 
 

@@ -177,7 +177,7 @@ def _plan(args: argparse.Namespace, device: Device) -> int:
     else:
         for each in plan.models:
             print(terminal_text(f"{each.name}: {_plan_words(each)}".replace("\n", "; ")))
-        print(f"would get {plan.missing} of {plan.total} bytes")
+        print(f"would get {plan.missing} bytes in all")
     return 0 if plan.outcome not in ("refused", "offline") else 1
 
 
