@@ -6,15 +6,17 @@ import json
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from coremlops.errors import RepositoryError, StepError
+from coremlops.errors import ConfigError, RepositoryError, StepError, UsageError
 from coremlops.model import model_digest
 from coremlops.pipeline import releases, run, standing
 from coremlops.pipeline.components.publish import reconcile
+from coremlops.pipeline.forms import Given
 from coremlops.pipeline.shipping import Shipping, shipping
 from coremlops.release import Repository
 from tests.release.models import write_model, write_pictures
@@ -141,6 +143,37 @@ def test_a_step_that_names_none_publishes_the_only_model(app: App) -> None:
     app.save(classifier="")
     assert app.publish("classifier")[1]["name"] == "app"
     assert app.publish("classifier")[0] == "present"
+
+
+def test_a_step_that_names_none_does_not_publish_to_what_another_step_names(app: App) -> None:
+    """The only model so far is the other step's: as a version of it another model would go out."""
+    app.save(classifier="", detector=", model_name: detector")
+    app.publish("detector")
+    expected = "a publish step to app names no model, and others publish there detector"
+    with pytest.raises(StepError, match=expected) as refused:
+        run(app.root, pipeline="classifier")
+    assert refused.value.hint == "add `model_name: NAME` to its params"
+    given = Given(app.root / "made/classifier/convert/model.mlpackage", app.root / "golden")
+    with pytest.raises(UsageError, match=expected):
+        releases.publish([given], shipping(app.root, {}))
+    assert releases.publish([given], shipping(app.root, {}, "classifier")).version == 1
+    assert replace(app.repository, name="detector").line("staging").last_version == 1
+
+
+def test_two_steps_of_a_pipeline_do_not_publish_two_models_as_one(app: App) -> None:
+    file = app.root / "coremlops.yaml"
+    app.save(classifier="")
+    second = "      second: {uses: publish, inputs: {model: %s, report: verify, golden: ./golden}, %s}\n"
+    one = file.read_text()
+    params = "params: {collection: app%s}"
+    for model, said in (("verify", params % ", model_name: other"), ("convert", params % "")):
+        file.write_text(one + second % (model, said))
+        assert shipping(app.root, {}).collection == "app"
+    file.write_text(one + second % ("verify", params % ""))
+    with pytest.raises(ConfigError, match="classifier: publish and second publish two models as versions of"):
+        shipping(app.root, {})
+    with pytest.raises(StepError, match="publish two models as versions of one"):
+        run(app.root, pipeline="classifier")
 
 
 def test_a_model_released_without_staging_counts_as_one_of_several(app: App) -> None:

@@ -96,6 +96,7 @@ def publish(
         )
     repository = open_repository(where)
     before, names = repository.line(channel), repository.names
+    where.check_unnamed(names)
     for form in forms:
         check_model(form.model, most_bytes=repository.most_bytes)
         progress(f"reading {form.model.name}")
@@ -129,11 +130,13 @@ def check(golden: Path | None, where: Shipping, channel: str) -> None:
     """
     repository = open_repository(where)
     repository.require_keys(channel)
-    if where.model is None and len(names := repository.names) > 1:
+    names = repository.names
+    if where.model is None and len(names) > 1:
         raise RepositoryError(
             f"{repository.collection} holds several models: {', '.join(names)}",
             hint="add `model_name: NAME` to the step's params",
         )
+    where.check_unnamed(names)
     if golden is not None and not (golden / "golden.json").is_file():
         from coremlops.golden import check_inputs
 

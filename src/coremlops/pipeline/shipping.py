@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from coremlops.errors import ConfigError
+from coremlops.errors import ConfigError, UsageError
 from coremlops.pipeline.config import Config, Pipeline, Step
 from coremlops.pipeline.project import find_project, load_project
 from coremlops.tracking.address import DEFAULT_URI, absolute_uri
@@ -33,6 +33,16 @@ class Shipping:
         """Those that the project's steps publish to this collection by name."""
         return tuple(sorted({model for where, model in self.names if where == self.collection and model}))
 
+    def check_unnamed(self, held: Sequence[str]) -> None:
+        """Raise `UsageError` where a model without a name would become a version of one that another step
+        publishes by its name. `held`: the models that the collection holds."""
+        if self.model is None and (self.collection or "", "") in self.names and {*held} & {*self.models}:
+            raise UsageError(
+                f"a publish step to {self.collection} names no model, and others publish there "
+                f"{', '.join(self.models)}",
+                hint="add `model_name: NAME` to its params",
+            )
+
     def registered(self, collection: str, model: str, *, only: bool = True) -> str:
         """The registry's name for a model. `only`: it is the one model of the collection."""
         unnamed = self.names.get((collection, ""), "") if only else ""
@@ -56,6 +66,7 @@ def shipping(start: Path, environment: Mapping[str, str] | None = None, model: s
     names: dict[tuple[str, str], str] = {}
     steps = list(_publish_steps(config))
     for pipeline, step in steps:
+        _check_alone(pipeline, step)
         registered = step.params.get("name") or _registered(pipeline, step)
         names.setdefault((step.params.get("collection", ""), _model_name(step)), registered)
     meant = [step for _, step in steps if model is None or _model_name(step) == model]
@@ -79,6 +90,23 @@ def _publish_steps(config: Config) -> Iterator[tuple[Pipeline, Step]]:
         for step in pipeline.steps:
             if step.uses == "publish":
                 yield pipeline, step
+
+
+def _check_alone(pipeline: Pipeline, step: Step) -> None:
+    """Raise `ConfigError` when another step of the pipeline publishes another model in this one's place."""
+    for other in pipeline.steps:
+        if other.uses == "publish" and _line(other) == _line(step) and _source(other) != _source(step):
+            names = " and ".join(sorted((other.name, step.name)))
+            raise ConfigError(
+                f"{pipeline.name}: {names} publish two models as versions of one",
+                hint="give each step's params a `model_name: NAME`",
+            )
+
+
+def _line(step: Step) -> tuple[str, ...]:
+    """Where a publish step puts its model."""
+    keys = {"repository": "repository", "collection": "", "channel": "staging", "model_name": ""}
+    return tuple(step.params.get(key, default) for key, default in keys.items())
 
 
 def _model_name(step: Step) -> str:

@@ -80,7 +80,12 @@ def check(sources: Mapping[str, Path], params: Mapping[str, str], project: Path)
     """Raise for what `publish` would refuse whatever the model is; see `Component.check`."""
     from coremlops.pipeline import releases
 
-    where = Shipping(Path(params["repository"]), params["collection"], params.get("model_name") or None)
+    where = Shipping(
+        Path(params["repository"]),
+        params["collection"],
+        params.get("model_name") or None,
+        shipping(project).names,
+    )
     releases.check(sources.get("golden"), where, params["channel"])
 
 
