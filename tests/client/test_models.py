@@ -155,6 +155,19 @@ def test_a_manifest_of_another_model_is_refused(pair: Pair) -> None:
     assert pair.active() == {"classifier": 1, "detector": 1}
 
 
+def test_a_model_that_the_channel_names_no_more_stays(pair: Pair) -> None:
+    pair.publish("classifier", pair.versions[2])
+    detector = pair.of("detector")
+    thief = Thief.of(detector, pair.folder / "later", "staging", "snapshot", "timestamp")
+    pair.server.folder = thief.folder
+    index = detector.index("staging")
+    change = thief.document("app/staging/index.json", replace(index, lines=index.lines[:1]).to_bytes())
+    thief.lead_to(app_staging=thief.forge("app-staging", change, by="staging"))
+    assert ends(pair.device.update()) == {"classifier": ("updated", 2), "detector": ("empty", 1)}
+    assert pair.active() == {"classifier": 2, "detector": 1}
+    assert pair.again().start("detector").version == 1
+
+
 def test_one_that_the_disk_has_no_room_for_keeps_no_other_back(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ from coremlops import golden
 from coremlops.client.slot import MAX_REFUSED, Installed, Refused, Slot
 from coremlops.client.starts import MOST, Starts, starts_file
 from coremlops.client.state import MAX_REASON, MAX_STATE_BYTES, State
-from coremlops.collection import MAX_MODELS
+from coremlops.collection import MAX_MODELS, bucket
 from coremlops.errors import ModelError, RepositoryError, UpdateError
 from coremlops.files import exclusive_lock
 from coremlops.release.terms import Terms
@@ -50,6 +51,23 @@ def test_a_rule_of_one_keeps_nobody_from_the_other(pair: Pair) -> None:
     pair.publish("classifier", pair.versions[2], terms=Terms(basis_points=0))
     pair.publish("detector", pair.versions[3])
     assert ends(pair.device.update()) == {"classifier": ("current", 1), "detector": ("updated", 2)}
+
+
+def test_a_share_of_all_devices_reaches_those_of_them_that_it_takes_in(pair: Pair) -> None:
+    pair.publish("detector", pair.versions[3], terms=Terms(basis_points=5000))
+    entry = pair.of("detector").line("staging").current
+    assert entry is not None
+    assert entry.rollout is not None
+    for number in range(8):
+        folder = shutil.copytree(pair.device.folder, pair.folder / f"phone-{number}")
+        state = State.load(folder / "state.json")
+        own = hashlib.sha256(str(number).encode()).hexdigest()[:32]
+        replace(state, install_id=own).save(folder / "state.json")
+        expected = ("updated", 2) if bucket(entry.rollout.salt, own) < 5000 else ("current", 1)
+        assert ends(type(pair.device)(folder).update())["detector"] == expected
+    made = pair.device.status().install_id
+    mine = ("updated", 2) if bucket(entry.rollout.salt, made) < 5000 else ("current", 1)
+    assert ends(pair.device.update())["detector"] == mine
 
 
 def test_three_starts_of_one_return_it_alone(pair: Pair) -> None:
