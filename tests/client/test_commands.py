@@ -73,6 +73,8 @@ def test_an_update_of_one_of_them(pair: Pair, say: Any) -> None:
     code, out, _ = say(pair, "update", "--model", "detector")
     assert (code, out) == (0, f"now at version 2 ({pair.versions[3].digest[:12]}) of app/staging\n")
     assert pair.active() == {"classifier": 1, "detector": 2}
+    said = "refused: app/staging has no model 'detectr'; it has classifier, detector\n"  # and no more
+    assert say(pair, "update", "--model", "detectr")[:2] == (1, said)
     code, out, _ = say(pair, "update", "--model", "detectr", "--model", "classifier")
     assert code == 1
     assert "detectr: refused: app/staging has no model 'detectr'; it has classifier, detector" in out

@@ -204,6 +204,8 @@ def test_a_model_that_only_the_app_has_is_the_apps_own(pair: Pair) -> None:
     assert (found.path, found.version) == (None, None)
     with pair.again().running("speech") as found:
         assert found.path is None
+    with pytest.raises(UpdateError, match="is to use the app's own model, which is not here"):
+        pair.again().predict(RED, "speech")
     with pytest.raises(UpdateError, match="app has no model 'spech' here"):
         pair.again().start("spech")
 

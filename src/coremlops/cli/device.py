@@ -225,7 +225,8 @@ def _words(result: UpdateResult | ModelResult, channel: str) -> str:
     if result.outcome == "cancelled":
         return f"{result.reason}\nstays at {has}"
     verb = "could not look for an update" if result.outcome == "offline" else f"refused{offered}"
-    return f"{verb}: {result.reason}\nstays at {has}"
+    stays = "" if result.version is None else f"\nstays at {has}"
+    return f"{verb}: {result.reason}{stays}"
 
 
 def _predict(args: argparse.Namespace, device: Device) -> int:

@@ -176,7 +176,8 @@ class Device:
         with self.running(name) as found:
             path = found.path
             if path is None:
-                self.model(name)  # which says that there is none, if so
+                if not self.profile().carries(name):
+                    self.model(name)  # which says that there is none, if so
                 raise UpdateError(
                     f"{self.folder} is to use the app's own model, which is not here",
                     hint="coremlops device status --device DIR says why",
