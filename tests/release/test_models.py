@@ -15,7 +15,7 @@ from coremlops.errors import RepositoryError
 from coremlops.release import Repository
 from coremlops.release.audit import Act
 from coremlops.release.targets import as_target, write_served
-from coremlops.release.terms import Form
+from coremlops.release.terms import Form, Terms
 from coremlops.release.upkeep import audit
 from tests.release.models import write_model
 
@@ -202,3 +202,21 @@ def test_a_version_that_is_refused_leaves_no_copy_of_a_model(
         of(pair, "third").publish([alter(Form(model, golden))])
     assert sorted(pair.folder.rglob("*")) == before
     assert pair.names == ("classifier", "detector")
+
+
+def test_staging_key_theft_gives_release_no_version_that_is_not_as_its_manifest_says(
+    pair: Repository,
+) -> None:
+    """What devices are told of a version before they have its manifest: how much there is to fetch."""
+    detector = of(pair, "detector")
+    contents = detector.contents()
+    line = contents.line("staging")
+    forged = tuple(
+        replace(each, variants=(replace(each.variants[0], length=1),), start=None) for each in line.offers
+    )
+    contents.put_line(replace(line, offers=forged), contents.history("staging"))
+    contents.roles.commit(["faces-staging"], Act("publish", "faces"))
+    expected = "the index says mlpackage of 1 bytes, the manifest mlpackage of "
+    with pytest.raises(RepositoryError, match=expected):
+        detector.promote(terms=Terms())
+    assert expected in " ".join(audit(detector).problems)

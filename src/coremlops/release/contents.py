@@ -176,6 +176,11 @@ class Contents:
                     f" is of {manifest.collection}'s {manifest.name} version {manifest.version}, "
                     f"{manifest.variant} ({manifest.model[:12]})"
                 )
+            if (manifest.kind, manifest.length) != (variant.kind, variant.length):
+                raise RepositoryError(
+                    f"{name} version {entry.version}, {variant.name}: the index says {variant.kind} of "
+                    f"{variant.length} bytes, the manifest {manifest.kind} of {manifest.length}"
+                )
             for member in manifest.members:
                 path = member_path(self.collection, member.sha256)
                 file = self.targets / file_of(path, member.sha256)

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tuf.api.metadata import Metadata, Root, TargetFile, Targets
 
-from coremlops.collection import CHANNELS, Entry
+from coremlops.collection import CHANNELS, Entry, Variant
 from coremlops.digest import sha256_file
 from coremlops.errors import RepositoryError
 from coremlops.files import TEMPORARY_SUFFIX, files_below
@@ -233,7 +233,7 @@ def _check_packed(path: Path) -> None:
 
 def _documents(contents: Contents, problems: list[str]) -> int:
     """Read what both channels say, and each version's manifests; how many versions there are."""
-    entries: dict[tuple[str, tuple[str, ...]], Entry] = {}
+    entries: dict[tuple[str, int, tuple[Variant, ...]], Entry] = {}
     for channel in CHANNELS:
         with _noted(problems):
             contents.halts(channel)
@@ -242,8 +242,8 @@ def _documents(contents: Contents, problems: list[str]) -> int:
                 found = list(line.offers)
                 with _noted(problems):
                     found += contents.history(channel, line.name).entries
-                entries |= {(line.name, tuple(one.manifest for one in each.variants)): each for each in found}
-    for (name, _), entry in entries.items():
+                entries |= {(line.name, each.version, each.variants): each for each in found}
+    for (name, _, _), entry in entries.items():
         with _noted(problems):
             contents.check_whole(name, entry)
     return len(entries)
