@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from coremlops.collection import Entry, Line
+from coremlops.collection import Entry, History, Line
 from coremlops.errors import PendingError, RepositoryError
 from coremlops.release import Repository
 from coremlops.release.change import load, save
@@ -132,6 +132,30 @@ def test_a_version_of_another_model_is_not_offered(careful: Repository) -> None:
 
     with pytest.raises(RepositoryError, match=r"the manifest of detector version 2, default .* is of app's"):
         back(careful).sign(by_a_traitor(careful, alter))
+
+
+@pytest.mark.parametrize(
+    ("name", "alter", "said"),
+    [
+        ("classifier", lambda history: history.entries[1:], "and would change classifier in release of app"),
+        ("detector", lambda history: (*history.entries, replace(history.entries[0], version=3)), "never had"),
+    ],
+)
+def test_a_history_holds_what_was_offered_and_is_left_alone(
+    careful: Repository, name: str, alter: Callable[[History], tuple[Entry, ...]], said: str
+) -> None:
+    """A later rollback would go by it."""
+    asked(careful, "detector")
+
+    def spoil(contents: Contents) -> None:
+        put(contents, "detector", lambda line: of(careful, "detector").line("staging").offers)
+        line, history = contents.index("release").line(name), contents.history("release", name)
+        if name == "detector":
+            history = replace(of(careful, name).history("staging"), channel="release")
+        contents.put_line(line, replace(history, entries=alter(history)))
+
+    with pytest.raises(RepositoryError, match=said):
+        back(careful).sign(by_a_traitor(careful, spoil))
 
 
 def test_a_file_that_is_lost_already_keeps_no_other_version_back(careful: Repository) -> None:

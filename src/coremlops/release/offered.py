@@ -5,7 +5,7 @@ Other changes were committed since it was made, and whoever may write to the rep
 
 from __future__ import annotations
 
-from coremlops.collection import CHANNELS, Entry, channel_role, index_path, members_role
+from coremlops.collection import CHANNELS, Entry, channel_role, members_role
 from coremlops.errors import RepositoryError
 from coremlops.release.change import Change
 from coremlops.release.contents import Contents
@@ -20,22 +20,25 @@ def check_offered(roles: Roles, change: Change) -> None:
         before = Contents(roles, roles.folder, collection)
         after = Contents(roles.after(change), roles.folder, collection)
         for channel in CHANNELS:
-            role, path = channel_role(collection, channel), index_path(collection, channel)
-            now, then = (_targets(each, role).get(path) for each in (roles, roles.after(change)))
-            if now != then or _members_change(roles, change, collection):
+            role = channel_role(collection, channel)
+            same = _targets(roles, role) == _targets(roles.after(change), role)
+            if not same or _members_change(roles, change, collection):
                 _check_channel(change, before, after, channel)
 
 
 def _check_channel(change: Change, before: Contents, after: Contents, channel: str) -> None:
-    was, act = before.index(channel), change.act
-    index = after.index(channel)
+    was, index, act = before.index(channel), after.index(channel), change.act
+    where = f"{channel} of {index.collection}"
     for name in sorted({*was.names, *index.names}):
         line, old = index.line(name), was.line(name)
-        if line != old and (act.collection, act.channel, act.name) != (index.collection, channel, name):
+        had, has = ({*each.history(channel, name).entries} for each in (before, after))
+        touched = line != old or (had != has and act.action != "forget")
+        if touched and (act.collection, act.channel, act.name) != (index.collection, channel, name):
             raise RepositoryError(
-                f"change {change.id} is to {change.describe()}, "
-                f"and would change {name} in {channel} of {index.collection}"
+                f"change {change.id} is to {change.describe()}, and would change {name} in {where}"
             )
+        if not has <= {*had, *line.offers}:
+            raise RepositoryError(f"change {change.id} adds to the history of {name} what {where} never had")
         for entry in line.offers:
             lacks = _lacks(after, name, entry)
             # What is damaged already is no fault of this change, and `repo verify` says it.
