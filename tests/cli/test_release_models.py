@@ -216,3 +216,6 @@ def test_a_project_names_its_model_and_another_repository_has_its_own(app: Cli) 
     words = ("release", "publish", "one.mlpackage", "--golden", "pictures", "--repository", "faces")
     assert app(*words)["name"] == "faces"
     assert list(app("release", "list")["models"]) == ["classifier", "detector"]
+    app("repo", "add", "shop")
+    words = ("release", "publish", "one.mlpackage", "--golden", "pictures", "--collection", "shop")
+    assert app(*words)["name"] == "shop", "the project's model is not another collection's"

@@ -25,13 +25,14 @@ NOW = datetime.now(UTC).replace(microsecond=0)
 class Group:
     """Enrolled devices, and what they say of version 1."""
 
-    def __init__(self, repository: Path, name: str | None = None) -> None:
+    def __init__(self, repository: Path, name: str | None = None, collection: str | None = None) -> None:
         self.store = Store(Path("reports.sqlite"))
-        opened = Repository.open(repository, name=name)
+        opened = Repository.open(repository, collection, name)
         current = opened.line("staging").current
         assert current is not None
         (variant,) = current.variants
         self._of: dict[str, Any] = {
+            "collection": opened.collection,
             "name": opened.model_name,
             "variant": variant.name,
             "model": variant.model,
@@ -135,22 +136,39 @@ def test_two_models_are_told_apart_and_one_gets_no_promotion_by_the_other(
     listed = ("release", "reports", "--reports", "reports.sqlite")
     testers.say()
     assert shell(*listed).splitlines()[1].split()[0] == "version"  # nothing to tell apart yet
+    shell("repo", "add", "other")
+    shell(
+        "release",
+        "publish",
+        "two.mlpackage",
+        "--golden",
+        "golden",
+        "--collection",
+        "other",
+        "--model",
+        "feet",
+    )
+    Group(shell.folder / "repository", "feet", "other").say()
+    head, line = shell(*listed, "--collection", "other").splitlines()[1:]
+    assert (head.split()[0], line.split()[0]) == ("model", "feet"), "whose reports they are is said"
+    listed += ("--collection", "faces")
     hands.say(FAIL)
     hands.store.count(Count("faces", "hands", 1, True, "iOS"))
     head, *lines = shell(*listed).splitlines()[1:]
     assert head.split()[:2] == ["model", "version"]
     assert [line.split()[0] for line in lines] == ["faces", "hands", "hands", "hands"]
+    assert shell(*listed, "--model", "hands").splitlines()[1].split()[0] == "version"
     found = shell.json(*listed, "--model", "hands")
     assert [(each["name"], each["ok"]) for each in found["reports"]] == [("hands", False)]
     assert {each["name"] for each in found["anonymous"]} == {"hands"}
     shell(*listed, "--model", "hand", code=1)
     assert "hand" in shell.err
-    asked = (*ASK, "golden:devices=1")
+    asked = (*ASK, "golden:devices=1", "--collection", "faces")
     shell(*asked, "--model", "hands", code=3)
     assert "1 devices that passed expected, got 0" in shell.err
     shell(*asked, code=1)
     assert "faces holds several models: faces, hands" in shell.err
     assert shell.json(*asked, "--model", "faces")["version"] == 1
     hands.say()
-    shell(*ASK, "golden:devices=2,failures=1", "--model", "hands", code=3)
+    shell(*ASK, "golden:devices=2,failures=1", *asked[-2:], "--model", "hands", code=3)
     assert "2 devices that passed expected, got 1" in shell.err

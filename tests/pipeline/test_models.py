@@ -199,6 +199,18 @@ def test_a_project_ships_each_model_as_its_pipeline_registers_it(app: App) -> No
     assert shipping(app.root, {}, "other").registered("app", "other") == "other"
 
 
+def test_a_named_model_goes_where_its_own_step_publishes_it(app: App) -> None:
+    app.save(classifier=", model_name: classifier", detector=", model_name: detector, repository: elsewhere")
+    file = app.root / "coremlops.yaml"
+    first, last = file.read_text().rsplit("collection: app", 1)
+    file.write_text(f"{first}collection: vision{last}")
+    where = {model: shipping(app.root, {}, model) for model in NAMES}
+    assert {model: (each.repository.name, each.collection) for model, each in where.items()} == {
+        "classifier": ("repository", "app"),
+        "detector": ("elsewhere", "vision"),
+    }
+
+
 def test_of_several_register_steps_in_a_pipeline_that_of_the_same_model_counts(app: App) -> None:
     file = app.root / "coremlops.yaml"
     more = "      second: {uses: register, inputs: {model: verify, report: verify}, params: {name: second}}\n"

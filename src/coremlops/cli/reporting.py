@@ -93,7 +93,8 @@ def show(args: argparse.Namespace, collection: str) -> int:
         return 0
     print(f"{collection}: {store.devices()} devices enrolled, {len(found)} reports")
     names = {each.name for _, each in found} | {each.name for each in sums}
-    width = max(map(len, (*names, "model"))) if len(names) > 1 else 0  # a column only where it says something
+    told = args.name is not None or names <= {collection}  # a column only where it says something
+    width = 0 if told else max(map(len, (*names, "model")))
     if found:
         print(
             f"{_cell('model', width)}{'version':>7}  {'pseudonym':10}  {'result':12}  {'proof':8}"
