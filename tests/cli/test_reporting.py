@@ -133,7 +133,7 @@ def test_two_models_are_told_apart_and_one_gets_no_promotion_by_the_other(
 ) -> None:
     shell("release", "publish", "two.mlpackage", "--golden", "golden", "--model", "hands")
     hands = Group(shell.folder / "repository", "hands")
-    listed = ("release", "reports", "--reports", "reports.sqlite")
+    listed: tuple[str, ...] = ("release", "reports", "--reports", "reports.sqlite")
     testers.say()
     assert shell(*listed).splitlines()[1].split()[0] == "version"  # nothing to tell apart yet
     shell("repo", "add", "other")
