@@ -46,6 +46,7 @@ class Offer:
         self._folder = folder
         self._web = web
         self._profile = profile
+        self._system = ""
         self._now = now
         self._meter = meter
         self._names = sorted(set(state.names if names is None else names))
@@ -102,6 +103,7 @@ class Offer:
         for name in ("metadata", "downloads", "models"):
             make_folder(self._folder / name)
         profile = self._profile()
+        self._system = f"{profile.os} {profile.os_version}".strip()
         self._meter.begin("metadata", "looking for an update")
         trusted = Trusted.refresh(self._folder, state.url, self._web)
         index = trusted.index(state.collection, state.channel)
@@ -158,25 +160,31 @@ class Offer:
         reason = "" if plan.outcome == "current" else plan.reason
         self._results[plan.name] = ModelResult.of(slot, plan.outcome, reason, offered=plan.version)
 
-    def _is_active(self, name: str, variant: Variant) -> bool:
+    def _has(self, name: str, variant: Variant) -> bool:
         """Whether the device runs this very variant, and has it whole."""
         slot = self.state.find(name)
         same = slot.active is not None and variant.manifest == slot.active.manifest
         return same and not slot.embedded and self._models.complete(variant.model)
 
+    def _is_active(self, name: str, variant: Variant) -> bool:
+        """Whether it also kept its golden set on the system that the device has now."""
+        active = self.state.find(name).active
+        return self._has(name, variant) and active is not None and active.system == self._system
+
     def _activate(self, name: str, version: Version) -> None:
+        outcome = "current" if self._has(name, version.variant) else "updated"  # on another system
         received = version.received + version.fetch()
         running = {slot.active.model for slot in self.state.models if slot.active is not None}
         judgement = version.put(running)
         if isinstance(self._web, Stoppable):
             self._web.check()
         version.begin_activation()
-        installed = version.installed
+        installed = replace(version.installed, system=self._system)
         slot = self.state.find(name).activating(installed)
         self._save(self.state.having(slot))
         self._results[name] = ModelResult.of(
             slot,
-            "updated",
+            outcome,
             offered=installed.version,
             received_bytes=received,
             judgement=judgement,
@@ -204,10 +212,17 @@ class Offer:
             self._results[name] = ModelResult.of(self.state.find(name), *ended(error))
 
     def _refused(self, name: str, judged: Judged) -> ModelResult:
-        """Remember a refusal at once: the next model's check may take the process down."""
+        """Remember a refusal at once: the next model's check may take the process down.
+
+        What runs and keeps its golden set no more (after an update of the system, say) is left, for the
+        version before or the model that the app carries; where there is neither, it stays.
+        """
         of = judged.judged
         refused = Refused(of.version, of.manifest, judged.reason, coremlops.__version__)
         slot = self.state.find(name).refusing(refused)
+        carried = self._profile().carries(name) > 0
+        if slot.active is not None and slot.active.manifest == of.manifest and (slot.previous or carried):
+            slot = slot.returning(carried=carried)
         self.state = self.state.having(slot)
         with contextlib.suppress(OSError):  # a full disk must not hide why
             self._save(self.state)

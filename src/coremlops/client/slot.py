@@ -14,7 +14,7 @@ class Installed:
     """A variant of a version that is on this device.
 
     `model`: its digest; `manifest`: its manifest's SHA-256; `hold`: it wins against a newer model that the
-    app carries.
+    app carries. `system`: the system and its version on which it kept its golden set, 17.4 of iOS say.
     """
 
     version: int
@@ -22,21 +22,24 @@ class Installed:
     model: str
     manifest: str
     hold: bool = False
+    system: str = ""
 
     @staticmethod
-    def of(entry: Entry, variant: Variant) -> Installed:
-        return Installed(entry.version, variant.name, variant.model, variant.manifest, entry.hold)
+    def of(entry: Entry, variant: Variant, system: str = "") -> Installed:
+        return Installed(entry.version, variant.name, variant.model, variant.manifest, entry.hold, system)
 
     @staticmethod
     def from_json(value: object, what: str) -> Installed:
         """Read one; `what` names it in messages. Raises `RepositoryError`."""
-        fields = document.Fields(value, what, ("version", "variant", "model", "manifest", "hold"))
+        keys = ("version", "variant", "model", "manifest", "hold", "system")
+        fields = document.Fields(value, what, keys)
         return Installed(
             version=fields.version("version"),
             variant=check_variant(fields.text("variant")),
             model=fields.sha256("model"),
             manifest=fields.sha256("manifest"),
             hold=fields.truth("hold"),
+            system=fields.text("system"),
         )
 
 
