@@ -58,11 +58,11 @@ def test_an_update_in_json(pair: Pair, say: Any) -> None:
         None,
         None,
     )
-    assert [(each["name"], each["outcome"], each["version"]) for each in said["models"]] == [
+    assert [(name, each["outcome"], each["version"]) for name, each in said["models"].items()] == [
         ("classifier", "updated", 2),
         ("detector", "offline", 1),
     ]
-    assert said["received_bytes"] == sum(each["received_bytes"] for each in said["models"]) > 200_000
+    assert said["received_bytes"] == sum(each["received_bytes"] for each in said["models"].values()) > 200_000
     code, out, _ = say(pair, "update")
     assert (code, out.splitlines()[1].split(": ")[:2]) == (1, ["detector", "could not look for an update"])
     assert out.splitlines()[1].endswith(f"; stays at version 1 ({pair.versions[1].digest[:12]})")
@@ -86,13 +86,13 @@ def test_a_plan_says_each_model_and_the_sum(pair: Pair, say: Any) -> None:
     code, out, _ = say(pair, "update", "--plan", "--json")
     plan = json.loads(out)
     assert (code, plan["outcome"], plan["version"]) == (0, "get", None)
-    assert [(each["name"], each["outcome"], each["version"]) for each in plan["models"]] == [
+    assert [(name, each["outcome"], each["version"]) for name, each in plan["models"].items()] == [
         ("classifier", "current", 1),
         ("detector", "get", 2),
     ]
-    assert 200_000 < plan["missing"] == plan["models"][1]["missing"] < plan["total"]
+    assert 200_000 < plan["missing"] == plan["models"]["detector"]["missing"] < plan["total"]
     code, out, _ = say(pair, "update", "--plan")
-    size = f"{plan['missing']} of {plan['models'][1]['total']} bytes"
+    size = f"{plan['missing']} of {plan['models']['detector']['total']} bytes"
     assert f"detector: would get version 2, default: {size}" in out
     assert out.splitlines()[-1] == f"would get {plan['missing']} bytes in all"
     assert not any(weights in each.path for each in pair.server.log)
@@ -136,7 +136,7 @@ def test_status_shows_all_models(pair: Pair, say: Any) -> None:
         ],
     )
     said = json.loads(say(pair, "status", "--json")[1])
-    assert [each["name"] for each in said["models"]] == ["classifier", "detector"]
+    assert list(said["models"]) == ["classifier", "detector"]
     assert {said[key] for key in ("version", "digest", "active", "previous", "embedded", "refused")} == {None}
 
 
@@ -147,10 +147,9 @@ def test_of_one_model_all_is_as_it_was(world: World, say: Any) -> None:
         *("updated", 2, world.two.digest),
         *(True, 2),
     )
-    assert [each["name"] for each in said["models"]] == ["faces"]
-    assert {**said["models"][0], "collection": "faces", "channel": "staging"} == {
-        **{key: said[key] for key in FLAT},
-        "name": "faces",
+    assert list(said["models"]) == ["faces"]
+    assert {**said["models"]["faces"], "collection": "faces", "channel": "staging"} == {
+        key: said[key] for key in FLAT
     }
     code, out, _ = say(world, "update")
     assert (code, out) == (0, f"faces/staging: nothing newer than version 2 ({world.two.digest[:12]})\n")

@@ -159,7 +159,7 @@ def test_the_command_names_models_only_where_there_are_several(
     assert main([*report, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["version"], found["ok"]) == (None, True)
-    assert [(each["name"], each["version"]) for each in found["models"]] == [("faces", 2), ("hands", 2)]
+    assert [(name, each["version"]) for name, each in found["models"].items()] == [("faces", 2), ("hands", 2)]
     assert main([*report, "--model", "hands"]) == 0
     assert capsys.readouterr().out == "hands version 2: pass (emulated)\nsent 1\n"
     assert main([*report, "--model", "hand"]) == 1

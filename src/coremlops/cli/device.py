@@ -7,7 +7,6 @@ import contextlib
 import json
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -121,7 +120,7 @@ def _update(args: argparse.Namespace, device: Device) -> int:
     channel = f"{state.collection}/{state.channel}"
     if args.json:
         about = {"outcome": result.outcome, "collection": state.collection, "channel": state.channel}
-        models = [{"name": each.name, "outcome": each.outcome, **_result(each)} for each in result.models]
+        models = {each.name: {"outcome": each.outcome, **_result(each)} for each in result.models}
         print(json.dumps({**about, **_result(result), "models": models}))
     elif len(result.models) < 2:
         print(terminal_text(_words(result, channel)))
@@ -170,7 +169,7 @@ def _plan(args: argparse.Namespace, device: Device) -> int:
     plan = device.plan(args.names)
     if args.json:
         keys = ("outcome", "version", "variant", "total", "missing", "reason")
-        models = [asdict(each) for each in plan.models]
+        models = {each.name: {key: getattr(each, key) for key in keys} for each in plan.models}
         print(json.dumps({**{key: getattr(plan, key) for key in keys}, "models": models}))
     elif len(plan.models) < 2:
         print(terminal_text(_plan_words(plan)))
@@ -264,8 +263,10 @@ def _show(slot: Slot, indent: str) -> None:
 
 
 def _status_json(state: State) -> dict[str, Any]:
-    """The state, with what is here of its only model beside it: null where there are several."""
+    """The state, its models by name, with what is here of its only one beside it: null where there are
+    several."""
     shown: dict[str, Any] = json.loads(state.to_bytes())
+    shown["models"] = {each.pop("name"): each for each in shown["models"]}
     slot = state.slot() if len(state.models) < 2 else None
     for key in ("active", "previous", "embedded", "refused"):
         shown[key] = None if slot is None else slot.to_json()[key]

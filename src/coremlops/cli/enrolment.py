@@ -55,8 +55,8 @@ def run(args: argparse.Namespace, device: Device) -> int:
     told, done = reports.report_now(device, args.name)
     several = len(device.status().models) > 1
     if args.json:
-        models = [{key: getattr(said, key) for key in _SHOWN} for said in told]
-        only = models[0] if len(models) == 1 else dict.fromkeys(_SHOWN)
+        models = {said.name: {key: getattr(said, key) for key in _SHOWN} for said in told}
+        only = models[told[0].name] if len(told) == 1 else dict.fromkeys(_SHOWN)
         ended = {"sent": done.sent, "refused": done.refused, "waiting": done.waiting, "why": done.why}
         print(json.dumps(only | {"ok": all(said.ok for said in told), "models": models} | ended))
     else:
