@@ -318,3 +318,15 @@ def test_a_model_that_is_too_large_is_refused_before_it_is_read(
     assert "has 4294967297 bytes, at most 4294967296 are allowed" in said
     for name, words in (("gone.mlpackage", "no model at"), ("pictures", "expected .mlpackage or")):
         assert words in cli.refused(1, "release", "publish", name, "--golden", "pictures")
+
+
+def test_reset_makes_staging_what_release_is(cli: Cli) -> None:
+    publish(cli, "one")
+    cli("release", "promote")
+    publish(cli, "two")
+    said = cli("release", "reset")
+    assert {name: each["version"] for name, each in said["models"].items()} == {"faces": 1}
+    assert cli("release", "list")["models"]["faces"]["staging"]["current"]["version"] == 1
+    assert "faces/staging is now at version 1, as release is" in cli.text("release", "reset")
+    assert publish(cli, "two")["version"] == 3
+    assert "holds no model" in cli.refused(1, "release", "halt", "--model", "two")

@@ -360,3 +360,15 @@ def test_metadata_with_a_number_that_cannot_be_signed_is_our_error(repository: R
     path.write_text(json.dumps(value))
     with pytest.raises(RepositoryError, match="timestamp: not signed by the key that it should be"):
         repository.status()
+
+
+def test_a_halt_that_waits_says_what_it_halts(
+    tmp_path: Path, config: Path, clock: Clock, models: Models, golden: Path
+) -> None:
+    made = Repository.init(tmp_path / "repository", plan=KeyPlan({"halt": 2}), clock=clock)
+    made.publish([Form(models[0], golden)])
+    (made.keys.folder / "halt" / "halt-2.pem").unlink()
+    with pytest.raises(PendingError):
+        Repository.open(made.folder, clock=clock).halt("staging")
+    (review,) = made.pending()
+    assert "faces-halt: changed faces/halt/staging.json: halts faces 1 (halt number 1)" in review.differences

@@ -14,6 +14,8 @@ from coremlops.cli import standing as shown
 from coremlops.cli.saying import saying
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from coremlops.pipeline.forms import Given
     from coremlops.pipeline.releases import Receipt
     from coremlops.pipeline.shipping import Shipping
@@ -95,6 +97,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     diff.add_argument("after", type=int, nargs="?", metavar="B", help="default: staging's current version")
     listing = commands.add_parser("list", help="the versions of each model in both channels")
     listing.epilog = "example: coremlops release list --json"
+    reset = commands.add_parser(
+        "reset",
+        help="make staging what release is, after a theft of staging's key or when it cannot be read",
+        description="Models and versions that release never had are no longer offered on staging, and"
+        " nothing that staging's key signed is believed. docs/keys.md says when.",
+    )
+    reset.epilog = "example: coremlops release reset --collection faces"
     enrol, reports = reporting.configure(commands)
     enrol.add_argument("--json", action="store_true", help="print one JSON object")
     each = "a model of the collection; default: all of them"
@@ -106,6 +115,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         meant = each if sub in (explain, listing, reports) else new if sub is publish else only
         sub.add_argument("--model", dest="name", metavar="NAME", help=meant)
         sub.add_argument("--json", action="store_true", help="print one JSON object")
+    reset.set_defaults(name=None)
+    reset.add_argument("--repository", type=Path, help="default: the project's, or ./repository")
+    reset.add_argument("--collection", help="default: the project's, or the repository's only one")
+    reset.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def _terms_options(parser: argparse.ArgumentParser) -> None:
@@ -136,6 +149,8 @@ def run(args: argparse.Namespace) -> int:
         return shown.show_choices(args, where, Profile.from_json(_document(args.device)))
     if command == "diff":
         return shown.show_difference(args, where)
+    if command == "reset":
+        return _reset(args, releases.reset(where))
     if command == "publish":
         with saying() as progress:
             receipt = releases.publish(
@@ -245,6 +260,20 @@ def _where(args: argparse.Namespace) -> Shipping:
     if args.collection is not None and args.collection != where.collection:
         where = replace(where, collection=args.collection, model=args.name)
     return where
+
+
+def _reset(args: argparse.Namespace, receipts: Sequence[Receipt]) -> int:
+    for each in receipts:
+        if each.warning:
+            print(f"warning: {each.warning}", file=sys.stderr)
+    if args.json:
+        print(json.dumps({"models": {each.name: each.to_json() for each in receipts}}))
+        return 0
+    for each in receipts:
+        print(f"{each.place} is now at version {each.version}, as release is")
+    if not receipts:
+        print("staging offers nothing now, as release does")
+    return 0
 
 
 def _report(args: argparse.Namespace, receipt: Receipt) -> int:

@@ -193,6 +193,19 @@ def rollback(where: Shipping, channel: str = "release", to_version: int | None =
     return _receipt(action, repository, channel, entry, where)
 
 
+def reset(where: Shipping) -> tuple[Receipt, ...]:
+    """Make staging of all models of the collection what release is. Raises `RepositoryError`."""
+    from coremlops.release.resetting import reset as begin_anew
+
+    repository = open_repository(where)
+    lines = begin_anew(repository, repository.collection)
+    return tuple(
+        _receipt("done", replace(repository, name=line.name), "staging", line.current, where)
+        for line in lines
+        if line.current is not None
+    )
+
+
 def rollout(
     where: Shipping, channel: str, share: int, version: int | None = None, *, lower: bool = False
 ) -> Receipt:

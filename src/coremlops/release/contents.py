@@ -138,6 +138,13 @@ class Contents:
         data = self._document(halt_role(self.collection), halt_path(self.collection, channel))
         return Halts.from_bytes(data, collection=self.collection, channel=channel)
 
+    def clear(self, channel: str) -> None:
+        """Let a channel offer nothing and have no history, whatever it says now."""
+        role, index = channel_role(self.collection, channel), Index(self.collection, channel)
+        self.roles.targets(role).signed.targets = {}
+        self._write(role, index_path(self.collection, channel), index.to_bytes())
+        self._indexes[channel] = index
+
     def put_line(self, line: Line, history: History) -> None:
         """Write what a channel offers of a model, and its history."""
         role, index = channel_role(self.collection, line.channel), self.index(line.channel).having(line)

@@ -8,7 +8,7 @@ from datetime import datetime
 
 from tuf.api.metadata import Key, Role, TargetFile, Targets
 
-from coremlops.collection import Index, document
+from coremlops.collection import CHANNELS, Halts, Index, document
 from coremlops.errors import RepositoryError
 from coremlops.release.change import Change, Lack
 from coremlops.release.expiry import Expiry
@@ -113,11 +113,19 @@ def _keys(name: str, old: Role, new: Role, keys: dict[str, Key]) -> Iterator[str
 
 
 def _offers(roles: Roles, target: TargetFile | None) -> str:
-    """What an index would offer; nothing for another file."""
-    if target is None or not target.path.endswith("/index.json"):
+    """What an index would offer, and which versions would be halted; nothing for another file."""
+    collection, _, rest = ("" if target is None else target.path).partition("/")
+    if target is None or rest.split("/")[-1] not in ("index.json", *(f"{each}.json" for each in CHANNELS)):
         return ""
-    collection, _, channel = target.path.removesuffix("/index.json").partition("/")
     data = read_target(roles.folder / "targets", target)
+    if rest.startswith("halt/"):
+        halts = Halts.from_bytes(data, collection=collection, channel=rest[len("halt/") : -len(".json")])
+        said = [
+            f"{name} {version} (halt number {count})"
+            for (name, version), count in halts.counts[-_MOST_FILES:]
+        ]
+        return f": halts {', '.join(said)}"
+    channel = rest.removesuffix("/index.json")
     index = Index.from_bytes(data, collection=collection, channel=channel)
     said = []
     for line in index.lines:

@@ -187,7 +187,7 @@ def make(roles: Roles, swaps: Mapping[str, Swap], added: Mapping[str, Sequence[S
                 _renew(roles, change, role.name)
         if name == "staging":
             for collection in roles.collections:
-                _swap_bins(roles, change, collection, swap, added[name])
+                _swap_bins(roles, change, collection, delegations)
     return change
 
 
@@ -231,17 +231,20 @@ def _swap(delegations: Delegations, role: Role, swap: Swap, added: Sequence[Sign
         role.keyids.append(signer.public_key.keyid)
     role.threshold = swap.threshold
     used: set[str] = {keyid for each in (delegations.roles or {}).values() for keyid in each.keyids}
-    if delegations.succinct_roles is not None:
-        used |= set(delegations.succinct_roles.keyids)
     delegations.keys = {keyid: key for keyid, key in delegations.keys.items() if keyid in used}
 
 
-def _swap_bins(roles: Roles, change: Change, collection: str, swap: Swap, added: Sequence[Signer]) -> None:
+def _swap_bins(roles: Roles, change: Change, collection: str, above: Delegations) -> None:
+    """Give bins the keys of the members' role, whoever's they had: a thief of the old key may have named
+    one of his own."""
     members: Targets = change.roles[members_role(collection)].signed
-    if members.delegations is None or members.delegations.succinct_roles is None:
+    bins = members.delegations.succinct_roles if members.delegations is not None else None
+    if members.delegations is None or bins is None:
         return
-    _swap(members.delegations, members.delegations.succinct_roles, swap, added)
-    for name in members.delegations.succinct_roles.get_roles():
+    role = (above.roles or {})[members_role(collection)]
+    bins.keyids, bins.threshold = list(role.keyids), role.threshold
+    members.delegations.keys = {keyid: above.keys[keyid] for keyid in role.keyids}
+    for name in bins.get_roles():
         _renew(roles, change, name)
 
 

@@ -1,0 +1,177 @@
+"""After a theft of staging's key: other keys, then staging begins anew from what release has."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tuf.api.metadata import Delegations, Key, SuccinctRoles
+
+from coremlops.collection import Index, index_path
+from coremlops.errors import PendingError, RepositoryError
+from coremlops.release import Repository
+from coremlops.release import members as members_module
+from coremlops.release.change import load, save
+from coremlops.release.keys import KeyPlan
+from coremlops.release.resetting import reset
+from coremlops.release.rotation import Rotation
+from coremlops.release.terms import Form
+from coremlops.release.upkeep import audit
+from tests.client.thief import Thief
+from tests.release.conftest import Clock
+
+Models = tuple[Path, Path, Path]
+LAST = 2**31 - 1
+
+
+@pytest.fixture
+def robbed(repository: Repository, models: Models, golden: Path) -> tuple[Repository, Thief]:
+    """`detector` and `classifier` in release; a second detector and a third model on staging alone."""
+    for name, model in (("detector", 0), ("classifier", 1)):
+        one = replace(repository, name=name)
+        one.publish([Form(models[model], golden)])
+        one.promote()
+    replace(repository, name="detector").publish([Form(models[2], golden)])
+    replace(repository, name="detector").rollout("release", 500, lower=True)
+    replace(repository, name="third").publish([Form(models[2], golden)])
+    return repository, Thief(repository, repository.folder, ("staging", "snapshot", "timestamp"))
+
+
+def garbage(thief: Thief) -> dict[str, int]:
+    path = index_path("faces", "staging")
+    return {"faces_staging": thief.forge("faces-staging", thief.document(path, b"{}"), by="staging")}
+
+
+def fast_forward(thief: Thief) -> dict[str, int]:
+    now = Repository.open(thief.folder).index("staging")
+    lines = tuple(replace(line, last_version=LAST) for line in now.lines)
+    data = Index("faces", "staging", lines).to_bytes()
+    path = index_path("faces", "staging")
+    return {"faces_staging": thief.forge("faces-staging", thief.document(path, data), by="staging")}
+
+
+def members_gone(thief: Thief) -> dict[str, int]:
+    return {"faces_members": thief.forge("faces-members", lambda role: role.targets.clear(), by="staging")}
+
+
+def bins_of_his(thief: Thief) -> dict[str, int]:
+    key: Key = thief.repository.keys.signers("halt")[0].public_key  # any that is not staging's
+
+    def delegate(role: Any) -> None:
+        bins = SuccinctRoles([key.keyid], 1, 2, "faces-members2")
+        role.targets, role.delegations = {}, Delegations({key.keyid: key}, succinct_roles=bins)
+
+    return {"faces_members": thief.forge("faces-members", delegate, by="staging")}
+
+
+@pytest.mark.parametrize("deed", [garbage, fast_forward, members_gone, bins_of_his])
+@pytest.mark.parametrize("split", [False, True])
+def test_staging_begins_anew_from_release(
+    robbed: tuple[Repository, Thief],
+    golden: Path,
+    models: Models,
+    monkeypatch: pytest.MonkeyPatch,
+    deed: Callable[[Thief], dict[str, int]],
+    split: bool,
+) -> None:
+    repository, thief = robbed
+    if split:
+        for limit, value in {"FLAT": 2, "FULL": 1, "SPLIT": 1}.items():
+            monkeypatch.setattr(members_module, limit, value)
+    released = Repository.open(repository.folder).index("release")
+    thief.lead_to(**deed(thief))
+    fresh = Repository.open(repository.folder)
+    if deed is bins_of_his:  # which nobody can read, so they cannot be signed anew
+        with pytest.raises(RepositoryError, match="faces-members2-0"):
+            fresh.rotate(Rotation(("staging", "snapshot", "timestamp")))
+        reset(fresh, "faces")
+    fresh.rotate(Rotation(("staging", "snapshot", "timestamp")))
+    lines = reset(Repository.open(repository.folder), "faces")
+    assert [(line.name, [each.variants for each in line.offers], line.last_version) for line in lines] == [
+        ("classifier", [each.variants for each in released.line("classifier").offers], 1),
+        ("detector", [each.variants for each in released.line("detector").offers], 2),  # two were published
+    ]
+    assert not any(each.rollout for line in lines for each in line.offers)  # 5 % is what release offers
+    fresh = Repository.open(repository.folder)
+    assert fresh.index("release") == released
+    assert fresh.names == ("classifier", "detector")
+    # What the thief committed has no line in the log, and stays noticed.
+    assert [each for each in audit(fresh).problems if "audit.jsonl" not in each] == []
+    detector = replace(fresh, name="detector")
+    assert detector.publish([Form(models[2], golden)]).version == 3
+    assert detector.rollback("staging", 1).version == 1
+    assert [each for each in audit(fresh).problems if "audit.jsonl" not in each] == []
+
+
+def test_without_a_theft_it_is_a_plain_change(robbed: tuple[Repository, Thief]) -> None:
+    repository = robbed[0]
+    lines = repository.audit()
+    reset(repository, "faces")
+    assert repository.audit() == lines + 1
+    assert audit(repository).problems == ()
+
+
+def test_a_damaged_manifest_is_not_named(robbed: tuple[Repository, Thief]) -> None:
+    repository = robbed[0]
+    sha256 = repository.index("release").line("detector").offers[0].variants[0].manifest
+    (repository.folder / f"targets/faces/members/{sha256}.{sha256}").write_bytes(b"{}")
+    before = (repository.folder / "metadata" / "timestamp.json").read_bytes()
+    with pytest.raises(RepositoryError, match="is damaged"):
+        reset(repository, "faces")
+    assert (repository.folder / "metadata" / "timestamp.json").read_bytes() == before
+
+
+def test_one_that_waits_for_signatures_offers_what_release_has(
+    tmp_path: Path, config: Path, clock: Clock, models: Models, golden: Path
+) -> None:
+    made = Repository.init(tmp_path / "repository", "app", clock=clock, plan=KeyPlan({"staging": 2}))
+    for model in models[:2]:
+        made.publish([Form(model, golden)])
+    made.promote(1)
+    key = made.keys.folder / "online" / "staging-2.pem"
+    key.rename(tmp_path / key.name)
+    with pytest.raises(PendingError) as caught:
+        reset(Repository.open(made.folder), "app")
+    (tmp_path / key.name).rename(key)
+    change = load(made.folder, caught.value.change)
+    worse = load(made.folder, caught.value.change)
+    worse.roles["app-staging"].signed.targets[index_path("app", "staging")] = (
+        made.contents().roles.targets("app-staging").signed.targets[index_path("app", "staging")]
+    )
+    for metadata in worse.roles.values():
+        metadata.signatures.clear()
+        metadata.sign(made.keys.signers("staging")[0])
+    save(made.folder, worse)
+    with pytest.raises(RepositoryError, match="staging of app other offers than release has"):
+        made.sign(worse.id)
+    save(made.folder, change)
+    made.sign(change.id)
+    current = Repository.open(made.folder).line("staging").current
+    assert current is not None
+    assert current.version == 1
+    assert audit(made).problems == ()
+
+
+def test_bins_get_the_members_own_keys_whoever_s_they_had(
+    robbed: tuple[Repository, Thief], golden: Path, models: Models, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository, thief = robbed
+    for limit, value in {"FLAT": 2, "FULL": 1, "SPLIT": 1}.items():
+        monkeypatch.setattr(members_module, limit, value)
+    replace(repository, name="detector").publish([Form(models[1], golden)])
+    key = repository.keys.signers("halt")[0].public_key
+
+    def add(role: Any) -> None:
+        role.delegations.succinct_roles.keyids.append(key.keyid)
+        role.delegations.keys[key.keyid] = key
+
+    thief.lead_to(faces_members=thief.forge("faces-members", add, by="staging"))
+    fresh = Repository.open(repository.folder)
+    fresh.rotate(Rotation(("staging", "snapshot", "timestamp")))
+    members = Repository.open(repository.folder).contents().roles.targets("faces-members").signed
+    assert members.delegations is not None
+    assert members.delegations.succinct_roles is not None
+    assert key.keyid not in {*members.delegations.succinct_roles.keyids, *members.delegations.keys}
