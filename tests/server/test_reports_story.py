@@ -106,10 +106,10 @@ def test_each_model_of_a_collection_is_promoted_by_what_was_said_of_it(
     run: Callable[..., dict[str, Any]], tmp_path: Path
 ) -> None:
     write_pictures(tmp_path / "golden")
-    write_model(tmp_path / "one.mlpackage", gain=0.02)
     run("repo", "init")
-    for name in ("eyes", "hands"):
-        run("release", "publish", "one.mlpackage", "--golden", "golden", "--model", name)
+    for name, gain in (("eyes", 0.02), ("hands", 0.025)):
+        write_model(tmp_path / f"{name}.mlpackage", gain=gain)
+        run("release", "publish", f"{name}.mlpackage", "--golden", "golden", "--model", name)
     reports = ("--reports", "reports.sqlite")
     (code,) = run("release", "enrol", *reports)["codes"]
     require = (*reports, "--require", "golden:devices=1,proof=emulated")
