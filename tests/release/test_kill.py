@@ -17,6 +17,7 @@ from coremlops import golden
 from coremlops.client import Device
 from coremlops.errors import RepositoryError
 from coremlops.release import Repository
+from coremlops.release.resetting import reset
 from coremlops.release.rotation import Rotation
 from coremlops.release.terms import Form
 from tests.release.models import write_model, write_pictures
@@ -40,6 +41,7 @@ ACTS: dict[str, Act] = {
     "renew": lambda repository, form: repository.renew(["faces-staging", "root"]),
     "add": lambda repository, form: repository.add("shop"),
     "rotate": lambda repository, form: repository.rotate(Rotation(("timestamp", "staging"))),
+    "reset": lambda repository, form: reset(repository, "faces"),
 }
 FULL = ("publish", "halt", "rotate", "add")
 

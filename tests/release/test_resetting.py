@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tuf.api.metadata import Delegations, Key, SuccinctRoles
+from tuf.api.metadata import DelegatedRole, Delegations, Key, SuccinctRoles
 
 from coremlops.collection import Index, index_path
 from coremlops.errors import PendingError, RepositoryError
@@ -67,7 +67,21 @@ def bins_of_his(thief: Thief) -> dict[str, int]:
     return {"faces_members": thief.forge("faces-members", delegate, by="staging")}
 
 
-@pytest.mark.parametrize("deed", [garbage, fast_forward, members_gone, bins_of_his])
+def delegating(thief: Thief) -> dict[str, int]:
+    key: Key = thief.repository.keys.signers("staging")[0].public_key
+
+    def delegate(role: Any) -> None:
+        role.delegations = Delegations(
+            {key.keyid: key}, roles={"mine": DelegatedRole("mine", [key.keyid], 1, True, paths=["*"])}
+        )
+
+    return {"faces_staging": thief.forge("faces-staging", delegate, by="staging")}
+
+
+UNREADABLE = {bins_of_his: "faces-members2-0", delegating: "faces-staging may not delegate"}
+
+
+@pytest.mark.parametrize("deed", [garbage, fast_forward, members_gone, bins_of_his, delegating])
 @pytest.mark.parametrize("split", [False, True])
 def test_staging_begins_anew_from_release(
     robbed: tuple[Repository, Thief],
@@ -84,8 +98,8 @@ def test_staging_begins_anew_from_release(
     released = Repository.open(repository.folder).index("release")
     thief.lead_to(**deed(thief))
     fresh = Repository.open(repository.folder)
-    if deed is bins_of_his:  # which nobody can read, so they cannot be signed anew
-        with pytest.raises(RepositoryError, match="faces-members2-0"):
+    if deed in UNREADABLE:  # so it cannot be signed anew
+        with pytest.raises(RepositoryError, match=UNREADABLE[deed]):
             fresh.rotate(Rotation(("staging", "snapshot", "timestamp")))
         reset(fresh, "faces")
     fresh.rotate(Rotation(("staging", "snapshot", "timestamp")))

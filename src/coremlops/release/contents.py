@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tuf.api.metadata import TargetFile
+from tuf.api.metadata import Metadata, TargetFile, Targets
 
 from coremlops.collection import (
     CHANNELS,
@@ -141,7 +141,7 @@ class Contents:
     def clear(self, channel: str) -> None:
         """Let a channel offer nothing and have no history, whatever it says now."""
         role, index = channel_role(self.collection, channel), Index(self.collection, channel)
-        self.roles.targets(role).signed.targets = {}
+        self.roles.add(role, Metadata(Targets()))
         self._write(role, index_path(self.collection, channel), index.to_bytes())
         self._indexes[channel] = index
 

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 
-from tuf.api.metadata import TargetFile
+from tuf.api.metadata import Metadata, TargetFile, Targets
 
 from coremlops.collection import (
     MAX_MANIFEST_BYTES,
@@ -55,9 +55,8 @@ def reset(repository: Keeper, collection: str) -> tuple[Line, ...]:
             offers, had = (_for_testers(contents, line.name, each) for each in (line.offers, history.entries))
             lines.append(replace(line, channel="staging", offers=offers, last_version=last))
             contents.put_line(lines[-1], replace(history, channel="staging", entries=had))
-        role = roles.targets(members).signed
-        role.delegations = None
-        role.targets = {each.path: each for each in _targets(contents, entries)}
+        named = {each.path: each for each in _targets(contents, entries)}
+        roles.add(members, Metadata(Targets(targets=named)))
         contents.members.changed = {members}
         contents.members.grow()
         roles.commit([*contents.members.changed, staging], Act("reset", collection, channel="staging"))
