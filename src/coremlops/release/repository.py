@@ -172,7 +172,7 @@ class Repository(Keeper):
                 Variant(form.name, each.kind, each.model, each.sha256, each.length, form.requires)
                 for form, each in zip(forms, manifests, strict=True)
             )
-            entry = terms.applied(Entry(version, self.clock(), variants))
+            entry = terms.applied(self._first(contents, line, version, variants))
             check_offer(entry)  # here already: what is refused leaves no copy of a model
             contents.index(channel).having(line.offering(entry)).to_bytes()
             for manifest, payload in zip(manifests, payloads, strict=True):
@@ -187,7 +187,7 @@ class Repository(Keeper):
             contents.known_name()
             line = contents.line(channel)
             version = next_version(contents.line(each) for each in CHANNELS)
-            entry = (terms or Terms()).applied(Entry(version, self.clock(), embedded=True))
+            entry = (terms or Terms()).applied(self._first(contents, line, version))
             return self._offer(contents, line, entry, Act("embedded", self.collection, line.name, channel))
 
     def promote(
@@ -376,6 +376,14 @@ class Repository(Keeper):
         """The options that name collection and model, for a command that may be copied."""
         collection = f" --collection {self.collection}" if len(contents.roles.collections) > 1 else ""
         return collection + (f" --model {self.name}" if self.name else "")
+
+    def _first(
+        self, contents: Contents, line: Line, version: int, variants: tuple[Variant, ...] = ()
+    ) -> Entry:
+        """A new version's entry, the app's own model without variants. A number may have been used before a
+        reset: halts of it then are none of this one's."""
+        halts = contents.halts(line.channel).count(line.name, version)
+        return Entry(version, self.clock(), variants, embedded=not variants, resumed=halts)
 
     def _offered(self, line: Line, version: int | None) -> Entry:
         """The current entry, or the one on offer with this version."""
