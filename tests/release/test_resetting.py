@@ -14,7 +14,8 @@ from coremlops.collection import Index, index_path
 from coremlops.errors import PendingError, RepositoryError
 from coremlops.release import Repository
 from coremlops.release import members as members_module
-from coremlops.release.change import load, save
+from coremlops.release.change import Change, load, save
+from coremlops.release.contents import Contents
 from coremlops.release.keys import KeyPlan
 from coremlops.release.resetting import reset
 from coremlops.release.rotation import Rotation
@@ -138,8 +139,48 @@ def test_a_damaged_manifest_is_not_named(robbed: tuple[Repository, Thief]) -> No
     assert (repository.folder / "metadata" / "timestamp.json").read_bytes() == before
 
 
-def test_one_that_waits_for_signatures_offers_what_release_has(
-    tmp_path: Path, config: Path, clock: Clock, models: Models, golden: Path
+def offers_of_before(now: Contents, change: Change) -> None:
+    path = index_path("app", "staging")
+    change.roles["app-staging"].signed.targets[path] = now.roles.targets("app-staging").signed.targets[path]
+
+
+def number(now: Contents, change: Change) -> None:
+    after = Contents(now.roles.after(change), now.folder, "app")
+    after.put_line(replace(after.line("staging"), last_version=LAST), after.history("staging"))
+
+
+def held(now: Contents, change: Change) -> None:
+    after = Contents(now.roles.after(change), now.folder, "app")
+    (offer,) = (line := after.line("staging")).offers
+    after.put_line(replace(line, offers=(replace(offer, hold=True, resumed=9),)), after.history("staging"))
+
+
+def history(now: Contents, change: Change) -> None:
+    after = Contents(now.roles.after(change), now.folder, "app")
+    after.put_line(after.line("staging"), now.history("staging"))
+
+
+def member(now: Contents, change: Change) -> None:
+    change.roles["app-members"].signed.targets.popitem()
+
+
+SNEAKED: dict[Callable[[Contents, Change], None], str] = {
+    offers_of_before: "staging of app would have other offers than release has",
+    number: "staging of app would have other offers than release has",
+    held: "staging of app would have other offers than release has",
+    history: "the history of app would be another than release has",
+    member: "which release has, would be named no longer",
+}
+
+
+@pytest.mark.parametrize("sneaked", SNEAKED)
+def test_one_that_waits_for_signatures_does_what_reset_does(
+    tmp_path: Path,
+    config: Path,
+    clock: Clock,
+    models: Models,
+    golden: Path,
+    sneaked: Callable[[Contents, Change], None],
 ) -> None:
     made = Repository.init(tmp_path / "repository", "app", clock=clock, plan=KeyPlan({"staging": 2}))
     for model in models[:2]:
@@ -152,14 +193,12 @@ def test_one_that_waits_for_signatures_offers_what_release_has(
     (tmp_path / key.name).rename(key)
     change = load(made.folder, caught.value.change)
     worse = load(made.folder, caught.value.change)
-    worse.roles["app-staging"].signed.targets[index_path("app", "staging")] = (
-        made.contents().roles.targets("app-staging").signed.targets[index_path("app", "staging")]
-    )
+    sneaked(made.contents(), worse)
     for metadata in worse.roles.values():
         metadata.signatures.clear()
         metadata.sign(made.keys.signers("staging")[0])
     save(made.folder, worse)
-    with pytest.raises(RepositoryError, match="staging of app other offers than release has"):
+    with pytest.raises(RepositoryError, match=SNEAKED[sneaked]):
         made.sign(worse.id)
     save(made.folder, change)
     made.sign(change.id)
@@ -167,6 +206,39 @@ def test_one_that_waits_for_signatures_offers_what_release_has(
     assert current is not None
     assert current.version == 1
     assert audit(made).problems == ()
+
+
+def test_halts_stand_where_release_has_them_too(repository: Repository, models: Models, golden: Path) -> None:
+    for model in models[:2]:
+        repository.publish([Form(model, golden)])
+        repository.promote()
+        repository.halt("staging")
+    repository.halt("release", 2)
+    (line,) = reset(repository, "faces")
+    halts = repository.halts("staging")
+    assert [(each.version, halts.halted("faces", each)) for each in line.offers] == [(2, True), (1, False)]
+
+
+def test_a_damaged_log_keeps_nobody_from_it(robbed: tuple[Repository, Thief]) -> None:
+    repository = robbed[0]
+    log = repository.folder / "audit.jsonl"
+    lines = log.read_bytes().splitlines(keepends=True)
+    odd = lines[0].replace(b'"name":"detector"', b'"name":["detector"]')
+    assert odd != lines[0]
+    for damaged in (odd, b"{}\n"):
+        log.write_bytes(b"".join([damaged, *lines[1:]]))
+        assert [line.name for line in reset(repository, "faces")] == ["classifier", "detector"]
+        lines = log.read_bytes().splitlines(keepends=True)
+
+
+def test_a_number_that_is_used_again_is_not_halted_as_that_before_it_was(
+    robbed: tuple[Repository, Thief], models: Models, golden: Path
+) -> None:
+    third = replace(robbed[0], name="third")
+    third.halt("staging")
+    reset(third, "faces")
+    entry = third.publish([Form(models[2], golden)])
+    assert (entry.version, third.halts("staging").halted("third", entry)) == (1, False)
 
 
 def test_bins_get_the_members_own_keys_whoever_s_they_had(

@@ -5,11 +5,12 @@ Other changes were committed since it was made, and whoever may write to the rep
 
 from __future__ import annotations
 
-from coremlops.collection import CHANNELS, Entry, Index, channel_role, members_role
+from coremlops.collection import CHANNELS, Entry, channel_role, members_role
 from coremlops.errors import RepositoryError
 from coremlops.release.change import Change
 from coremlops.release.contents import Contents
 from coremlops.release.expiry import without_bin
+from coremlops.release.resetting import check_reset
 from coremlops.release.roles import Roles
 
 
@@ -30,8 +31,10 @@ def _check_channel(change: Change, before: Contents, after: Contents, channel: s
     index, act = after.index(channel), change.act
     where = f"{channel} of {index.collection}"
     if (act.action, act.collection, act.channel, channel) == ("reset", index.collection, *("staging",) * 2):
-        if _versions(index) != _versions(after.index("release")):
-            raise RepositoryError(f"change {change.id} would give {where} other offers than release has")
+        try:
+            check_reset(after)
+        except RepositoryError as error:
+            raise RepositoryError(f"change {change.id}: {error.message}", hint="make it again") from None
         before = after  # what staging said is what is not believed
     was = before.index(channel)
     for name in sorted({*was.names, *index.names}):
@@ -49,14 +52,6 @@ def _check_channel(change: Change, before: Contents, after: Contents, channel: s
             # What is damaged already is no fault of this change, and `repo verify` says it.
             if lacks and (entry not in old.offers or not _lacks(before, name, entry)):
                 raise RepositoryError(f"change {change.id} would offer what no device can have: {lacks}")
-
-
-def _versions(index: Index) -> list[object]:
-    """What is offered, and to whom, without how many and from when."""
-    return [
-        (line.name, [(each.version, each.variants, each.rule, each.embedded) for each in line.offers])
-        for line in index.lines
-    ]
 
 
 def _lacks(contents: Contents, name: str, entry: Entry) -> str:
