@@ -266,6 +266,9 @@ def test_who_agreed_to_be_counted_adds_to_sums_until_switched_off(world: World, 
     counted = Count.from_bytes(body)
     assert (path, counted.name, counted.version) == ("/count", "faces", 2)
     assert (counted.ok, counted.os) == (True, "Linux")
+    (folder / "profile.json").write_text('{"os": "iOS", "os_version": "18.0"}')
+    assert world.device.update().judgement is not None  # that what runs still answers there was counted
+    assert len(post.got) == 1
     reports.count(folder, on=False)
     world.repository.rollback("staging")
     world.device.update()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from coremlops import golden
+from coremlops.client.starts import Starts, checks_file
 from coremlops.golden import Judgement
 from tests.client.conftest import World
 
@@ -43,6 +44,9 @@ def test_a_system_that_was_updated_checks_what_runs_once(world: World, checks: l
     assert world.device.update().outcome == "current"
     assert checks == []
     system(world, "17.5")
+    plan = world.device.plan()
+    assert (plan.outcome, plan.missing) == ("current", 0)
+    assert checks == []
     world.server.log.clear()
     result = world.device.update()
     assert (result.outcome, result.version, result.changed) == ("current", 1, False)
@@ -63,11 +67,12 @@ def test_what_answers_otherwise_there_is_left_for_the_version_before(world: Worl
     system(world, "18.0")
     checks.append(f"bad {world.two.digest}")
     result = world.device.update()
-    assert (result.outcome, result.version, result.offered) == ("refused", 1, 2)
+    assert (result.outcome, result.version, result.offered, result.changed) == ("refused", 1, 2, True)
     assert "it answers otherwise here" in result.reason
     world.assert_old_model_works()
     checks.clear()
-    assert world.device.update().outcome == "refused"  # remembered, and not looked at again
+    result = world.device.update()
+    assert (result.outcome, result.changed) == ("refused", False)  # remembered, and not looked at again
     assert checks == []
 
 
@@ -81,3 +86,30 @@ def test_without_a_version_before_it_goes_to_the_apps_own_or_stays(
     assert world.device.status().embedded == bool(carried)
     if not carried:
         world.assert_old_model_works()
+
+
+def test_a_state_that_names_no_system_is_read(world: World, checks: list[str]) -> None:
+    for name in ("state.json", "state.copy.json"):
+        path = world.device.folder / name
+        state = json.loads(path.read_bytes())
+        del state["models"][0]["active"]["system"]
+        path.write_text(json.dumps(state))
+    assert world.device.update().outcome == "current"
+    assert checks == [world.one.digest]
+
+
+def test_what_takes_the_process_down_there_is_left_after_three_checks(
+    world: World, checks: list[str]
+) -> None:
+    system(world, "17.4")
+    world.publish_two()
+    assert world.device.update().version == 2
+    system(world, "18.0")
+    active = world.device.status().active
+    assert active is not None
+    Starts(active.manifest, 3).save(checks_file(world.device.folder, "faces"))
+    checks.clear()
+    result = world.device.update()
+    assert (result.outcome, result.version, result.changed) == ("refused", 1, True)
+    assert "did not end" in result.reason
+    assert checks == []

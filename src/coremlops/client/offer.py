@@ -89,7 +89,12 @@ class Offer:
         plans = []
         for name in self._names:
             try:
-                plans.append(self._plan(place, name))
+                plan = self._plan(place, name)
+                choice = self._choices.get(name)
+                if plan.outcome == "get" and not plan.missing and choice and choice.variant:
+                    same = self._has(name, choice.variant)  # to be checked on another system
+                    plan = replace(plan, outcome="current") if same else plan
+                plans.append(plan)
             except Judged as judged:
                 plans.append(ModelPlan(name, "refused", judged.judged.version, reason=judged.reason))
             except FAILURES as error:
@@ -220,9 +225,9 @@ class Offer:
         of = judged.judged
         refused = Refused(of.version, of.manifest, judged.reason, coremlops.__version__)
         slot = self.state.find(name).refusing(refused)
-        carried = self._profile().carries(name) > 0
+        carried, left = self._profile().carries(name) > 0, False
         if slot.active is not None and slot.active.manifest == of.manifest and (slot.previous or carried):
-            slot = slot.returning(carried=carried)
+            slot, left = slot.returning(carried=carried), True
         self.state = self.state.having(slot)
         with contextlib.suppress(OSError):  # a full disk must not hide why
             self._save(self.state)
@@ -233,6 +238,7 @@ class Offer:
             offered=of.version,
             judgement=judged.judgement,
             judged=of,
+            left=left,
         )
 
     def _save(self, state: State) -> None:

@@ -126,7 +126,9 @@ def after_update(folder: Path, state: State, profile: Callable[[], Profile], res
             if result.outcome != "cancelled" and not unreached:
                 outbox.send(folder, enrolment.url)
         elif result.outcome != "cancelled" and (url := _counting(folder)) is not None:
-            for said in _judged(state.collection, profile, result):
+            # What a device of another system found of what it runs was counted when that came.
+            new = replace(result, models=tuple(each for each in result.models if each.outcome != "current"))
+            for said in _judged(state.collection, profile, new):
                 times = bucket(said.load_s), bucket(said.latency_s)
                 counted = Count(said.collection, said.name, said.version, said.ok, said.os, *times)
                 # Lost is lost, and the rest with it: sent twice, it counts twice.

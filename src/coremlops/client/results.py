@@ -49,7 +49,7 @@ class ModelResult:
     `offered`: the version that was chosen, if one was. `reason`: why it was refused or could not be reached,
     or why no version is for this device; empty otherwise. `received_bytes`: of members, over the wire.
     `judgement`: what executing the golden set found; None when none was executed. `judged`: what was looked
-    at and taken or refused for good; None when nothing was.
+    at and taken or refused for good; None when nothing was. `left`: the refused one ran until now.
     """
 
     name: str
@@ -61,6 +61,7 @@ class ModelResult:
     received_bytes: int = 0
     judgement: Judgement | None = None
     judged: Installed | None = None
+    left: bool = False
 
     @staticmethod
     def of(
@@ -72,18 +73,19 @@ class ModelResult:
         received_bytes: int = 0,
         judgement: Judgement | None = None,
         judged: Installed | None = None,
+        left: bool = False,
     ) -> ModelResult:
         """How it ended with what this slot has now."""
         version = None if slot.active is None else slot.active.version
         digest = None if slot.active is None else slot.active.model
         return ModelResult(
-            slot.name, outcome, version, digest, offered, reason, received_bytes, judgement, judged
+            slot.name, outcome, version, digest, offered, reason, received_bytes, judgement, judged, left
         )
 
     @property
     def changed(self) -> bool:
         """Whether another version is active now."""
-        return self.outcome == "updated"
+        return self.outcome == "updated" or self.left
 
     @property
     def refused(self) -> str | None:

@@ -31,15 +31,15 @@ class Installed:
     @staticmethod
     def from_json(value: object, what: str) -> Installed:
         """Read one; `what` names it in messages. Raises `RepositoryError`."""
-        keys = ("version", "variant", "model", "manifest", "hold", "system")
-        fields = document.Fields(value, what, keys)
+        keys = ("version", "variant", "model", "manifest", "hold")
+        fields = document.Fields(value, what, keys, ("system",))
         return Installed(
             version=fields.version("version"),
             variant=check_variant(fields.text("variant")),
             model=fields.sha256("model"),
             manifest=fields.sha256("manifest"),
             hold=fields.truth("hold"),
-            system=fields.text("system"),
+            system=fields.text("system") if fields.has("system") else "",
         )
 
 
