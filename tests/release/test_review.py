@@ -13,8 +13,10 @@ import pytest
 from securesystemslib.signer import CryptoSigner, Key
 from tuf.api.metadata import DelegatedRole, Delegations, Metadata, Root, TargetFile, Targets
 
+from coremlops.collection import Halts
 from coremlops.errors import PendingError, RepositoryError
 from coremlops.release import Repository
+from coremlops.release.audit import Act
 from coremlops.release.change import Change, load, named_files, save
 from coremlops.release.expiry import Expiry
 from coremlops.release.keys import KeyPlan
@@ -372,3 +374,20 @@ def test_a_halt_that_waits_says_what_it_halts(
         Repository.open(made.folder, clock=clock).halt("staging")
     (review,) = made.pending()
     assert "faces-halt: changed faces/halt/staging.json: halts faces 1 (halt number 1)" in review.differences
+
+
+def test_a_halt_beside_many_says_which_is_new(
+    tmp_path: Path, config: Path, clock: Clock, models: Models, golden: Path
+) -> None:
+    made = Repository.init(tmp_path / "repository", plan=KeyPlan({"halt": 2}), clock=clock)
+    made.publish([Form(models[0], golden)])
+    with made.changing() as contents:
+        counts = tuple((("old", version), 1) for version in range(1, 45))
+        contents.put_halts(Halts("faces", "staging", counts))
+        contents.roles.commit(["faces-halt"], Act("halt", "faces", channel="staging"))
+    (made.keys.folder / "halt" / "halt-2.pem").unlink()
+    with pytest.raises(PendingError):
+        Repository.open(made.folder, clock=clock).halt("staging")
+    (review,) = made.pending()
+    (said,) = (each for each in review.differences if "halt/staging.json" in each)
+    assert said == "faces-halt: changed faces/halt/staging.json: halts faces 1 (halt number 1)"

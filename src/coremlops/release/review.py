@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
@@ -80,7 +81,7 @@ def _files(roles: Roles, name: str, before: Targets, after: Targets) -> list[str
         one, other = before.targets.get(path), after.targets.get(path)
         if one != other:
             mark = "new" if one is None else "gone" if other is None else "changed"
-            lines.append(f"{name}: {mark} {path}{_offers(roles, other)}")
+            lines.append(f"{name}: {mark} {path}{_offers(roles, one, other)}")
     return lines
 
 
@@ -112,19 +113,25 @@ def _keys(name: str, old: Role, new: Role, keys: dict[str, Key]) -> Iterator[str
         yield f"{name}: {new.threshold} signatures instead of {old.threshold}"
 
 
-def _offers(roles: Roles, target: TargetFile | None) -> str:
-    """What an index would offer, and which versions would be halted; nothing for another file."""
+def _offers(roles: Roles, before: TargetFile | None, target: TargetFile | None) -> str:
+    """What an index would offer, and which halts would be others; nothing for another file."""
     collection, _, rest = ("" if target is None else target.path).partition("/")
     if target is None or rest.split("/")[-1] not in ("index.json", *(f"{each}.json" for each in CHANNELS)):
         return ""
     data = read_target(roles.folder / "targets", target)
     if rest.startswith("halt/"):
-        halts = Halts.from_bytes(data, collection=collection, channel=rest[len("halt/") : -len(".json")])
-        said = [
-            f"{name} {version} (halt number {count})"
-            for (name, version), count in halts.counts[-_MOST_FILES:]
-        ]
-        return f": halts {', '.join(said)}"
+        channel = rest[len("halt/") : -len(".json")]
+        halts = Halts.from_bytes(data, collection=collection, channel=channel)
+        was = Halts(collection, channel)
+        if before is not None:
+            with contextlib.suppress(RepositoryError):
+                data = read_target(roles.folder / "targets", before)
+                was = Halts.from_bytes(data, collection=collection, channel=channel)
+        both = sorted(dict([*was.counts, *halts.counts]))
+        new = [each for each in both if was.count(*each) != halts.count(*each)]
+        said = [f"{name} {version} (halt number {halts.count(name, version)})" for name, version in new]
+        more = [f"and {len(said) - _MOST_FILES} more"] if len(said) > _MOST_FILES else []
+        return f": halts {', '.join([*said[:_MOST_FILES], *more]) or 'nothing more'}"
     channel = rest.removesuffix("/index.json")
     index = Index.from_bytes(data, collection=collection, channel=channel)
     said = []
