@@ -113,3 +113,14 @@ def test_what_takes_the_process_down_there_is_left_after_three_checks(
     assert (result.outcome, result.version, result.changed) == ("refused", 1, True)
     assert "did not end" in result.reason
     assert checks == []
+
+
+def test_where_the_apps_own_model_runs_nothing_changes(world: World, checks: list[str]) -> None:
+    world.repository.offer_embedded("staging")
+    system(world, "17.4", embedded_version=1)
+    assert world.device.update().outcome == "embedded"
+    world.repository.rollback("staging", 1)
+    checks.append(f"bad {world.one.digest}")
+    result = world.device.update()
+    assert (result.outcome, result.changed) == ("refused", False)
+    assert world.device.status().embedded

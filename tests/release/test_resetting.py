@@ -208,6 +208,24 @@ def test_one_that_waits_for_signatures_does_what_reset_does(
     assert audit(made).problems == ()
 
 
+def test_one_that_waits_may_be_of_what_cannot_be_read(
+    tmp_path: Path, config: Path, models: Models, golden: Path
+) -> None:
+    made = Repository.init(tmp_path / "repository", plan=KeyPlan({"staging": 2}))
+    made.publish([Form(models[0], golden)])
+    thief = Thief(made, made.folder, ("staging", "snapshot", "timestamp"))
+    thief.lead_to(**delegating(thief))
+    key = made.keys.folder / "online" / "staging-2.pem"
+    key.rename(tmp_path / key.name)
+    with pytest.raises(PendingError) as caught:
+        reset(Repository.open(made.folder), "faces")
+    (tmp_path / key.name).rename(key)
+    (review,) = made.pending()
+    assert (review.what, review.refused) == ("reset in staging of faces", "")
+    made.sign(caught.value.change)
+    assert Repository.open(made.folder).index("staging").names == ()
+
+
 def test_halts_stand_where_release_has_them_too(repository: Repository, models: Models, golden: Path) -> None:
     for model in models[:2]:
         repository.publish([Form(model, golden)])

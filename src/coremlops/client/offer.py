@@ -227,7 +227,7 @@ class Offer:
         slot = self.state.find(name).refusing(refused)
         carried, left = self._profile().carries(name) > 0, False
         if slot.active is not None and slot.active.manifest == of.manifest and (slot.previous or carried):
-            slot, left = slot.returning(carried=carried), True
+            slot, left = slot.returning(carried=carried), not slot.embedded
         self.state = self.state.having(slot)
         with contextlib.suppress(OSError):  # a full disk must not hide why
             self._save(self.state)

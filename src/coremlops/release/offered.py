@@ -73,4 +73,4 @@ def _members_change(roles: Roles, change: Change, collection: str) -> bool:
 
 
 def _targets(roles: Roles, role: str) -> dict[str, object]:
-    return {**roles.targets(role).signed.targets}
+    return {**roles.signed(role).targets}

@@ -66,7 +66,7 @@ def differences(roles: Roles, change: Change) -> list[str]:
             keys += _keys(name, before.roles[name], role, before.keys | after.signed.keys)
         keys.append(f"root: version {after.signed.version}, until {document.time_text(after.signed.expires)}")
     for name, metadata in change.roles.items():
-        was = roles.targets(name).signed if change.base[name] else Targets(1)
+        was = roles.signed(name) if change.base[name] else Targets(1)
         keys += _delegated(name, was, metadata.signed)
         end = document.time_text(metadata.signed.expires)
         keys.append(f"{name}: version {metadata.signed.version}, until {end}")

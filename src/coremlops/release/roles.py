@@ -107,6 +107,13 @@ class Roles:
             self._targets[role] = metadata
         return self._targets[role]
 
+    def signed(self, role: str) -> Targets:
+        """What a role says; nothing where it cannot be read, as a thief of its key may have left it."""
+        try:
+            return self.targets(role).signed
+        except RepositoryError:
+            return Targets(1)
+
     def now(self) -> datetime:
         """The time, as metadata wants it."""
         return self._clock()

@@ -139,7 +139,7 @@ def _vouched(roles: Roles, change: Change) -> Iterator[bool]:
 
 def _check_files(roles: Roles, role: str, after: Targets, *, is_new: bool) -> None:
     """Raise `RepositoryError` unless each file that is named for the first time is whole."""
-    known = {} if is_new else roles.targets(role).signed.targets
+    known = {} if is_new else roles.signed(role).targets
     for path, target in after.targets.items():
         if known.get(path) == target:
             continue
