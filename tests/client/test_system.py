@@ -70,9 +70,12 @@ def test_what_answers_otherwise_there_is_left_for_the_version_before(world: Worl
     assert (result.outcome, result.version, result.offered, result.changed) == ("refused", 1, 2, True)
     assert "it answers otherwise here" in result.reason
     world.assert_old_model_works()
+    left = world.device.folder / "models" / world.two.digest
+    assert left.is_dir()  # an app may run it until it starts anew
     checks.clear()
     result = world.device.update()
     assert (result.outcome, result.changed) == ("refused", False)  # remembered, and not looked at again
+    assert not left.exists()
     assert checks == []
 
 

@@ -47,6 +47,7 @@ class Offer:
         self._web = web
         self._profile = profile
         self._system = ""
+        self._running = {slot.active.model for slot in state.models if slot.active is not None}
         self._now = now
         self._meter = meter
         self._names = sorted(set(state.names if names is None else names))
@@ -246,13 +247,14 @@ class Offer:
         self.state = state
 
     def _tidy(self) -> None:
-        """Of each model the active and the previous version stay, and what one that is still to come needs.
+        """Of each model the active and the previous version stay, what ran until now, since an app may have
+        it open, and what one that is still to come needs.
 
         Failing to tidy up is no failure; what was not looked at is not touched.
         """
         if not self._choices:
             return
-        models = {digest for slot in self.state.models for digest in slot.digests}
+        models = {digest for slot in self.state.models for digest in slot.digests} | self._running
         parts: set[str] = set()
         known = True
         for name, choice in self._choices.items():
