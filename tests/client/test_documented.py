@@ -29,7 +29,7 @@ def test_the_example_runs(world: World, tmp_path: Path, monkeypatch: pytest.Monk
     shutil.copy(world.repository.root_file, tmp_path / "1.root.json")
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {}
-    exec(compile(code, str(PAGE), "exec"), names)  # noqa: S102
+    exec(compile(code, str(PAGE), "exec"), names)  # noqa: S102 - our own page
     assert names["result"].version == 1
     assert model_digest(names["model"].path) == world.one.digest
     assert names["loaded"].digest == world.one.digest
@@ -39,7 +39,7 @@ def test_the_example_runs(world: World, tmp_path: Path, monkeypatch: pytest.Monk
 def test_the_example_of_several_models_runs(pair: Pair, capsys: pytest.CaptureFixture[str]) -> None:
     pair.publish("detector", pair.versions[3])
     names: dict[str, Any] = {"device": pair.again(), "coremlops": coremlops}
-    exec(compile(example(1), str(PAGE), "exec"), names)  # noqa: S102
+    exec(compile(example(1), str(PAGE), "exec"), names)  # noqa: S102 - our own page
     assert capsys.readouterr().out.split("\n")[:2] == ["classifier current 1 ", "detector updated 2 "]
     assert names["detector"].digest == pair.versions[3].digest
     assert not (pair.device.folder / "starts-detector.json").exists()

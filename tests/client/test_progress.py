@@ -106,10 +106,10 @@ def test_cancel_while_a_server_is_silent(world: World, monkeypatch: pytest.Monke
     silent = threading.Event()
 
     def stall(handler: object, server: object) -> None:
-        if not silent.is_set() and "/members/" in handler.path:  # type: ignore[attr-defined]
+        if not silent.is_set() and "/members/" in handler.path:  # type: ignore[attr-defined]  # of every handler
             silent.set()
             time.sleep(4)
-        answer(handler, server)  # type: ignore[arg-type]
+        answer(handler, server)  # type: ignore[arg-type]  # what the server gives
 
     monkeypatch.setattr("tests.client.server.answer", stall)
     device = world.again()

@@ -97,7 +97,7 @@ def test_a_model_that_cannot_be_loaded_counts_too(
     def load(path: Path, *given: object, **named: object) -> object:
         if model_digest(path) == world.two.digest:
             raise ModelError("no memory for it")
-        return real(path, *given, **named)  # type: ignore[arg-type]
+        return real(path, *given, **named)  # type: ignore[arg-type]  # passed on as given
 
     monkeypatch.setattr(coremlops.runtime, "load", load)
     for _ in range(MOST):

@@ -39,8 +39,26 @@ def ended(error: BaseException) -> tuple[str, str]:
     return "refused", "not enough memory to check the model"
 
 
+class Ended:
+    """What an outcome means, of one model as of all together."""
+
+    __slots__ = ()
+    outcome: str
+    reason: str
+
+    @property
+    def refused(self) -> str | None:
+        """Why the offer was refused; None when it was not."""
+        return self.reason if self.outcome == "refused" else None
+
+    @property
+    def ok(self) -> bool:
+        """Whether the device has what its channel names."""
+        return self.outcome not in ("refused", "offline", "cancelled")
+
+
 @dataclass(frozen=True, slots=True)
-class ModelResult:
+class ModelResult(Ended):
     """How the update of one model ended, and what is active of it now.
 
     `outcome`: "updated", "current" (nothing newer), "empty" (the channel has no version yet), "kept" (none of
@@ -87,19 +105,9 @@ class ModelResult:
         """Whether another version is active now."""
         return self.outcome == "updated" or self.left
 
-    @property
-    def refused(self) -> str | None:
-        """Why the offer was refused; None when it was not."""
-        return self.reason if self.outcome == "refused" else None
-
-    @property
-    def ok(self) -> bool:
-        """Whether the device has what its channel names."""
-        return self.outcome not in ("refused", "offline", "cancelled")
-
 
 @dataclass(frozen=True, slots=True)
-class UpdateResult:
+class UpdateResult(Ended):
     """How an update ended. `models`: of each model that it was about, by name.
 
     `outcome`: of the models' outcomes the worst: offline, cancelled, refused, then updated, embedded, kept,
@@ -152,16 +160,6 @@ class UpdateResult:
     def changed(self) -> bool:
         """Whether another version of some model is active now."""
         return any(each.changed for each in self.models)
-
-    @property
-    def refused(self) -> str | None:
-        """Why the offer was refused; None when it was not."""
-        return self.reason if self.outcome == "refused" else None
-
-    @property
-    def ok(self) -> bool:
-        """Whether the device has what its channel names."""
-        return self.outcome not in ("refused", "offline", "cancelled")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ class Installed:
     """A variant of a version that is on this device.
 
     `model`: its digest; `manifest`: its manifest's SHA-256; `hold`: it wins against a newer model that the
-    app carries. `system`: the system and its version on which it kept its golden set, 17.4 of iOS say.
+    app carries. `system`: on which it kept its golden set, `iOS 17.4` say.
     """
 
     version: int

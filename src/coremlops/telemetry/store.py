@@ -196,6 +196,7 @@ class Store:
     ) -> list[Any]:
         """Rows of a table; `columns` and `table` are names of ours. None is "of all"."""
         query = (
+            # names of ours alone; what devices said is bound
             f"SELECT {columns} FROM {table} WHERE collection = ? AND (name = ? OR ?) AND (version = ? OR ?)"  # noqa: S608
             f" ORDER BY name, version, {'pseudonym' if table == 'reports' else 'what, value'}"
         )
@@ -309,9 +310,10 @@ def _salt(database: sqlite3.Connection, release: Release) -> bytes:
 
 def _rows(database: sqlite3.Connection, table: str, release: Release | None = None) -> int:
     """How many rows; `table` is a name of ours."""
+    query = f"SELECT count(*) FROM {table}"  # noqa: S608 - a name of ours; what devices said is bound
     if release is None:
-        return int(database.execute(f"SELECT count(*) FROM {table}").fetchone()[0])  # noqa: S608
-    query = f"SELECT count(*) FROM {table} WHERE (collection, name, version) = (?, ?, ?)"  # noqa: S608
+        return int(database.execute(query).fetchone()[0])
+    query += " WHERE (collection, name, version) = (?, ?, ?)"
     return int(database.execute(query, release).fetchone()[0])
 
 
